@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests may")]
 
-mod town;
+mod testbed;
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use policy::limits::{CACHE_BYTES_MAX, CACHE_ENTRIES_MAX, CACHE_ENTRY_BYTES_MAX};
 use policy::{Circumstances, DecisionCache, Policies, Reason, decide_cached};
 use proptest::prelude::*;
 use proptest::sample::select;
-use town::*;
+use testbed::*;
 
 #[derive(Clone, Debug)]
 struct Asked {

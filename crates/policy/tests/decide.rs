@@ -3,14 +3,14 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests may")]
 
-mod town;
+mod testbed;
 
 use std::sync::Arc;
 
 use model::principal::Attribute;
 use model::{Principal, PrincipalKind, Timestamp};
 use policy::{Circumstances, Reason};
-use town::*;
+use testbed::*;
 
 struct Row {
     why: &'static str,

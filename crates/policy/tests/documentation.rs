@@ -3,11 +3,11 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests may")]
 
-mod town;
+mod testbed;
 
 use model::ClaimType;
 use policy::{Fault, limits, schema_text};
-use town::*;
+use testbed::*;
 
 const DOCUMENT: &str = include_str!("../../../docs/policy.md");
 

@@ -2,14 +2,14 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests may")]
 
-mod town;
+mod testbed;
 
 use model::Timestamp;
 use policy::{DecisionCache, Reason, decide_cached};
 use proptest::prelude::*;
 use std::sync::Arc;
-use town::random::{policies, requests};
-use town::*;
+use testbed::random::{policies, requests};
+use testbed::*;
 
 fn tried(text: &str) -> Option<policy::Policies> {
     let mut vocabulary = vocabulary();

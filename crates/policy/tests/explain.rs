@@ -2,12 +2,12 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests may")]
 
-mod town;
+mod testbed;
 
 use model::{Principal, Timestamp};
 use policy::testing::{Case, run, run_with};
 use policy::{Circumstances, Policies, Unexplainable, explain_record, explain_request};
-use town::*;
+use testbed::*;
 
 const SHOP: &str = r#"// The shop.
 permit(principal in Role::"merchant", action, resource == Route::"refunds");

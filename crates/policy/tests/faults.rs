@@ -2,11 +2,11 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests may")]
 
-mod town;
+mod testbed;
 
 use policy::fault::Kind;
 use policy::{Access, Fault, Member, Severity, Source, Vocabulary, limits};
-use town::*;
+use testbed::*;
 
 /// A mutation of the vocabulary and what must be said of it.
 type VocabularyCase = (fn(&mut Vocabulary), Kind, &'static str);

@@ -3,10 +3,10 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests may")]
 
-mod town;
+mod testbed;
 
 use policy::explain_request;
-use town::*;
+use testbed::*;
 
 const OPEN: &str = r#"@id("open") permit(principal == User::"alice", action, resource == Route::"orders");"#;
 

@@ -4,7 +4,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests may")]
 
-mod town;
+mod testbed;
 
 use std::collections::{HashMap, HashSet};
 
@@ -18,7 +18,7 @@ use model::{Principal, PrincipalKind, Timestamp};
 use policy::{Circumstances, Reason};
 use proptest::prelude::*;
 use proptest::sample::select;
-use town::*;
+use testbed::*;
 
 const PRINCIPALS: [&str; 10] = [
     "principal",

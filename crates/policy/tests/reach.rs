@@ -2,14 +2,14 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests may")]
 
-mod town;
+mod testbed;
 
 use model::PrincipalKind;
 use policy::Policies;
 use policy::reach::{Certainty, Reach, Somebody, reach};
 use proptest::prelude::*;
-use town::random::{policies, requests};
-use town::*;
+use testbed::random::{policies, requests};
+use testbed::*;
 
 fn whole(principal: model::Principal) -> Somebody {
     Somebody { principal, is_whole: true, tls_version: Some("1.3"), certificate: None }

@@ -2,15 +2,15 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests may")]
 
-mod town;
+mod testbed;
 
 use model::event::DecisionRecord;
 use model::principal::Attribute;
 use model::{Principal, PrincipalKind};
 use policy::{Beside, Circumstances, Policies, Replayed, Role, Undecidable, replay};
 use proptest::prelude::*;
-use town::random::{policies, requests};
-use town::*;
+use testbed::random::{policies, requests};
+use testbed::*;
 
 /// The record of a decision, through the JSON of the log.
 fn record(policies: &Policies, who: &Principal, around: &Circumstances, what: Request) -> DecisionRecord {

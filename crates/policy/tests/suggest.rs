@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests may")]
 
-mod town;
+mod testbed;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,7 +11,7 @@ use policy::suggest::{Call, Caller, Form, Suggester, Suggestion, Unsuggestible};
 use policy::{Policies, would_permit};
 use proptest::prelude::*;
 use proptest::sample::select;
-use town::*;
+use testbed::*;
 
 const ROUTES: [(&str, usize, &str); 3] = [
     ("orders", ORDERS, "/orders/{owner}/{id}"),

@@ -15,7 +15,7 @@ use model::Clock;
 
 use crate::pebble::Pebble;
 use crate::peers::{free_address, has};
-use crate::support::{PATIENCE, Town, Upstream, read, until};
+use crate::support::{PATIENCE, TestBed, Upstream, read, until};
 
 fn acme(pebble: &Pebble, more: &str) -> String {
     format!(
@@ -72,16 +72,16 @@ async fn shown(address: SocketAddr, name: &str) -> Option<(String, u64)> {
     Some((leaf.raw_serial_as_string(), u64::try_from(leaf.validity().not_after.timestamp()).unwrap()))
 }
 
-async fn metric(town: &Town, line: &str) -> Option<u64> {
-    let text = String::from_utf8(town.admin("/metrics").await.body).unwrap();
+async fn metric(testbed: &TestBed, line: &str) -> Option<u64> {
+    let text = String::from_utf8(testbed.admin("/metrics").await.body).unwrap();
     text.lines().find_map(|found| found.strip_prefix(line)?.trim().parse().ok())
 }
 
-/// Waits until the town is ready, and says what its log says when it never is.
-async fn ready(town: &Town, pebble: &Pebble) {
-    let ready = async || (town.admin("/readyz").await.status == 200).then_some(());
+/// Waits until the test bed is ready, and says what its log says when it never is.
+async fn ready(testbed: &TestBed, pebble: &Pebble) {
+    let ready = async || (testbed.admin("/readyz").await.status == 200).then_some(());
     let waited = tokio::time::timeout(PATIENCE * 9 / 10, until("readiness", ready)).await;
-    assert!(waited.is_ok(), "{}\n{}", town.log(), pebble.log());
+    assert!(waited.is_ok(), "{}\n{}", testbed.log(), pebble.log());
 }
 
 fn missing() -> bool {
@@ -95,59 +95,59 @@ async fn both_challenges_get_certificates_that_outlive_the_server_and_restarts()
     }
     let upstream = Upstream::start().await;
     let api = free_address();
-    let mut town = Town::prepare("");
-    let mut pebble = Pebble::prepare(town.folder.path(), None).await;
-    town.configure(&both(&pebble, api, &upstream, ""));
+    let mut testbed = TestBed::prepare("");
+    let mut pebble = Pebble::prepare(testbed.folder.path(), None).await;
+    testbed.configure(&both(&pebble, api, &upstream, ""));
 
     // The server is down: the listeners are there and refuse, and everybody is told why.
-    town.start_gateway().await;
-    let unready = town.admin("/readyz").await;
+    testbed.start_gateway().await;
+    let unready = testbed.admin("/readyz").await;
     assert_eq!(unready.status, 503);
     until("the reason", async || {
-        let reasons = String::from_utf8(town.admin("/readyz").await.body).unwrap();
+        let reasons = String::from_utf8(testbed.admin("/readyz").await.body).unwrap();
         reasons.contains("no certificate for shop.test: ").then_some(())?;
         reasons.contains("cannot connect to 127.0.0.1").then_some(())
     })
     .await;
     let again = "no certificate for shop.test, again in";
-    until("the word about it", async || town.log().contains(again).then_some(())).await;
+    until("the word about it", async || testbed.log().contains(again).then_some(())).await;
     assert_eq!(serial(pebble.tls, "shop.test").await, None);
-    assert_eq!(metric(&town, "bastide_acme_order_failing{name=\"shop.test\"}").await, Some(1));
+    assert_eq!(metric(&testbed, "bastide_acme_order_failing{name=\"shop.test\"}").await, Some(1));
 
     // It comes back.
     pebble.run().await;
-    ready(&town, &pebble).await;
+    ready(&testbed, &pebble).await;
     let issued = "bastide_acme_orders_total{result=\"issued\"}";
-    until("both", async || (metric(&town, issued).await == Some(2)).then_some(())).await;
+    until("both", async || (metric(&testbed, issued).await == Some(2)).then_some(())).await;
     let root = pebble.root().await;
     for (name, address) in [("shop.test", pebble.tls), ("api.test", api)] {
         until("the certificate to be shown", async || serial(address, name).await).await;
-        assert_eq!(curl(&root, name, address).await.as_deref(), Ok("here 200"), "{}", town.log());
-        let end = metric(&town, &format!("bastide_certificate_expiry_seconds{{name=\"{name}\"}}")).await;
+        assert_eq!(curl(&root, name, address).await.as_deref(), Ok("here 200"), "{}", testbed.log());
+        let end = metric(&testbed, &format!("bastide_certificate_expiry_seconds{{name=\"{name}\"}}")).await;
         assert!(end.unwrap() > 1_795_384_267, "{end:?}");
     }
-    assert_eq!(metric(&town, "bastide_acme_order_failing{name=\"shop.test\"}").await, Some(0));
+    assert_eq!(metric(&testbed, "bastide_acme_order_failing{name=\"shop.test\"}").await, Some(0));
     // A name without a certificate is refused, not shown another's; and so is no name.
     for name in ["api.test", "other.test"] {
         assert_eq!(serial(pebble.tls, name).await, None, "{name}");
     }
-    the_listener_on_port_80(&town, &pebble, api).await;
-    keys_are_their_owners(&town);
+    the_listener_on_port_80(&testbed, &pebble, api).await;
+    keys_are_their_owners(&testbed);
 
     // Down again, and a restart: nothing is ordered anew, and what is there is shown.
     let before = serial(pebble.tls, "shop.test").await;
     pebble.kill();
-    town.stop_gateway().await;
-    town.start_gateway().await;
-    assert_eq!(town.admin("/readyz").await.status, 200);
+    testbed.stop_gateway().await;
+    testbed.start_gateway().await;
+    assert_eq!(testbed.admin("/readyz").await.status, 200);
     assert_eq!(serial(pebble.tls, "shop.test").await, before);
     assert_eq!(curl(&root, "api.test", api).await.as_deref(), Ok("here 200"));
-    assert_eq!(metric(&town, issued).await, Some(0));
-    assert_eq!(metric(&town, "bastide_acme_orders_total{result=\"failed\"}").await, Some(0));
+    assert_eq!(metric(&testbed, issued).await, Some(0));
+    assert_eq!(metric(&testbed, "bastide_acme_orders_total{result=\"failed\"}").await, Some(0));
 }
 
 /// No token is answered that was not ordered; everybody else is sent to https.
-async fn the_listener_on_port_80(town: &Town, pebble: &Pebble, api: SocketAddr) {
+async fn the_listener_on_port_80(testbed: &TestBed, pebble: &Pebble, api: SocketAddr) {
     let ask = async |endpoint: SocketAddr, host: &str, target: &str| {
         http1::ask(&Endpoint::clear(endpoint), &Request::new("GET", host, target)).await.unwrap()
     };
@@ -159,13 +159,13 @@ async fn the_listener_on_port_80(town: &Town, pebble: &Pebble, api: SocketAddr) 
         assert_eq!(answer.field("location"), Some(place.as_str()));
     }
     // On a listener with routes such a path is one like any other.
-    assert_eq!(ask(town.clear_address(), "elsewhere.test", unknown).await.status, 404);
-    assert_eq!(ask(town.clear_address(), "shop.test", unknown).await.status, 200);
+    assert_eq!(ask(testbed.clear_address(), "elsewhere.test", unknown).await.status, 404);
+    assert_eq!(ask(testbed.clear_address(), "shop.test", unknown).await.status, 200);
 }
 
-fn keys_are_their_owners(town: &Town) {
+fn keys_are_their_owners(testbed: &TestBed) {
     let mut files = 0;
-    let mut folders = vec![town.path("state/acme")];
+    let mut folders = vec![testbed.path("state/acme")];
     while let Some(folder) = folders.pop() {
         assert_eq!(std::fs::metadata(&folder).unwrap().mode() & 0o777, 0o700);
         for entry in std::fs::read_dir(folder).unwrap() {
@@ -215,14 +215,14 @@ async fn certificates_are_renewed_under_load_and_through_the_servers_death() {
     }
     let upstream = Upstream::start().await;
     let api = free_address();
-    let mut town = Town::prepare("");
-    let mut pebble = Pebble::prepare(town.folder.path(), None).await;
+    let mut testbed = TestBed::prepare("");
+    let mut pebble = Pebble::prepare(testbed.folder.path(), None).await;
     pebble.run().await;
-    town.configure(&both(&pebble, api, &upstream, ""));
-    town.start_gateway().await;
-    ready(&town, &pebble).await;
+    testbed.configure(&both(&pebble, api, &upstream, ""));
+    testbed.start_gateway().await;
+    ready(&testbed, &pebble).await;
     let first = until("the first certificate", async || serial(pebble.tls, "shop.test").await).await;
-    // Not from the metric: the town's local certificate is for this name too, and ends sooner.
+    // Not from the metric: the test bed's local certificate is for this name too, and ends sooner.
     let (_, end) = shown(pebble.tls, "shop.test").await.unwrap();
 
     // Pebble's certificates last for years, so they are wanted new when a few seconds of
@@ -234,33 +234,34 @@ async fn certificates_are_renewed_under_load_and_through_the_servers_death() {
     let clients: Vec<_> =
         [true, false].map(|keeps| tokio::spawn(load(endpoint.clone(), Arc::clone(&stop), keeps))).into();
     let now = SystemClock::start().now().unix_seconds();
-    town.configure(&both(&pebble, api, &upstream, &format!(", renew_before: {}s", end - now - 2)));
+    testbed.configure(&both(&pebble, api, &upstream, &format!(", renew_before: {}s", end - now - 2)));
     let mut serials = vec![first];
     while serials.len() < 4 {
         let next = until("the next certificate", async || {
             serial(pebble.tls, "shop.test").await.filter(|serial| !serials.contains(serial))
         });
         let next = tokio::time::timeout(PATIENCE * 9 / 10, next).await;
-        serials.push(next.unwrap_or_else(|_| panic!("{serials:?}\n{}\n{}", town.log(), pebble.log())));
+        serials.push(next.unwrap_or_else(|_| panic!("{serials:?}\n{}\n{}", testbed.log(), pebble.log())));
     }
     // Each one is good for the same authority, and no request has noticed.
     assert_eq!(curl(&root, "shop.test", pebble.tls).await.as_deref(), Ok("here 200"));
     pebble.kill();
     let failing = "bastide_acme_order_failing{name=\"shop.test\"}";
-    until("a failure", async || (metric(&town, failing).await == Some(1)).then_some(())).await;
-    assert_eq!(town.admin("/readyz").await.status, 200, "the old certificate is good for years");
+    until("a failure", async || (metric(&testbed, failing).await == Some(1)).then_some(())).await;
+    assert_eq!(testbed.admin("/readyz").await.status, 200, "the old certificate is good for years");
     assert_eq!(curl(&root, "shop.test", pebble.tls).await.as_deref(), Ok("here 200"));
     stop.store(true, Ordering::SeqCst);
     for client in clients {
         let (answered, faults) = client.await.unwrap();
-        assert!(faults.is_empty() && answered > 50, "{answered} {faults:?}\n{}", town.log());
+        assert!(faults.is_empty() && answered > 50, "{answered} {faults:?}\n{}", testbed.log());
     }
     // It comes back without any memory: the account is opened anew, and it goes on.
     let last = serial(pebble.tls, "shop.test").await;
     pebble.run().await;
     until("another one", async || serial(pebble.tls, "shop.test").await.filter(|s| Some(s) != last.as_ref()))
         .await;
-    until("the log", async || town.log().contains("does not know the account any more").then_some(())).await;
+    until("the log", async || testbed.log().contains("does not know the account any more").then_some(()))
+        .await;
     let root = pebble.root().await;
     assert_eq!(curl(&root, "shop.test", pebble.tls).await.as_deref(), Ok("here 200"));
 }
@@ -273,8 +274,8 @@ async fn an_account_is_bound_to_one_elsewhere_and_a_refusal_is_said() {
     const KEY: &str = "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W";
     let upstream = Upstream::start().await;
     let api = free_address();
-    let mut town = Town::prepare("");
-    let mut pebble = Pebble::prepare(town.folder.path(), Some(("kid-1", KEY))).await;
+    let mut testbed = TestBed::prepare("");
+    let mut pebble = Pebble::prepare(testbed.folder.path(), Some(("kid-1", KEY))).await;
     pebble.run().await;
     let with = |key: &str| format!(", external_account: {{ key_id: kid-1, hmac_key: \"{key}\" }}");
     // Who may come near routes says nothing about who may look at a proof.
@@ -282,30 +283,32 @@ async fn an_account_is_bound_to_one_elsewhere_and_a_refusal_is_said() {
         |key: &str| both(&pebble, api, &upstream, &with(key)) + "addresses: { allow: 192.0.2.1 }\n";
     // The wrong key first.
     let wrong = KEY.replace("zWND", "AAAA");
-    town.configure(&configure(&wrong));
-    town.start_gateway().await;
-    until("the refusal", async || town.log().contains("no certificate for api.test, again in").then_some(()))
-        .await;
-    assert!(town.log().contains("urn:ietf:params:acme:error:"), "{}", town.log());
-    assert!(!town.log().contains(&wrong), "the key stands in the log");
+    testbed.configure(&configure(&wrong));
+    testbed.start_gateway().await;
+    until("the refusal", async || {
+        testbed.log().contains("no certificate for api.test, again in").then_some(())
+    })
+    .await;
+    assert!(testbed.log().contains("urn:ietf:params:acme:error:"), "{}", testbed.log());
+    assert!(!testbed.log().contains(&wrong), "the key stands in the log");
     // The right one is taken by a reload, without waiting out the pause.
-    town.configure(&configure(KEY));
-    ready(&town, &pebble).await;
+    testbed.configure(&configure(KEY));
+    ready(&testbed, &pebble).await;
     // Another mail address is told to the server, by the same account.
     let account = || {
-        let folder = std::fs::read_dir(town.path("state/acme")).unwrap().next().unwrap().unwrap();
+        let folder = std::fs::read_dir(testbed.path("state/acme")).unwrap().next().unwrap().unwrap();
         let text = read(&folder.path().join("account.json"));
         serde_json::from_str::<serde_json::Value>(&text).unwrap()
     };
     let before = account();
-    town.configure(&configure(KEY).replace("ops@example.org", "security@example.org"));
+    testbed.configure(&configure(KEY).replace("ops@example.org", "security@example.org"));
     until("the address", async || (account()["email"] == "security@example.org").then_some(())).await;
     assert_eq!(account()["credentials"], before["credentials"]);
 
     // A name that leads elsewhere: what the server found is said, with what to do.
-    town.configure(&configure(KEY).replace("names: api.test", "names: nowhere.test"));
+    testbed.configure(&configure(KEY).replace("names: api.test", "names: nowhere.test"));
     until("the advice", async || {
-        let log = town.log();
+        let log = testbed.log();
         let mut lines = log.lines().filter(|line| line.contains("no certificate for nowhere.test, again in"));
         // The server refuses every fifth nonce, and now and then each of an order's tries.
         let line = lines.find(|line| !line.contains(":badNonce"))?;
@@ -315,7 +318,7 @@ async fn an_account_is_bound_to_one_elsewhere_and_a_refusal_is_said() {
     })
     .await;
     // One name that fails keeps the others as they are.
-    assert_eq!(town.admin("/readyz").await.status, 200);
+    assert_eq!(testbed.admin("/readyz").await.status, 200);
     assert!(serial(pebble.tls, "shop.test").await.is_some());
-    assert!(!read(&town.path("state/acme")).contains("nowhere"));
+    assert!(!read(&testbed.path("state/acme")).contains("nowhere"));
 }

@@ -10,7 +10,7 @@ use bastide::demo::client::{Endpoint, Trust};
 use crate::acme::serial;
 use crate::liar::{Liar, Manner};
 use crate::peers::{free_address, has};
-use crate::support::{Process, Town, get_request, read, until};
+use crate::support::{Process, TestBed, get_request, read, until};
 
 fn configuration(liar: &Liar, address: SocketAddr, more: &str) -> String {
     format!(
@@ -22,39 +22,39 @@ fn configuration(liar: &Liar, address: SocketAddr, more: &str) -> String {
 }
 
 /// Whether a certificate that the liar's authority issued is shown for `shop.test`.
-async fn is_served(town: &Town, address: SocketAddr) -> bool {
-    let root = std::fs::read(town.path("liar.pem")).unwrap();
+async fn is_served(testbed: &TestBed, address: SocketAddr) -> bool {
+    let root = std::fs::read(testbed.path("liar.pem")).unwrap();
     let trust = Trust::new("shop.test", &root, None).unwrap();
     Connection::open(&Endpoint { address, tls: Some(trust), from: None }).await.is_ok()
 }
 
-/// A town with a good certificate.
-async fn start() -> (Town, Liar, SocketAddr) {
-    let mut town = Town::prepare("");
-    let (liar, address) = (Liar::start(town.folder.path()).await, free_address());
-    town.configure(&configuration(&liar, address, ""));
-    town.start_gateway().await;
-    until("a certificate", async || is_served(&town, address).await.then_some(())).await;
-    (town, liar, address)
+/// A test bed with a good certificate.
+async fn start() -> (TestBed, Liar, SocketAddr) {
+    let mut testbed = TestBed::prepare("");
+    let (liar, address) = (Liar::start(testbed.folder.path()).await, free_address());
+    testbed.configure(&configuration(&liar, address, ""));
+    testbed.start_gateway().await;
+    until("a certificate", async || is_served(&testbed, address).await.then_some(())).await;
+    (testbed, liar, address)
 }
 
 /// Has the certificate renewed by a server of this manner; gives what is said about it.
 async fn renewed_by(manner: Manner) -> (String, bool) {
-    let (town, liar, address) = start().await;
+    let (testbed, liar, address) = start().await;
     let kept = || {
-        let folder = std::fs::read_dir(town.path("state/acme")).unwrap().next().unwrap().unwrap();
+        let folder = std::fs::read_dir(testbed.path("state/acme")).unwrap().next().unwrap().unwrap();
         read(&folder.path().join("shop.test.pem"))
     };
     let before = kept();
     liar.behave(manner);
-    town.configure(&configuration(&liar, address, ", renew_before: 30d"));
+    testbed.configure(&configuration(&liar, address, ", renew_before: 30d"));
     let said = until("what is said about it", async || {
-        let log = town.log();
+        let log = testbed.log();
         log.lines().find(|line| line.contains("no certificate for shop.test, again in")).map(str::to_owned)
     })
     .await;
-    let stays = kept() == before && is_served(&town, address).await;
-    (said, stays && town.admin("/readyz").await.status == 200)
+    let stays = kept() == before && is_served(&testbed, address).await;
+    (said, stays && testbed.admin("/readyz").await.status == 200)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -92,67 +92,69 @@ async fn a_server_that_lies_changes_nothing() {
 
 #[tokio::test]
 async fn a_token_that_is_a_path_is_not_answered() {
-    let mut town = Town::prepare("");
-    let (liar, address) = (Liar::start(town.folder.path()).await, free_address());
+    let mut testbed = TestBed::prepare("");
+    let (liar, address) = (Liar::start(testbed.folder.path()).await, free_address());
     liar.behave(Manner::PathToken);
-    town.configure(&configuration(&liar, address, ", challenge: http-01"));
-    town.start_gateway().await;
-    until("the refusal", async || town.log().contains("the server's token is not base64url").then_some(()))
-        .await;
+    testbed.configure(&configuration(&liar, address, ", challenge: http-01"));
+    testbed.start_gateway().await;
+    until("the refusal", async || {
+        testbed.log().contains("the server's token is not base64url").then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn a_private_server_is_reached_only_when_that_is_configured() {
-    let mut town = Town::prepare("");
-    let (liar, address) = (Liar::start(town.folder.path()).await, free_address());
+    let mut testbed = TestBed::prepare("");
+    let (liar, address) = (Liar::start(testbed.folder.path()).await, free_address());
     let text = configuration(&liar, address, "");
-    town.configure(&text.replace("allow_private_addresses: true", "allow_private_addresses: false"));
-    town.start_gateway().await;
+    testbed.configure(&text.replace("allow_private_addresses: true", "allow_private_addresses: false"));
+    testbed.start_gateway().await;
     until("the refusal", async || {
-        town.log().contains("127.0.0.1 is at 127.0.0.1, which is not a public address").then_some(())
+        testbed.log().contains("127.0.0.1 is at 127.0.0.1, which is not a public address").then_some(())
     })
     .await;
     assert_eq!(liar.orders(), 0);
     // Allowed, it is asked at once.
-    town.configure(&text);
-    until("a certificate", async || is_served(&town, address).await.then_some(())).await;
+    testbed.configure(&text);
+    until("a certificate", async || is_served(&testbed, address).await.then_some(())).await;
 }
 
 #[tokio::test]
 async fn a_server_that_has_had_enough_is_left_alone_over_restarts() {
-    let mut town = Town::prepare("");
-    let (liar, address) = (Liar::start(town.folder.path()).await, free_address());
+    let mut testbed = TestBed::prepare("");
+    let (liar, address) = (Liar::start(testbed.folder.path()).await, free_address());
     liar.behave(Manner::Limited);
-    town.configure(&configuration(&liar, address, ""));
-    town.start_gateway().await;
+    testbed.configure(&configuration(&liar, address, ""));
+    testbed.start_gateway().await;
     until("the pause", async || {
-        town.log().contains("no certificate for shop.test, again in 7200 s").then_some(())
+        testbed.log().contains("no certificate for shop.test, again in 7200 s").then_some(())
     })
     .await;
     liar.behave(Manner::Honest);
     for _ in 0..2 {
-        town.stop_gateway().await;
-        town.start_gateway().await;
+        testbed.stop_gateway().await;
+        testbed.start_gateway().await;
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
     assert_eq!(liar.orders(), 1);
-    assert_eq!(town.admin("/readyz").await.status, 503);
+    assert_eq!(testbed.admin("/readyz").await.status, 503);
 }
 
 #[tokio::test]
 async fn a_server_that_wants_a_certificate_renewed_is_followed_once() {
-    let (mut town, liar, address) = start().await;
-    town.stop_gateway().await;
+    let (mut testbed, liar, address) = start().await;
+    testbed.stop_gateway().await;
     liar.behave(Manner::WantsRenewal);
-    town.start_gateway().await;
+    testbed.start_gateway().await;
     until("the renewal", async || (liar.orders() == 2).then_some(())).await;
     until("its publication", async || {
-        town.log().contains("a certificate for shop.test was issued").then_some(())
+        testbed.log().contains("a certificate for shop.test was issued").then_some(())
     })
     .await;
     tokio::time::sleep(Duration::from_millis(500)).await;
     assert_eq!(liar.orders(), 2);
-    assert!(is_served(&town, address).await);
+    assert!(is_served(&testbed, address).await);
 }
 
 #[tokio::test]
@@ -160,46 +162,48 @@ async fn a_certificate_that_cannot_be_renewed_is_shown_until_it_ends_and_no_long
     if !has("openssl") {
         return;
     }
-    let mut town = Town::prepare("");
-    let (liar, address) = (Liar::start(town.folder.path()).await, free_address());
+    let mut testbed = TestBed::prepare("");
+    let (liar, address) = (Liar::start(testbed.folder.path()).await, free_address());
     liar.behave(Manner::Brief);
-    town.configure(&configuration(&liar, address, ""));
-    town.start_gateway().await;
-    until("a certificate", async || is_served(&town, address).await.then_some(())).await;
+    testbed.configure(&configuration(&liar, address, ""));
+    testbed.start_gateway().await;
+    until("a certificate", async || is_served(&testbed, address).await.then_some(())).await;
     liar.behave(Manner::AnotherKey);
-    until("a failure", async || town.log().contains("no certificate for shop.test, again in").then_some(()))
-        .await;
-    assert!(is_served(&town, address).await, "{}", town.log());
-    assert_eq!(town.admin("/readyz").await.status, 200);
-    until("the end", async || (town.admin("/readyz").await.status == 503).then_some(())).await;
+    until("a failure", async || {
+        testbed.log().contains("no certificate for shop.test, again in").then_some(())
+    })
+    .await;
+    assert!(is_served(&testbed, address).await, "{}", testbed.log());
+    assert_eq!(testbed.admin("/readyz").await.status, 200);
+    until("the end", async || (testbed.admin("/readyz").await.status == 503).then_some(())).await;
     // A client would refuse it anyway; here the listener does.
     until("the refusal", async || serial(address, "shop.test").await.is_none().then_some(())).await;
     let ended = "the certificate for shop.test has ended and was not renewed";
-    until("the log", async || town.log().contains(ended).then_some(())).await;
-    assert_eq!(town.log().matches(ended).count(), 1, "{}", town.log());
+    until("the log", async || testbed.log().contains(ended).then_some(())).await;
+    assert_eq!(testbed.log().matches(ended).count(), 1, "{}", testbed.log());
     // It is not taken up again by a restart either. What answers nonsense is tried again
     // after seconds.
     liar.behave(Manner::Garbage);
-    town.stop_gateway().await;
-    town.start_gateway().await;
+    testbed.stop_gateway().await;
+    testbed.start_gateway().await;
     assert_eq!(serial(address, "shop.test").await, None);
     liar.behave(Manner::Honest);
-    until("a new one", async || is_served(&town, address).await.then_some(())).await;
-    assert_eq!(town.admin("/readyz").await.status, 200);
+    until("a new one", async || is_served(&testbed, address).await.then_some(())).await;
+    assert_eq!(testbed.admin("/readyz").await.status, 200);
 }
 
 #[tokio::test]
 async fn after_a_hand_over_the_new_process_orders_and_the_old_one_does_not() {
-    let (mut town, liar, address) = start().await;
-    let mut command = town.serve("log-2");
+    let (mut testbed, liar, address) = start().await;
+    let mut command = testbed.serve("log-2");
     command.arg("--take-over");
     let mut heir = Process::spawn(&mut command);
-    assert!(town.gateway().ended().await.success());
-    assert!(is_served(&town, address).await);
+    assert!(testbed.gateway().ended().await.success());
+    assert!(is_served(&testbed, address).await);
     assert_eq!(liar.orders(), 1);
-    town.configure(&configuration(&liar, address, ", renew_before: 30d"));
+    testbed.configure(&configuration(&liar, address, ", renew_before: 30d"));
     until("the renewal", async || {
-        read(&town.path("log-2")).contains("a certificate for shop.test was issued").then_some(())
+        read(&testbed.path("log-2")).contains("a certificate for shop.test was issued").then_some(())
     })
     .await;
     assert_eq!(liar.orders(), 2);
@@ -210,13 +214,13 @@ async fn after_a_hand_over_the_new_process_orders_and_the_old_one_does_not() {
 #[tokio::test]
 async fn who_may_not_come_near_is_not_sent_to_https_either() {
     let redirect = "  - address: 127.0.0.1:0\n    https_redirect: true\nroutes: []\n";
-    let town = Town::start(redirect).await;
-    let ask = async |town: &Town| {
-        http1::ask(&Endpoint::clear(town.address(2)), &get_request("/a?b=c")).await.unwrap()
+    let testbed = TestBed::start(redirect).await;
+    let ask = async |testbed: &TestBed| {
+        http1::ask(&Endpoint::clear(testbed.address(2)), &get_request("/a?b=c")).await.unwrap()
     };
-    let answer = ask(&town).await;
+    let answer = ask(&testbed).await;
     assert_eq!((answer.status, answer.field("location")), (308, Some("https://localhost/a?b=c")));
-    let town = Town::start(&format!("{redirect}addresses: {{ deny: 127.0.0.1 }}\n")).await;
-    let answer = ask(&town).await;
+    let testbed = TestBed::start(&format!("{redirect}addresses: {{ deny: 127.0.0.1 }}\n")).await;
+    let answer = ask(&testbed).await;
     assert_eq!((answer.status, answer.field("location")), (403, None));
 }

@@ -10,7 +10,7 @@ use bastide::admin::client::AdminClient;
 use bastide::demo::client::{Answer, Request, http1};
 use serde_json::{Value, json};
 
-use crate::support::{Town, Upstream, get_request, read, undisturbed, until};
+use crate::support::{TestBed, Upstream, get_request, read, undisturbed, until};
 
 const SECRET: &str = "a-client-secret-of-more-than-32-characters";
 /// RFC 7636 appendix B.
@@ -45,32 +45,32 @@ when { resource.params has realm && resource.params.realm == \"town\" };
 forbid (principal, action, resource == Route::\"administration:keys\")
 unless { context.credential == \"local\" };";
 
-pub(crate) async fn town(upstream: &Upstream, policies: &str) -> Town {
-    let town = Town::prepare("routes: []\n");
-    std::fs::write(town.path("secret.txt"), SECRET).unwrap();
-    town.configure(&rules(upstream, policies));
-    assert_eq!(town.bastide(&["init"]).0, 0);
-    town
+pub(crate) async fn testbed(upstream: &Upstream, policies: &str) -> TestBed {
+    let testbed = TestBed::prepare("routes: []\n");
+    std::fs::write(testbed.path("secret.txt"), SECRET).unwrap();
+    testbed.configure(&rules(upstream, policies));
+    assert_eq!(testbed.bastide(&["init"]).0, 0);
+    testbed
 }
 
-fn admin(town: &Town) -> AdminClient {
-    AdminClient::Running(town.path("state/admin.sock"))
+fn admin(testbed: &TestBed) -> AdminClient {
+    AdminClient::Running(testbed.path("state/admin.sock"))
 }
 
 /// A blocking call of the socket, beside the test's own runtime.
-async fn call(town: &Town, method: &str, path: &str, body: Option<Value>) -> (u16, Value) {
-    let (answer, _) = call_if(town, method, path, None, body).await;
+async fn call(testbed: &TestBed, method: &str, path: &str, body: Option<Value>) -> (u16, Value) {
+    let (answer, _) = call_if(testbed, method, path, None, body).await;
     answer
 }
 
 async fn call_if(
-    town: &Town,
+    testbed: &TestBed,
     method: &str,
     path: &str,
     condition: Option<(&'static str, String)>,
     body: Option<Value>,
 ) -> ((u16, Value), Option<String>) {
-    let admin = admin(town);
+    let admin = admin(testbed);
     let (method, path) = (method.to_owned(), path.to_owned());
     let task = tokio::task::spawn_blocking(move || {
         let condition = condition.as_ref().map(|(name, value)| (*name, value.as_str()));
@@ -81,7 +81,7 @@ async fn call_if(
 }
 
 /// A call at the gateway.
-async fn remote(town: &Town, method: &'static str, path: &str, key: &str, body: &str) -> Answer {
+async fn remote(testbed: &TestBed, method: &'static str, path: &str, key: &str, body: &str) -> Answer {
     let mut request = Request::new(method, "localhost", path);
     if !key.is_empty() {
         request = request.field("x-api-key", key);
@@ -90,30 +90,30 @@ async fn remote(town: &Town, method: &'static str, path: &str, key: &str, body: 
         request = request.field("content-type", "application/json");
         request.body = body.as_bytes().to_vec();
     }
-    http1::ask(&town.endpoint(), &request).await.unwrap()
+    http1::ask(&testbed.endpoint(), &request).await.unwrap()
 }
 
-fn api_key(town: &Town, name: &str, role: &[&str]) -> String {
+fn api_key(testbed: &TestBed, name: &str, role: &[&str]) -> String {
     let arguments = [&["key", "new", "--name", name, "--owner", "ops", "--output", "json"], role].concat();
-    let (code, out, err) = town.bastide(&arguments);
+    let (code, out, err) = testbed.bastide(&arguments);
     assert_eq!(code, 0, "{out}{err}");
     serde_json::from_str::<Value>(&out).unwrap()["key"].as_str().unwrap().to_owned()
 }
 
-async fn start(upstream: &Upstream, policies: &str) -> (Town, Value) {
-    let mut town = town(upstream, policies).await;
-    town.start_gateway().await;
+async fn start(upstream: &Upstream, policies: &str) -> (TestBed, Value) {
+    let mut testbed = testbed(upstream, policies).await;
+    testbed.start_gateway().await;
     let user = json!({ "username": "alice", "roles": ["customer"] });
-    let (status, alice) = call(&town, "POST", "/v1/realms/town/users", Some(user)).await;
+    let (status, alice) = call(&testbed, "POST", "/v1/realms/town/users", Some(user)).await;
     assert_eq!(status, 201, "{alice}");
     let path = format!("/v1/realms/town/users/{}/password", alice["id"].as_str().unwrap());
     let password = json!({ "password": "correct horse" });
-    assert_eq!(call(&town, "PUT", &path, Some(password)).await.0, 200);
-    (town, alice)
+    assert_eq!(call(&testbed, "PUT", &path, Some(password)).await.0, 200);
+    (testbed, alice)
 }
 
 /// A browser's way to tokens: cookies by hand.
-pub(crate) async fn tokens(town: &Town, username: &str, password: &str) -> Value {
+pub(crate) async fn tokens(testbed: &TestBed, username: &str, password: &str) -> Value {
     let mut cookies: Vec<String> = Vec::new();
     let mut target = format!(
         "/authorize?client_id=web&redirect_uri={CALLBACK}&response_type=code&scope=openid%20offline_access&state=s\
@@ -134,7 +134,7 @@ pub(crate) async fn tokens(town: &Town, username: &str, password: &str) -> Value
         if !cookies.is_empty() {
             request = request.field("cookie", &cookies.join("; "));
         }
-        let answer = http1::ask(&town.endpoint(), &request).await.unwrap();
+        let answer = http1::ask(&testbed.endpoint(), &request).await.unwrap();
         for (name, value) in &answer.fields {
             if name.eq_ignore_ascii_case("set-cookie") {
                 let pair = value.split(';').next().unwrap();
@@ -147,7 +147,7 @@ pub(crate) async fn tokens(town: &Town, username: &str, password: &str) -> Value
         match answer.field("location") {
             Some(next) if next.starts_with(CALLBACK) => {
                 let code = next.split("code=").nth(1).unwrap().split('&').next().unwrap();
-                return redeem(town, &format!(
+                return redeem(testbed, &format!(
                     "grant_type=authorization_code&code={code}&redirect_uri={CALLBACK}&code_verifier={VERIFIER}"
                 ))
                 .await
@@ -176,27 +176,27 @@ pub(crate) async fn tokens(town: &Town, username: &str, password: &str) -> Value
     panic!("no code: {target}");
 }
 
-async fn redeem(town: &Town, form: &str) -> Answer {
+async fn redeem(testbed: &TestBed, form: &str) -> Answer {
     let mut request = Request::new("POST", "localhost", "/token")
         .field("content-type", "application/x-www-form-urlencoded");
     request.body = format!("{form}&client_id=web&client_secret={SECRET}").into_bytes();
-    http1::ask(&town.endpoint(), &request).await.unwrap()
+    http1::ask(&testbed.endpoint(), &request).await.unwrap()
 }
 
-async fn orders(town: &Town, tokens: &Value) -> u16 {
+async fn orders(testbed: &TestBed, tokens: &Value) -> u16 {
     let request = get_request("/orders/").bearer(tokens["access_token"].as_str().unwrap());
-    http1::ask(&town.endpoint(), &request).await.unwrap().status
+    http1::ask(&testbed.endpoint(), &request).await.unwrap().status
 }
 
-async fn refresh(town: &Town, tokens: &Value) -> u16 {
+async fn refresh(testbed: &TestBed, tokens: &Value) -> u16 {
     let token = tokens["refresh_token"].as_str().unwrap();
-    redeem(town, &format!("grant_type=refresh_token&refresh_token={token}")).await.status
+    redeem(testbed, &format!("grant_type=refresh_token&refresh_token={token}")).await.status
 }
 
 #[tokio::test]
 async fn what_a_person_began_ends_at_the_gateway_when_they_are_switched_off() {
     let upstream = Upstream::start().await;
-    let (town, alice) = start(&upstream, POLICIES).await;
+    let (testbed, alice) = start(&upstream, POLICIES).await;
     let path = format!("/v1/realms/town/users/{}", alice["id"].as_str().unwrap());
     type Cause<'a> = (&'a str, &'a str, String, Option<Value>);
     let off = json!({ "username": "alice", "roles": ["customer"], "disabled": true });
@@ -212,24 +212,24 @@ async fn what_a_person_began_ends_at_the_gateway_when_they_are_switched_off() {
         ("switched off", "PUT", path.clone(), Some(off)),
     ];
     for (cause, method, target, body) in causes {
-        let tokens = tokens(&town, "alice", &password).await;
-        assert_eq!(orders(&town, &tokens).await, 200, "{cause}: {}", town.log());
+        let tokens = tokens(&testbed, "alice", &password).await;
+        assert_eq!(orders(&testbed, &tokens).await, 200, "{cause}: {}", testbed.log());
         // A request that is under way ends too.
         let slow = get_request("/orders/slow").bearer(tokens["access_token"].as_str().unwrap());
-        let endpoint = town.endpoint();
+        let endpoint = testbed.endpoint();
         let seen = upstream.seen();
         let slow = tokio::spawn(async move { http1::ask(&endpoint, &slow).await });
         until("the slow request", async || (upstream.seen() > seen).then_some(())).await;
-        let (status, body) = call(&town, method, &target, body).await;
+        let (status, body) = call(&testbed, method, &target, body).await;
         assert_eq!(status, 200, "{cause}: {body}");
-        until(cause, async || (orders(&town, &tokens).await == 401).then_some(())).await;
+        until(cause, async || (orders(&testbed, &tokens).await == 401).then_some(())).await;
         let went_on = match slow.await.unwrap() {
             Ok(answer) => answer.status == 200,
             // It is the client that gave up.
             Err(error) => error.kind() == std::io::ErrorKind::TimedOut,
         };
         assert!(!went_on, "{cause}: a request under way went on");
-        assert_eq!(refresh(&town, &tokens).await, 400, "{cause}");
+        assert_eq!(refresh(&testbed, &tokens).await, 400, "{cause}");
         if cause == "another password" {
             "battery staple".clone_into(&mut password);
         }
@@ -243,11 +243,11 @@ async fn whoever_calls_is_judged_by_the_same_policies_and_written_down() {
     let policies = format!(
         "{POLICIES}\npermit (principal == ApiKey::\"helper\", action, resource == Route::\"administration:clients\");"
     );
-    let mut town = town(&upstream, &policies).await;
-    let helper = api_key(&town, "helper", &[]);
-    let administrator = api_key(&town, "root", &["--role", "administrator"]);
-    let nobody = api_key(&town, "nobody", &[]);
-    town.start_gateway().await;
+    let mut testbed = testbed(&upstream, &policies).await;
+    let helper = api_key(&testbed, "helper", &[]);
+    let administrator = api_key(&testbed, "root", &["--role", "administrator"]);
+    let nobody = api_key(&testbed, "nobody", &[]);
+    testbed.start_gateway().await;
     let users = "/v1/realms/town/users";
     let user = r#"{"username":"bob"}"#;
     for (who, key, method, path, body, expected) in [
@@ -269,12 +269,12 @@ async fn whoever_calls_is_judged_by_the_same_policies_and_written_down() {
         ("the administrator", &administrator, "GET", "/v1/realms/town/keys", "", 403),
         ("the administrator", &administrator, "GET", "/v1/nothing", "", 404),
     ] {
-        let answer = remote(&town, method, path, key, body).await;
+        let answer = remote(&testbed, method, path, key, body).await;
         let text = String::from_utf8_lossy(&answer.body).into_owned();
-        assert_eq!(answer.status, expected, "{who}, {method} {path}: {text} {}", town.log());
+        assert_eq!(answer.status, expected, "{who}, {method} {path}: {text} {}", testbed.log());
     }
     // What is forbidden to all but the owner of the state folder.
-    assert_eq!(call(&town, "GET", "/v1/realms/town/keys", None).await.0, 200);
+    assert_eq!(call(&testbed, "GET", "/v1/realms/town/keys", None).await.0, 200);
     // A client cannot say who it is.
     let forged = json!({ "kind": "User", "id": "root", "credential": "local", "issuer": null,
         "roles": ["administrator"], "scopes": [], "acr": null, "amr": [], "claims": {}, "spiffe_id": null, "expires": null });
@@ -282,13 +282,13 @@ async fn whoever_calls_is_judged_by_the_same_policies_and_written_down() {
     let request = get_request(users).field("x-api-key", &helper).field("x-bastide-caller", &forged);
     let request = Request { method: "POST", body: user.as_bytes().to_vec(), ..request }
         .field("content-type", "application/json");
-    assert_eq!(http1::ask(&town.endpoint(), &request).await.unwrap().status, 403);
+    assert_eq!(http1::ask(&testbed.endpoint(), &request).await.unwrap().status, 403);
 
     // Each call left an event, with the policy that decided.
-    let refused = remote(&town, "POST", users, &helper, user).await.json();
+    let refused = remote(&testbed, "POST", users, &helper, user).await.json();
     let id = refused["id"].as_str().unwrap().to_owned();
     let explained = until("the event", async || {
-        let (code, out, _) = town.bastide(&["explain", &id]);
+        let (code, out, _) = testbed.bastide(&["explain", &id]);
         (code == 1 && out.contains("refused by step")).then_some(out)
     })
     .await;
@@ -296,7 +296,7 @@ async fn whoever_calls_is_judged_by_the_same_policies_and_written_down() {
         assert!(explained.contains(part), "{part}: {explained}");
     }
     until("the socket's calls too", async || {
-        let log = audit(&town);
+        let log = audit(&testbed);
         (log.contains("administration:keys") && log.contains("local:")).then_some(())
     })
     .await;
@@ -305,17 +305,17 @@ async fn whoever_calls_is_judged_by_the_same_policies_and_written_down() {
 #[tokio::test]
 async fn whoever_hangs_up_is_written_down_with_what_they_did() {
     let upstream = Upstream::start().await;
-    let mut town = town(&upstream, POLICIES).await;
-    town.start_gateway().await;
+    let mut testbed = testbed(&upstream, POLICIES).await;
+    testbed.start_gateway().await;
     let users = "/v1/realms/town/users";
-    let (status, bob) = call(&town, "POST", users, Some(json!({ "username": "bob" }))).await;
+    let (status, bob) = call(&testbed, "POST", users, Some(json!({ "username": "bob" }))).await;
     assert_eq!(status, 201, "{bob}");
     let path = format!("{users}/{}/password", bob["id"].as_str().unwrap());
     let request = format!(
         "PUT {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{{}}"
     );
     let told = || {
-        let log = audit(&town);
+        let log = audit(&testbed);
         let events = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
         events.filter(|event| event["http_request"]["http_method"] == "PUT").collect::<Vec<_>>()
     };
@@ -323,7 +323,8 @@ async fn whoever_hangs_up_is_written_down_with_what_they_did() {
     const LONG_ENOUGH: Duration = Duration::from_millis(10);
     let told = undisturbed("word about most who hung up", LONG_ENOUGH, async || {
         for _ in 0..20 {
-            let mut stream = std::os::unix::net::UnixStream::connect(town.path("state/admin.sock")).unwrap();
+            let mut stream =
+                std::os::unix::net::UnixStream::connect(testbed.path("state/admin.sock")).unwrap();
             stream.write_all(request.as_bytes()).unwrap();
             tokio::time::sleep(LONG_ENOUGH).await;
             drop(stream);
@@ -341,7 +342,7 @@ async fn whoever_hangs_up_is_written_down_with_what_they_did() {
         assert_eq!(event["http_response"]["code"], 200, "{text}");
         assert!(text.contains("administration:users") && text.contains("local:"), "{text}");
     }
-    assert!(!audit(&town).contains("\"abandoned\":true"));
+    assert!(!audit(&testbed).contains("\"abandoned\":true"));
 }
 
 #[tokio::test]
@@ -353,21 +354,21 @@ async fn who_may_write_users_alone_gives_nobody_a_role_or_a_group() {
          permit (principal == ApiKey::\"clerk\", action == Action::\"PUT\", resource == Route::\"administration:roles\")\n\
          when {{ resource.params has role && resource.params.role == \"customer\" }};"
     );
-    let mut town = town(&upstream, &policies).await;
-    let clerk = api_key(&town, "clerk", &[]);
-    town.start_gateway().await;
+    let mut testbed = testbed(&upstream, &policies).await;
+    let clerk = api_key(&testbed, "clerk", &[]);
+    testbed.start_gateway().await;
     let users = "/v1/realms/town/users";
     let bob = async |method, path: &str, roles: Value, groups: Value| {
         let name = if path.ends_with("another") { "carol" } else { "bob" };
         let user = json!({ "username": name, "roles": roles, "groups": groups }).to_string();
-        remote(&town, method, path, &clerk, &user).await
+        remote(&testbed, method, path, &clerk, &user).await
     };
     // None of what is refused was done: there is no `bob` before the first that is permitted.
     let none = json!([]);
     assert_eq!(bob("POST", users, json!(["administrator"]), none.clone()).await.status, 403);
     assert_eq!(bob("POST", users, none.clone(), json!(["staff"])).await.status, 403);
     let made = bob("POST", users, json!(["customer"]), none.clone()).await;
-    assert_eq!(made.status, 201, "{made:?} {}", town.log());
+    assert_eq!(made.status, 201, "{made:?} {}", testbed.log());
     let path = format!("{users}/{}", made.json()["id"].as_str().unwrap());
     let another = format!("{users}/another");
     let customer = json!(["customer"]);
@@ -380,14 +381,14 @@ async fn who_may_write_users_alone_gives_nobody_a_role_or_a_group() {
         (&another, none.clone(), none.clone(), 200),
     ] {
         let answer = bob("PUT", path, roles.clone(), groups.clone()).await;
-        assert_eq!(answer.status, expected, "{roles} {groups}: {answer:?} {}", town.log());
+        assert_eq!(answer.status, expected, "{roles} {groups}: {answer:?} {}", testbed.log());
     }
-    let (_, after) = call(&town, "GET", &path, None).await;
+    let (_, after) = call(&testbed, "GET", &path, None).await;
     assert_eq!((&after["roles"], &after["groups"]), (&customer, &none));
     // The event says which policies refused, and of what.
     let id = bob("PUT", &path, none.clone(), none).await.json()["id"].as_str().unwrap().to_owned();
     let explained = until("the event", async || {
-        let (code, out, _) = town.bastide(&["explain", &id]);
+        let (code, out, _) = testbed.bastide(&["explain", &id]);
         (code == 1 && out.contains("refused by step")).then_some(out)
     })
     .await;
@@ -401,31 +402,31 @@ async fn a_group_that_is_called_like_a_role_gives_nobody_the_role() {
         "{POLICIES}\npermit (principal == ApiKey::\"clerk\", action, resource == Route::\"admin\");\n\
          permit (principal == ApiKey::\"clerk\", action, resource == Route::\"administration:groups\");"
     );
-    let mut town = town(&upstream, &policies).await;
-    let clerk = api_key(&town, "clerk", &[]);
-    town.start_gateway().await;
+    let mut testbed = testbed(&upstream, &policies).await;
+    let clerk = api_key(&testbed, "clerk", &[]);
+    testbed.start_gateway().await;
     let users = "/v1/realms/town/users";
-    let (status, bob) = call(&town, "POST", users, Some(json!({ "username": "bob" }))).await;
+    let (status, bob) = call(&testbed, "POST", users, Some(json!({ "username": "bob" }))).await;
     assert_eq!(status, 201, "{bob}");
     let path = format!("{users}/{}", bob["id"].as_str().unwrap());
     let password = json!({ "password": "correct horse" });
-    assert_eq!(call(&town, "PUT", &format!("{path}/password"), Some(password)).await.0, 200);
+    assert_eq!(call(&testbed, "PUT", &format!("{path}/password"), Some(password)).await.0, 200);
     for (group, expected) in [("staff", 200), ("administrator", 403)] {
         for method in ["PUT", "DELETE", "PUT"] {
-            let answer = remote(&town, method, &format!("{path}/groups/{group}"), &clerk, "").await;
-            assert_eq!(answer.status, expected, "{method} {group}: {}", town.log());
+            let answer = remote(&testbed, method, &format!("{path}/groups/{group}"), &clerk, "").await;
+            assert_eq!(answer.status, expected, "{method} {group}: {}", testbed.log());
         }
     }
     // Who holds all permits may call a group so; it is a name still.
-    assert_eq!(call(&town, "PUT", &format!("{path}/groups/administrator"), None).await.0, 200);
+    assert_eq!(call(&testbed, "PUT", &format!("{path}/groups/administrator"), None).await.0, 200);
     let asked = async || {
-        let tokens = tokens(&town, "bob", "correct horse").await;
+        let tokens = tokens(&testbed, "bob", "correct horse").await;
         let request = get_request(users).bearer(tokens["access_token"].as_str().unwrap());
-        http1::ask(&town.endpoint(), &request).await.unwrap().status
+        http1::ask(&testbed.endpoint(), &request).await.unwrap().status
     };
-    assert_eq!(asked().await, 403, "{}", town.log());
-    assert_eq!(call(&town, "PUT", &format!("{path}/roles/administrator"), None).await.0, 200);
-    assert_eq!(asked().await, 200, "{}", town.log());
+    assert_eq!(asked().await, 403, "{}", testbed.log());
+    assert_eq!(call(&testbed, "PUT", &format!("{path}/roles/administrator"), None).await.0, 200);
+    assert_eq!(asked().await, 200, "{}", testbed.log());
 }
 
 #[tokio::test]
@@ -441,14 +442,14 @@ async fn who_may_write_clients_keys_or_passwords_gets_nobody_s_roles_by_it() {
          when {{ resource.params has role && resource.params.role == \"customer\" }};",
         areas.map(clerk_may).concat()
     );
-    let mut town = town(&upstream, &policies).await;
+    let mut testbed = testbed(&upstream, &policies).await;
     // Who has a role by the configuration has it.
-    let main = read(&town.path("bastide.yaml"));
+    let main = read(&testbed.path("bastide.yaml"));
     let members =
         "administrator: { members: [ \"User:town:root\", \"Client:town:robot\", \"ApiKey:boss\" ] }";
-    std::fs::write(town.path("bastide.yaml"), main.replace("administrator: {}", members)).unwrap();
-    let clerk = api_key(&town, "clerk", &[]);
-    town.start_gateway().await;
+    std::fs::write(testbed.path("bastide.yaml"), main.replace("administrator: {}", members)).unwrap();
+    let clerk = api_key(&testbed, "clerk", &[]);
+    testbed.start_gateway().await;
     let realm = "/v1/realms/town";
     let hash = identity::Client::secret_hash(SECRET).unwrap();
     let client = |id: &str, roles: &[&str], more: Value| {
@@ -471,7 +472,7 @@ async fn who_may_write_clients_keys_or_passwords_gets_nobody_s_roles_by_it() {
         ("users/off", user("off", &["administrator"], json!({ "disabled": true }))),
         ("users/alice", user("alice", &["customer"], json!({}))),
     ] {
-        let (status, answer) = call(&town, "PUT", &format!("{realm}/{path}"), Some(body)).await;
+        let (status, answer) = call(&testbed, "PUT", &format!("{realm}/{path}"), Some(body)).await;
         assert_eq!(status, 200, "{path}: {answer}");
     }
     let (none, made) = (json!({}), json!({ "password": "correct horse" }));
@@ -509,9 +510,9 @@ async fn who_may_write_clients_keys_or_passwords_gets_nobody_s_roles_by_it() {
     ] {
         let path = format!("{realm}/{path}");
         let body = if body.is_null() { String::new() } else { body.to_string() };
-        let answer = remote(&town, method, &path, &clerk, &body).await;
+        let answer = remote(&testbed, method, &path, &clerk, &body).await;
         let text = String::from_utf8_lossy(&answer.body).into_owned();
-        assert_eq!(answer.status, expected, "{method} {path} {body}: {text} {}", town.log());
+        assert_eq!(answer.status, expected, "{method} {path} {body}: {text} {}", testbed.log());
     }
     for (body, expected) in [
         (key("mine", &["administrator"]), 403),
@@ -519,8 +520,8 @@ async fn who_may_write_clients_keys_or_passwords_gets_nobody_s_roles_by_it() {
         (key("mine", &["customer"]), 201),
         (key("plain", &[]), 201),
     ] {
-        let answer = remote(&town, "POST", "/v1/api-keys", &clerk, &body.to_string()).await;
-        assert_eq!(answer.status, expected, "{body}: {}", town.log());
+        let answer = remote(&testbed, "POST", "/v1/api-keys", &clerk, &body.to_string()).await;
+        assert_eq!(answer.status, expected, "{body}: {}", testbed.log());
     }
     // Whoever holds the permit over roles may do all of it.
     for (method, path, body) in [
@@ -529,43 +530,44 @@ async fn who_may_write_clients_keys_or_passwords_gets_nobody_s_roles_by_it() {
         ("PUT", "users/chief/password", made),
         ("PUT", "users/root", user("root", &[], none.clone())),
     ] {
-        let (status, answer) = call(&town, method, &format!("{realm}/{path}"), Some(body)).await;
+        let (status, answer) = call(&testbed, method, &format!("{realm}/{path}"), Some(body)).await;
         assert_eq!(status, 200, "{method} {path}: {answer}");
     }
 }
 
-fn audit(town: &Town) -> String {
-    let folder = std::fs::read_dir(town.path("state/audit")).into_iter().flatten().flatten();
+fn audit(testbed: &TestBed) -> String {
+    let folder = std::fs::read_dir(testbed.path("state/audit")).into_iter().flatten().flatten();
     folder.map(|entry| read(&entry.path())).collect()
 }
 
 #[tokio::test]
 async fn settings_of_a_realm_are_changed_while_it_runs_and_outlive_it() {
     let upstream = Upstream::start().await;
-    let mut town = town(&upstream, POLICIES).await;
+    let mut testbed = testbed(&upstream, POLICIES).await;
     let issuer = "issuer: https://localhost\n";
     let written = format!("{issuer}    lifetimes: {{ code: 30s }}\n");
-    town.configure(&rules(&upstream, POLICIES).replacen(issuer, &written, 1));
-    town.start_gateway().await;
+    testbed.configure(&rules(&upstream, POLICIES).replacen(issuer, &written, 1));
+    testbed.start_gateway().await;
     let realm = "/v1/realms/town";
-    let lifetime =
-        async |town: &Town| call(town, "GET", realm, None).await.1["lifetimes"]["access_token"].clone();
-    assert_eq!(lifetime(&town).await, 300);
+    let lifetime = async |testbed: &TestBed| {
+        call(testbed, "GET", realm, None).await.1["lifetimes"]["access_token"].clone()
+    };
+    assert_eq!(lifetime(&testbed).await, 300);
     // By the command, while it runs.
     let (code, out, err) =
-        town.bastide(&["realm", "set", "access_token=10m", "require_pushed_requests=true"]);
+        testbed.bastide(&["realm", "set", "access_token=10m", "require_pushed_requests=true"]);
     assert_eq!(code, 0, "{out}{err}");
-    until("the new lifetime", async || (lifetime(&town).await == 600).then_some(())).await;
-    let pushed = async |town: &Town| {
+    until("the new lifetime", async || (lifetime(&testbed).await == 600).then_some(())).await;
+    let pushed = async |testbed: &TestBed| {
         let target = format!(
             "/authorize?client_id=web&redirect_uri={CALLBACK}&response_type=code&scope=openid&state=s\
              &code_challenge={CHALLENGE}&code_challenge_method=S256"
         );
-        let answer = http1::ask(&town.endpoint(), &get_request(&target)).await.unwrap();
+        let answer = http1::ask(&testbed.endpoint(), &get_request(&target)).await.unwrap();
         answer.field("location").is_some_and(|place| place.contains("error=invalid_request"))
             || answer.status == 400
     };
-    until("pushed requests alone", async || pushed(&town).await.then_some(())).await;
+    until("pushed requests alone", async || pushed(&testbed).await.then_some(())).await;
     // What the configuration writes is changed there; what is no setting is told apart.
     for (change, status) in [
         (json!({ "lifetimes": { "code": 60 } }), 409),
@@ -573,29 +575,29 @@ async fn settings_of_a_realm_are_changed_while_it_runs_and_outlive_it() {
         (json!({ "lifetimes": { "acess_token": 60 } }), 422),
         (json!({ "issuer": "https://evil.example" }), 400),
     ] {
-        let (found, body) = call(&town, "PUT", &format!("{realm}/settings"), Some(change.clone())).await;
+        let (found, body) = call(&testbed, "PUT", &format!("{realm}/settings"), Some(change.clone())).await;
         assert_eq!(found, status, "{change}: {body}");
     }
-    assert_eq!(town.bastide(&["realm", "set", "acess_token=10m"]).0, 3);
+    assert_eq!(testbed.bastide(&["realm", "set", "acess_token=10m"]).0, 3);
     // It outlives the process, and files say it too.
-    town.stop_gateway().await;
-    let file = town.path("wanted.yaml");
+    testbed.stop_gateway().await;
+    let file = testbed.path("wanted.yaml");
     std::fs::write(&file, "settings: { display_name: Town, lifetimes: { access_token: 900, code: 60 } }\n")
         .unwrap();
-    let (code, out, err) = town.bastide(&["apply", "-f", "wanted.yaml", "--dry-run"]);
+    let (code, out, err) = testbed.bastide(&["apply", "-f", "wanted.yaml", "--dry-run"]);
     assert_eq!(code, 1, "{out}{err}");
     assert!(out.contains("lifetimes.access_token: 600 → 900"), "{out}");
     assert!(
         out.contains("setting lifetimes.code is 30 here and 60 there; it is changed in `realms:`"),
         "{out}"
     );
-    assert_eq!(town.bastide(&["apply", "-f", "wanted.yaml"]).0, 0);
-    town.start_gateway().await;
-    assert_eq!(lifetime(&town).await, 900);
-    assert!(pushed(&town).await);
-    assert_eq!(town.bastide(&["realm", "unset", "access_token", "require_pushed_requests"]).0, 0);
-    until("what is configured", async || (lifetime(&town).await == 300).then_some(())).await;
-    until("no pushed requests", async || (!pushed(&town).await).then_some(())).await;
+    assert_eq!(testbed.bastide(&["apply", "-f", "wanted.yaml"]).0, 0);
+    testbed.start_gateway().await;
+    assert_eq!(lifetime(&testbed).await, 900);
+    assert!(pushed(&testbed).await);
+    assert_eq!(testbed.bastide(&["realm", "unset", "access_token", "require_pushed_requests"]).0, 0);
+    until("what is configured", async || (lifetime(&testbed).await == 300).then_some(())).await;
+    until("no pushed requests", async || (!pushed(&testbed).await).then_some(())).await;
 }
 
 #[tokio::test]
@@ -606,15 +608,15 @@ async fn keys_are_administered_without_realms_and_each_call_is_explained() {
              allow: authenticated{more} }}\n"
         )
     };
-    let mut town = Town::prepare(&rules(""));
+    let mut testbed = TestBed::prepare(&rules(""));
     // Without a process, and by one.
-    api_key(&town, "first", &[]);
-    town.start_gateway().await;
-    api_key(&town, "second", &[]);
-    let (code, out, _) = town.bastide(&["key", "list", "--output", "json"]);
+    api_key(&testbed, "first", &[]);
+    testbed.start_gateway().await;
+    api_key(&testbed, "second", &[]);
+    let (code, out, _) = testbed.bastide(&["key", "list", "--output", "json"]);
     assert_eq!((code, serde_json::from_str::<Value>(&out).unwrap().as_array().unwrap().len()), (0, 2));
     let ids = until("both events", async || {
-        let log = audit(&town);
+        let log = audit(&testbed);
         let made = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
         let made = made.filter(|event| {
             event["unmapped"]["route"] == "administration:api-keys" && event["http_response"]["code"] == 201
@@ -624,19 +626,19 @@ async fn keys_are_administered_without_realms_and_each_call_is_explained() {
     })
     .await;
     for id in &ids {
-        let (code, out, err) = town.bastide(&["explain", id]);
+        let (code, out, err) = testbed.bastide(&["explain", id]);
         assert!(code == 0 && out.contains("permitted by local-administration"), "{out}{err}");
     }
     // A reload that changes no policy keeps no further generation.
-    let kept = || std::fs::read_dir(town.path("state/generations")).unwrap().count();
+    let kept = || std::fs::read_dir(testbed.path("state/generations")).unwrap().count();
     let before = kept();
-    town.configure(&rules(", limit: 5/minute per address"));
-    until("the reload", async || town.log().contains("reloaded (files changed)").then_some(())).await;
+    testbed.configure(&rules(", limit: 5/minute per address"));
+    until("the reload", async || testbed.log().contains("reloaded (files changed)").then_some(())).await;
     assert_eq!(kept(), before);
     // A `forbid` counts here too.
-    town.configure(&(rules("") + "policies: { inline: \"forbid (principal, action, resource);\" }\n"));
+    testbed.configure(&(rules("") + "policies: { inline: \"forbid (principal, action, resource);\" }\n"));
     until("the refusal", async || {
-        let (code, _, err) = town.bastide(&["key", "list"]);
+        let (code, _, err) = testbed.bastide(&["key", "list"]);
         (code == 3 && err.contains("the policies do not permit it")).then_some(())
     })
     .await;
@@ -645,30 +647,30 @@ async fn keys_are_administered_without_realms_and_each_call_is_explained() {
 #[tokio::test]
 async fn writes_compare_and_lists_go_on() {
     let upstream = Upstream::start().await;
-    let (town, alice) = start(&upstream, POLICIES).await;
+    let (testbed, alice) = start(&upstream, POLICIES).await;
     let path = format!("/v1/realms/town/users/{}", alice["id"].as_str().unwrap());
-    let ((status, body), tag) = call_if(&town, "GET", &path, None, None).await;
+    let ((status, body), tag) = call_if(&testbed, "GET", &path, None, None).await;
     assert_eq!((status, &body["username"]), (200, &json!("alice")));
     let tag = tag.unwrap();
     let user = |name: &str| Some(json!({ "username": "alice", "name": name }));
-    let put = async |condition, name: &str| call_if(&town, "PUT", &path, condition, user(name)).await.0.0;
+    let put = async |condition, name: &str| call_if(&testbed, "PUT", &path, condition, user(name)).await.0.0;
     assert_eq!(put(Some(("if-match", tag.clone())), "Alice").await, 200);
     assert_eq!(put(Some(("if-match", tag.clone())), "Mallory").await, 412, "changed since it was read");
     assert_eq!(put(Some(("if-none-match", "*".to_owned())), "Mallory").await, 412);
-    assert_eq!(call(&town, "GET", &path, None).await.1["name"], "Alice");
+    assert_eq!(call(&testbed, "GET", &path, None).await.1["name"], "Alice");
     // The same again is the same.
     for _ in 0..2 {
         assert_eq!(put(None, "Alice").await, 200);
     }
-    let stale = call_if(&town, "DELETE", &path, Some(("if-match", tag)), None).await.0.0;
+    let stale = call_if(&testbed, "DELETE", &path, Some(("if-match", tag)), None).await.0.0;
     assert_eq!(stale, 412);
     for number in 0..7 {
         let user = json!({ "username": format!("user{number}"), "groups": ["staff"] });
-        assert_eq!(call(&town, "POST", "/v1/realms/town/users", Some(user)).await.0, 201);
+        assert_eq!(call(&testbed, "POST", "/v1/realms/town/users", Some(user)).await.0, 201);
     }
     let (mut seen, mut query) = (0, "?group=staff&limit=3".to_owned());
     loop {
-        let (status, page) = call(&town, "GET", &format!("/v1/realms/town/users{query}"), None).await;
+        let (status, page) = call(&testbed, "GET", &format!("/v1/realms/town/users{query}"), None).await;
         assert_eq!(status, 200, "{page}");
         seen += page["items"].as_array().unwrap().len();
         assert!(page["items"].as_array().unwrap().len() <= 3);
@@ -708,45 +710,45 @@ async fn writes_compare_and_lists_go_on() {
         ("POST", "/v1/revocations", Some(json!({ "token": "a", "session": "b" })), 422, "unfit"),
         ("PATCH", "/v1/realms", None, 405, "method"),
     ] {
-        let (found, problem) = call(&town, method, path, body).await;
+        let (found, problem) = call(&testbed, method, path, body).await;
         assert_eq!((found, problem["code"].as_str()), (status, Some(code)), "{method} {path}: {problem}");
         assert_eq!(problem["status"], status);
     }
-    let (_, problem) = call(&town, "GET", "/v1/realms/twon", None).await;
+    let (_, problem) = call(&testbed, "GET", "/v1/realms/twon", None).await;
     assert!(problem["detail"].as_str().unwrap().contains("did you mean \"town\"?"), "{problem}");
 }
 
 #[tokio::test]
 async fn clients_keys_and_revocations_are_administered() {
     let upstream = Upstream::start().await;
-    let (town, _) = start(&upstream, POLICIES).await;
+    let (testbed, _) = start(&upstream, POLICIES).await;
     let mine = json!({ "id": "job", "authentication": { "method": "secret", "hashes": [] },
         "grant_types": ["client_credentials"], "resources": ["https://orders.test"] });
     let path = "/v1/realms/town/clients/job";
-    let (status, problem) = call(&town, "PUT", path, Some(mine.clone())).await;
+    let (status, problem) = call(&testbed, "PUT", path, Some(mine.clone())).await;
     assert_eq!(status, 422, "a secret has to be there: {problem}");
     let hash = identity::Client::secret_hash(SECRET).unwrap();
     let mut with = mine.clone();
     with["authentication"]["hashes"] = json!([hash]);
-    assert_eq!(call(&town, "PUT", path, Some(with)).await.0, 200);
+    assert_eq!(call(&testbed, "PUT", path, Some(with)).await.0, 200);
     let token = async |secret: &str| {
         let mut request = Request::new("POST", "localhost", "/token")
             .field("content-type", "application/x-www-form-urlencoded");
         request.body =
             format!("grant_type=client_credentials&client_id=job&client_secret={secret}").into_bytes();
-        http1::ask(&town.endpoint(), &request).await.unwrap()
+        http1::ask(&testbed.endpoint(), &request).await.unwrap()
     };
     assert_eq!(token(SECRET).await.status, 200);
     // What is shown has no hash, and written back takes none away.
-    let (_, shown) = call(&town, "GET", path, None).await;
+    let (_, shown) = call(&testbed, "GET", path, None).await;
     assert_eq!(shown["authentication"]["hashes"], json!([]));
-    assert_eq!(call(&town, "PUT", path, Some(mine)).await.0, 200);
+    assert_eq!(call(&testbed, "PUT", path, Some(mine)).await.0, 200);
     assert_eq!(token(SECRET).await.status, 200);
     let (_, made) =
-        call(&town, "POST", &format!("{path}/secret"), Some(json!({ "keep_previous": true }))).await;
+        call(&testbed, "POST", &format!("{path}/secret"), Some(json!({ "keep_previous": true }))).await;
     let second = made["secret"].as_str().unwrap().to_owned();
     assert_eq!((token(SECRET).await.status, token(&second).await.status), (200, 200));
-    let (_, made) = call(&town, "POST", &format!("{path}/secret"), Some(json!({}))).await;
+    let (_, made) = call(&testbed, "POST", &format!("{path}/secret"), Some(json!({}))).await;
     let third = made["secret"].as_str().unwrap().to_owned();
     assert_eq!((token(&second).await.status, token(&third).await.status), (401, 200));
 
@@ -757,64 +759,64 @@ async fn clients_keys_and_revocations_are_administered() {
         serde_json::from_slice::<Value>(&URL_SAFE_NO_PAD.decode(head).unwrap()).unwrap()["kid"].clone()
     };
     let rotate = "/v1/realms/town/keys/rotate";
-    assert_eq!(call(&town, "POST", rotate, Some(json!({}))).await.0, 200);
+    assert_eq!(call(&testbed, "POST", rotate, Some(json!({}))).await.0, 200);
     let after = token(&third).await.json();
     assert_ne!(kid(&before), kid(&after));
-    assert_eq!(orders(&town, &before).await, 200);
+    assert_eq!(orders(&testbed, &before).await, 200);
 
     // A token is revoked by its jti, whoever issued it.
     let claims = after["access_token"].as_str().unwrap().split('.').nth(1).unwrap().to_owned();
     let claims: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(claims).unwrap()).unwrap();
-    until("the new key", async || (orders(&town, &after).await == 200).then_some(())).await;
+    until("the new key", async || (orders(&testbed, &after).await == 200).then_some(())).await;
     let revocation = json!({ "token": claims["jti"], "expires_in": 600 });
-    assert_eq!(call(&town, "POST", "/v1/revocations", Some(revocation)).await.0, 201);
-    until("the revocation", async || (orders(&town, &after).await == 401).then_some(())).await;
-    assert_eq!(orders(&town, &before).await, 200);
+    assert_eq!(call(&testbed, "POST", "/v1/revocations", Some(revocation)).await.0, 201);
+    until("the revocation", async || (orders(&testbed, &after).await == 401).then_some(())).await;
+    assert_eq!(orders(&testbed, &before).await, 200);
     let undo = format!("/v1/revocations/{}", claims["jti"].as_str().unwrap());
-    assert_eq!(call(&town, "DELETE", &undo, None).await.0, 204);
-    assert_eq!(call(&town, "DELETE", &undo, None).await.0, 404);
-    assert_eq!(call(&town, "DELETE", path, None).await.0, 204);
+    assert_eq!(call(&testbed, "DELETE", &undo, None).await.0, 204);
+    assert_eq!(call(&testbed, "DELETE", &undo, None).await.0, 404);
+    assert_eq!(call(&testbed, "DELETE", path, None).await.0, 204);
     assert_eq!(token(&third).await.status, 401);
 
     // A key that leaked is revoked by itself, also where a digit is missing, and is not written down.
     for (cut, what) in [(0, "whole"), (1, "cut short")] {
-        let key = api_key(&town, what, &[]);
+        let key = api_key(&testbed, what, &[]);
         let (id, secret) = (key.split('_').nth(1).unwrap(), key.split('_').nth(2).unwrap());
         let path = format!("/v1/api-keys/{}", &key[..key.len() - cut].replace('_', "%5F"));
-        assert_eq!(call(&town, "DELETE", &path, None).await.0, 204, "{what}");
-        let (_, listed) = call(&town, "GET", "/v1/api-keys", None).await;
+        assert_eq!(call(&testbed, "DELETE", &path, None).await.0, 204, "{what}");
+        let (_, listed) = call(&testbed, "GET", "/v1/api-keys", None).await;
         let record = listed["items"].as_array().unwrap().iter().find(|record| record["id"] == id).unwrap();
         assert!(record["revoked"].is_number(), "{what}: {record}");
         let log = until("the event", async || {
-            let log = audit(&town);
+            let log = audit(&testbed);
             log.contains(&format!("/v1/api-keys/{id}")).then_some(log)
         })
         .await;
         assert!(!log.contains(&secret[..20]), "{what}: {log}");
     }
     let unknown = "bst_000000000000_00000000000000000000000000000000000000";
-    let (status, problem) = call(&town, "DELETE", &format!("/v1/api-keys/{unknown}"), None).await;
+    let (status, problem) = call(&testbed, "DELETE", &format!("/v1/api-keys/{unknown}"), None).await;
     assert_eq!(status, 404);
     assert!(!problem.to_string().contains("0000000000000000"), "{problem}");
-    let key = api_key(&town, "by command", &[]);
-    let (code, out, err) = town.bastide(&["key", "revoke", &key]);
+    let key = api_key(&testbed, "by command", &[]);
+    let (code, out, err) = testbed.bastide(&["key", "revoke", &key]);
     assert!(code == 0 && !out.contains(&key), "{out}{err}");
-    let (status, document) = call(&town, "GET", "/v1/openapi.json", None).await;
+    let (status, document) = call(&testbed, "GET", "/v1/openapi.json", None).await;
     assert_eq!((status, &document["openapi"]), (200, &json!("3.1.0")));
 }
 
 #[tokio::test]
 async fn the_command_line_does_the_same_with_and_without_a_process() {
     let upstream = Upstream::start().await;
-    let mut town = town(&upstream, POLICIES).await;
+    let mut testbed = testbed(&upstream, POLICIES).await;
     for running in [true, false] {
         if running {
-            town.start_gateway().await;
+            testbed.start_gateway().await;
         } else {
-            town.stop_gateway().await;
+            testbed.stop_gateway().await;
         }
         let run = |arguments: &[&str]| {
-            let (code, out, err) = town.bastide(arguments);
+            let (code, out, err) = testbed.bastide(arguments);
             (code, format!("{out}{err}"))
         };
         let name = if running { "bob" } else { "alice" };
@@ -849,7 +851,7 @@ async fn the_command_line_does_the_same_with_and_without_a_process() {
         }
     }
     until("both ways to be written down", async || {
-        (audit(&town).matches("administration:roles").count() >= 8).then_some(())
+        (audit(&testbed).matches("administration:roles").count() >= 8).then_some(())
     })
     .await;
 }
@@ -862,14 +864,14 @@ pub(crate) fn fixture(name: &str) -> std::path::PathBuf {
 #[tokio::test]
 async fn a_realm_is_exported_and_applied_again() {
     let upstream = Upstream::start().await;
-    let mut one = town(&upstream, POLICIES).await;
+    let mut one = testbed(&upstream, POLICIES).await;
     one.start_gateway().await;
     let file = "realm: town\nclients:\n  job:\n    secret_file: secret.txt\n    grant_types: [ client_credentials ]\n    \
                 resources: [ \"https://orders.test\" ]\nusers:\n  alice:\n    email: alice@example.org\n    \
                 roles: [ customer ]\n    attributes: { level: 3, badge: \"007\" }\n  bob: { groups: [ staff ] }\n";
     std::fs::write(one.path("town.yaml"), file).unwrap();
-    let run = |town: &Town, arguments: &[&str]| {
-        let (code, out, err) = town.bastide(arguments);
+    let run = |testbed: &TestBed, arguments: &[&str]| {
+        let (code, out, err) = testbed.bastide(arguments);
         (code, format!("{out}{err}"))
     };
     let (code, text) = run(&one, &["apply", "-f", "town.yaml", "--dry-run"]);
@@ -914,14 +916,14 @@ async fn a_realm_is_exported_and_applied_again() {
     assert_eq!(code, 3);
     assert!(text.contains("wrong.yaml:2:3: client \"x\"") && text.contains("unknown scope"), "{text}");
 
-    // The export of one town makes another one the same.
+    // The export of one test bed makes another one the same.
     let (code, out, err) = one.bastide(&["realm", "export", "--hashes"]);
     assert_eq!(code, 0, "{err}");
     let exported: Value = serde_json::from_str(&out).unwrap();
     assert_eq!(exported["users"].as_object().unwrap().len(), 2, "{exported}");
     assert!(exported["users"]["alice"]["password_hash"].as_str().unwrap().starts_with("$argon2id$"));
     assert!(exported["clients"].get("web").is_none(), "it is declared");
-    let mut two = town(&upstream, POLICIES).await;
+    let mut two = testbed(&upstream, POLICIES).await;
     std::fs::write(two.path("town.json"), &out).unwrap();
     let (code, text) = run(&two, &["apply", "-f", "town.json"]);
     assert_eq!(code, 0, "without a process: {text}");
@@ -952,24 +954,24 @@ async fn a_realm_is_exported_and_applied_again() {
 #[tokio::test]
 async fn a_realm_of_keycloak_is_imported_and_applied() {
     let upstream = Upstream::start().await;
-    let town = town(&upstream, POLICIES).await;
+    let testbed = testbed(&upstream, POLICIES).await;
     let realm = fixture("keycloak/shop-realm.json");
-    let (code, out, err) = town.bastide(&["import", "keycloak", realm.to_str().unwrap()]);
+    let (code, out, err) = testbed.bastide(&["import", "keycloak", realm.to_str().unwrap()]);
     assert_eq!(code, 1, "a client is closed: {out}{err}");
     for part in ["client \"legacy\": closed", "it has a wildcard", "Left to do"] {
         assert!(out.contains(part), "{part}: {out}");
     }
-    // The town's own configuration beside the imported part.
-    let main = std::fs::read_to_string(town.path("bastide.yaml")).unwrap();
+    // The test bed's own configuration beside the imported part.
+    let main = std::fs::read_to_string(testbed.path("bastide.yaml")).unwrap();
     let rest = main.split("roles:").next().unwrap().to_owned();
     std::fs::write(
-        town.path("shop.yaml"),
+        testbed.path("shop.yaml"),
         format!("include: imported/realm.yaml\n{rest}routes:\n  - match: id.example.org/**\n    to: identity\n    authenticate: none\n    allow: anyone\n"),
     )
     .unwrap();
     let at = ["--config", "shop.yaml"];
     let run = |arguments: &[&str]| {
-        let (code, out, err) = town.bastide(&[arguments, &at].concat());
+        let (code, out, err) = testbed.bastide(&[arguments, &at].concat());
         (code, format!("{out}{err}"))
     };
     let (code, text) = run(&["apply", "-f", "imported/shop.json"]);
@@ -977,12 +979,12 @@ async fn a_realm_of_keycloak_is_imported_and_applied() {
     assert_eq!(run(&["apply", "-f", "imported/shop.json", "--dry-run"]).0, 0, "it is what was wanted");
     let (_, text) = run(&["user", "show", "alice"]);
     assert!(text.contains("company/sales") && text.contains("orders-api.reader"), "{text}");
-    let (_, out, _) = town.bastide(&["realm", "export", "--hashes", "--config", "shop.yaml"]);
+    let (_, out, _) = testbed.bastide(&["realm", "export", "--hashes", "--config", "shop.yaml"]);
     assert!(out.contains("$pbkdf2-sha256$i=27500,l=64$AAECAwQFBgcICQoLDA0ODw$"), "{out}");
     let (_, text) = run(&["client", "list"]);
     assert!(text.lines().any(|line| line.starts_with("legacy") && line.contains("disabled")), "{text}");
     let mode = std::os::unix::fs::PermissionsExt::mode(
-        &std::fs::metadata(town.path("imported/shop.json")).unwrap().permissions(),
+        &std::fs::metadata(testbed.path("imported/shop.json")).unwrap().permissions(),
     );
     assert_eq!(mode & 0o777, 0o600, "hashes are for the owner alone");
 }
@@ -990,10 +992,10 @@ async fn a_realm_of_keycloak_is_imported_and_applied() {
 #[tokio::test]
 async fn what_is_refused_of_files_ends_nothing_else_and_removes_nothing() {
     let upstream = Upstream::start().await;
-    let town = town(&upstream, POLICIES).await;
+    let testbed = testbed(&upstream, POLICIES).await;
     let apply = |file: &str, text: &str, more: &[&str]| {
-        std::fs::write(town.path(file), text).unwrap();
-        let (code, out, err) = town.bastide(&[&["apply", "-f", file], more].concat());
+        std::fs::write(testbed.path(file), text).unwrap();
+        let (code, out, err) = testbed.bastide(&[&["apply", "-f", file], more].concat());
         (code, format!("{out}{err}"))
     };
     let (code, text) = apply("before.yaml", "users: { old: {} }\n", &[]);
@@ -1011,12 +1013,12 @@ async fn what_is_refused_of_files_ends_nothing_else_and_removes_nothing() {
     ] {
         assert!(text.contains(part), "{part}: {text}");
     }
-    let (_, users, _) = town.bastide(&["user", "list"]);
+    let (_, users, _) = testbed.bastide(&["user", "list"]);
     for name in ["alice", "carol", "old"] {
         assert!(users.contains(name), "{name}: {users}");
     }
     assert!(!users.contains("bob"), "{users}");
-    assert_eq!(town.bastide(&["client", "show", "good"]).0, 0);
+    assert_eq!(testbed.bastide(&["client", "show", "good"]).0, 0);
     // In words for machines, and once everything fits.
     let (code, out) = apply("town.yaml", wanted, &["--prune", "--output", "json"]);
     let told: Value = serde_json::from_str(&out).unwrap();
@@ -1031,7 +1033,7 @@ async fn what_is_refused_of_files_ends_nothing_else_and_removes_nothing() {
 #[tokio::test]
 async fn who_stands_behind_what_cannot_be_imported_is_imported() {
     let upstream = Upstream::start().await;
-    let town = town(&upstream, POLICIES).await;
+    let testbed = testbed(&upstream, POLICIES).await;
     let mut realm: Value = serde_json::from_str(&read(&fixture("keycloak/shop-realm.json"))).unwrap();
     let keys = r#"{"keys":[{"kty":"oct","use":"enc","k":"AA","kid":"1"}]}"#;
     for (id, attributes) in [("urn:shop:web", json!({})), ("by-keys", json!({ "jwks.string": keys }))] {
@@ -1049,25 +1051,25 @@ async fn who_stands_behind_what_cannot_be_imported_is_imported() {
     realm["groups"].as_array_mut().unwrap().push(json!({ "name": "admin" }));
     let alice = realm["users"].as_array_mut().unwrap().iter_mut().find(|user| user["username"] == "alice");
     alice.unwrap()["groups"].as_array_mut().unwrap().push(json!("/admin"));
-    std::fs::write(town.path("realm.json"), realm.to_string()).unwrap();
+    std::fs::write(testbed.path("realm.json"), realm.to_string()).unwrap();
     let (code, out, err) =
-        town.bastide(&["import", "keycloak", "realm.json", "--issuer", "https://localhost/shop"]);
+        testbed.bastide(&["import", "keycloak", "realm.json", "--issuer", "https://localhost/shop"]);
     assert_eq!(code, 1, "{out}{err}");
     assert!(out.contains("client \"urn:shop:web\": not translated: it cannot be one here"), "{out}");
     assert!(out.contains("client \"by-keys\": closed"), "{out}");
-    let main = read(&town.path("bastide.yaml"));
+    let main = read(&testbed.path("bastide.yaml"));
     let rest = main.split("roles:").next().unwrap();
     let shop = format!(
         "include: imported/realm.yaml\n{rest}authentication: {{ audience: a.test, issuers: [ https://localhost/shop ] }}\n\
          routes:\n  - match: localhost/shop/**\n    to: identity\n    authenticate: none\n    allow: anyone\n"
     );
-    std::fs::write(town.path("shop.yaml"), shop).unwrap();
+    std::fs::write(testbed.path("shop.yaml"), shop).unwrap();
     let at = ["--config", "shop.yaml"];
-    let (code, out, err) = town.bastide(&[&["apply", "-f", "imported/shop.json"][..], &at].concat());
+    let (code, out, err) = testbed.bastide(&[&["apply", "-f", "imported/shop.json"][..], &at].concat());
     assert_eq!(code, 0, "{out}{err}");
-    let (_, out, _) = town.bastide(&[&["user", "list"][..], &at].concat());
+    let (_, out, _) = testbed.bastide(&[&["user", "list"][..], &at].concat());
     assert!(out.contains("alice") && out.contains("aa"), "{out}");
-    let (_, out, _) = town.bastide(&[&["user", "show", "alice", "--output", "json"][..], &at].concat());
+    let (_, out, _) = testbed.bastide(&[&["user", "show", "alice", "--output", "json"][..], &at].concat());
     let alice: Value = serde_json::from_str(&out).unwrap();
     assert_eq!(alice["groups"], json!(["admin", "company/sales"]));
     assert!(!alice["roles"].as_array().unwrap().contains(&json!("admin")), "{alice}");

@@ -2,7 +2,7 @@
 
 use std::process::{Command, Stdio};
 
-use crate::support::{BASTIDE, Town, Upstream};
+use crate::support::{BASTIDE, TestBed, Upstream};
 
 /// Whether this machine lets an ordinary test mount a small disk of its own.
 fn can_mount() -> bool {
@@ -19,26 +19,26 @@ async fn requests_are_refused_once_no_event_can_be_kept() {
         return;
     }
     let upstream = Upstream::start().await;
-    let mut town = Town::prepare(&format!(
+    let mut testbed = TestBed::prepare(&format!(
         "workers: 1\nservices:\n  here: [ http://{} ]\nroutes:\n  - match: /**\n    to: here\n    \
          authenticate: none\n    allow: anyone\naudit: {{ folder: audit }}\n",
         upstream.address
     ));
-    std::fs::create_dir(town.path("audit")).unwrap();
+    std::fs::create_dir(testbed.path("audit")).unwrap();
     let script = format!(
         "mount -t tmpfs -o size=64k,mode=0700 tmpfs audit && exec {BASTIDE} serve --config bastide.yaml"
     );
     let mut command = Command::new("unshare");
     command
         .args(["--user", "--map-root-user", "--mount", "sh", "-c", &script])
-        .current_dir(town.folder.path())
+        .current_dir(testbed.folder.path())
         .stdout(Stdio::null())
-        .stderr(std::fs::File::create(town.path("log")).unwrap());
-    town.start_gateway_by(command).await;
-    assert_eq!(town.get("/").await.status, 200);
+        .stderr(std::fs::File::create(testbed.path("log")).unwrap());
+    testbed.start_gateway_by(command).await;
+    assert_eq!(testbed.get("/").await.status, 200);
 
     let mut connection =
-        bastide::demo::client::http1::Connection::open(&town.clear_endpoint()).await.unwrap();
+        bastide::demo::client::http1::Connection::open(&testbed.clear_endpoint()).await.unwrap();
     let request = crate::support::get_request("/");
     // By so many requests it is full, however long they take.
     let mut refused = None;
@@ -53,9 +53,9 @@ async fn requests_are_refused_once_no_event_can_be_kept() {
     let (answer, before) = refused.expect("the log is not full");
     assert_eq!(answer.status, 503);
     assert_eq!(upstream.seen(), before, "a request without an event reached the upstream");
-    let health = town.admin("/healthz").await;
+    let health = testbed.admin("/healthz").await;
     assert_eq!(health.status, 503);
     assert!(String::from_utf8_lossy(&health.body).contains("audit"), "{health:?}");
-    let metrics = town.admin("/metrics").await;
+    let metrics = testbed.admin("/metrics").await;
     assert!(String::from_utf8_lossy(&metrics.body).contains("audit"));
 }

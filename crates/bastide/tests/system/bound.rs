@@ -13,7 +13,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use serde_json::{Value, json};
 
-use crate::support::{Town, Upstream};
+use crate::support::{TestBed, Upstream};
 
 fn signer() -> LocalSigner {
     LocalSigner::generate(Algorithm::Es256, &SystemRandom::new()).unwrap().0
@@ -27,9 +27,9 @@ fn seconds() -> u64 {
     SystemClock::start().now().unix_seconds()
 }
 
-/// The town's issuer, a client with a key and one with a certificate.
+/// The test bed's issuer, a client with a key and one with a certificate.
 struct Bench {
-    town: Town,
+    testbed: TestBed,
     _upstream: Upstream,
     issuer: LocalSigner,
     authority: Vec<u8>,
@@ -40,7 +40,7 @@ impl Bench {
     async fn start() -> Self {
         let upstream = Upstream::start().await;
         let issuer = signer();
-        let mut town = Town::prepare("");
+        let mut testbed = TestBed::prepare("");
         let key = rcgen::KeyPair::generate().unwrap();
         let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
@@ -53,11 +53,11 @@ impl Bench {
              authenticate: jwt\n    allow: authenticated\n",
             upstream.address
         );
-        std::fs::write(town.path("bastide.yaml"), text).unwrap();
-        std::fs::write(town.path("partners.pem"), partners.pem()).unwrap();
-        std::fs::write(town.path("jwks.json"), publish(&[&issuer])).unwrap();
-        town.start_gateway().await;
-        let authority = std::fs::read(town.path("state/ca/ca.pem")).unwrap();
+        std::fs::write(testbed.path("bastide.yaml"), text).unwrap();
+        std::fs::write(testbed.path("partners.pem"), partners.pem()).unwrap();
+        std::fs::write(testbed.path("jwks.json"), publish(&[&issuer])).unwrap();
+        testbed.start_gateway().await;
+        let authority = std::fs::read(testbed.path("state/ca/ca.pem")).unwrap();
         let certificates = ["one", "two"].map(|name| {
             let key = rcgen::KeyPair::generate().unwrap();
             let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
@@ -65,7 +65,7 @@ impl Bench {
             let certificate = params.signed_by(&key, &partners).unwrap();
             ClientCertificate { chain: certificate.pem(), key: key.serialize_pem() }
         });
-        Self { town, _upstream: upstream, issuer, authority, certificates }
+        Self { testbed, _upstream: upstream, issuer, authority, certificates }
     }
 
     fn token(&self, cnf: Value) -> String {
@@ -80,7 +80,7 @@ impl Bench {
     fn endpoint(&self, certificate: Option<usize>) -> Endpoint {
         let certificate = certificate.map(|number| &self.certificates[number]);
         let trust = Trust::new("localhost", &self.authority, certificate).unwrap();
-        Endpoint { address: self.town.tls_address(), tls: Some(trust), from: None }
+        Endpoint { address: self.testbed.tls_address(), tls: Some(trust), from: None }
     }
 }
 
@@ -156,7 +156,7 @@ async fn a_token_that_is_bound_to_a_key_takes_a_fresh_proof_of_it() {
     for (name, scheme, token, proofs, status) in &cases {
         let proofs: Vec<&str> = proofs.iter().map(String::as_str).collect();
         let answer = ask(&endpoint, &request(scheme, token, &proofs)).await;
-        assert_eq!(answer.status, *status, "{name}: {}", bench.town.log());
+        assert_eq!(answer.status, *status, "{name}: {}", bench.testbed.log());
         let challenge = answer.field("www-authenticate").unwrap_or_default();
         assert!(*status == 200 || challenge.contains("error=\"invalid_"), "{name}: {challenge}");
     }
@@ -203,7 +203,7 @@ async fn a_token_that_is_bound_to_a_certificate_takes_its_connection() {
         ("a free token without", None, &free, 200),
     ] {
         let answer = ask(&bench.endpoint(certificate), &request("Bearer", token, &[])).await;
-        assert_eq!(answer.status, status, "{name}: {}", bench.town.log());
+        assert_eq!(answer.status, status, "{name}: {}", bench.testbed.log());
     }
     // The certificate that an honest connection proved does not speak for the next one.
     let mut connection = Connection::open(&bench.endpoint(Some(0))).await.unwrap();

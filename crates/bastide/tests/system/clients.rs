@@ -11,7 +11,7 @@ use axum::extract::Request;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
 
-use crate::support::{Town, read};
+use crate::support::{TestBed, read};
 
 /// The interpreter with the packages, where `cargo xtask test` puts it.
 pub(crate) fn python(package: &str) -> Option<PathBuf> {
@@ -65,19 +65,19 @@ async fn websockets_talks_through_an_upgrade_that_its_route_allows() {
         return;
     };
     let serving = Serving::start(&python, "websocket.py");
-    let town = Town::start(&format!(
+    let testbed = TestBed::start(&format!(
         "services:\n  echo: [ http://127.0.0.1:{} ]\nroutes:\n  \
          - {{ name: ws, match: /ws/**, to: echo, authenticate: none, allow: anyone, upgrades: [ websocket ] }}\n  \
          - {{ name: plain, match: /plain/**, to: echo, authenticate: none, allow: anyone }}\n",
         serving.port
     ))
     .await;
-    let port = town.tls_address().port();
+    let port = testbed.tls_address().port();
     let mut client = Command::new(&python);
-    client.arg(script("websocket.py")).args(["ask", "wss://localhost"]).arg(town.path("state/ca/ca.pem"));
+    client.arg(script("websocket.py")).args(["ask", "wss://localhost"]).arg(testbed.path("state/ca/ca.pem"));
     client.args(["localhost", &port.to_string()]);
     let said = run(client).await;
-    assert!(said.trim().ends_with("all as it must be"), "{said}\n{}", town.log());
+    assert!(said.trim().ends_with("all as it must be"), "{said}\n{}", testbed.log());
 }
 
 #[tokio::test]
@@ -87,17 +87,17 @@ async fn grpcio_calls_through_http2_on_both_sides() {
         return;
     };
     let serving = Serving::start(&python, "rpc.py");
-    let town = Town::start(&format!(
+    let testbed = TestBed::start(&format!(
         "services:\n  echo: {{ endpoints: [ http://127.0.0.1:{} ], protocol: http2 }}\nroutes:\n  \
          - {{ name: echo, match: /shop.Echo/**, to: echo, authenticate: none, allow: anyone }}\n",
         serving.port
     ))
     .await;
     let mut client = Command::new(&python);
-    client.arg(script("rpc.py")).arg("ask").arg(town.path("state/ca/ca.pem"));
-    client.args(["localhost", &town.tls_address().port().to_string()]);
+    client.arg(script("rpc.py")).arg("ask").arg(testbed.path("state/ca/ca.pem"));
+    client.args(["localhost", &testbed.tls_address().port().to_string()]);
     let said = run(client).await;
-    assert!(said.trim().ends_with("all as it must be"), "{said}\n{}", town.log());
+    assert!(said.trim().ends_with("all as it must be"), "{said}\n{}", testbed.log());
 }
 
 const PAGE: &str =
@@ -139,7 +139,7 @@ async fn chromium_loads_a_page_over_http2() {
         page(request).await
     });
     tokio::spawn(async move { axum::serve(listener, app).await });
-    let town = Town::start(&format!(
+    let testbed = TestBed::start(&format!(
         "services:\n  page: [ http://{upstream} ]\nroutes:\n  \
          - {{ name: page, match: /page/**, to: page, authenticate: none, allow: anyone }}\n"
     ))
@@ -156,10 +156,10 @@ async fn chromium_loads_a_page_over_http2() {
     ]);
     browser.args(["--disable-background-networking", "--virtual-time-budget=20000", "--dump-dom"]);
     browser.arg(format!("--user-data-dir={}", profile.path().display()));
-    browser.arg(format!("https://localhost:{}/page/", town.tls_address().port()));
+    browser.arg(format!("https://localhost:{}/page/", testbed.tls_address().port()));
     let dumped = run(browser).await;
     let items: Vec<String> = (0..20).map(|n| n.to_string()).collect();
     let expected = format!("h2 | {} | 100000 bytes | 404", items.join("+"));
-    assert!(dumped.contains(&expected), "{dumped}\n{}", read(&town.path("log")));
+    assert!(dumped.contains(&expected), "{dumped}\n{}", read(&testbed.path("log")));
     assert_eq!(seen.lock().unwrap().len(), 23);
 }

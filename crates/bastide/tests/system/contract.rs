@@ -12,7 +12,7 @@ use axum::http::{HeaderMap, Method, Uri};
 use axum::response::IntoResponse;
 use serde_json::{Value, json};
 
-use crate::support::{Town, read, until};
+use crate::support::{TestBed, read, until};
 
 /// What the upstream saw, in its order: method, target, headers, length of the body.
 type Seen = Arc<Mutex<Vec<(String, HeaderMap, usize)>>>;
@@ -77,16 +77,16 @@ struct Asked {
     body: String,
 }
 
-/// curl in the town, over HTTP/1.1 or HTTP/2; `None` without curl.
-async fn curl(town: &Town, arguments: &[&str], target: &str) -> Option<Asked> {
-    let port = town.tls_address().port();
+/// curl in the test bed, over HTTP/1.1 or HTTP/2; `None` without curl.
+async fn curl(testbed: &TestBed, arguments: &[&str], target: &str) -> Option<Asked> {
+    let port = testbed.tls_address().port();
     let mut command = Command::new("curl");
     command
         .args(["--silent", "--show-error", "--include", "--cacert", "state/ca/ca.pem", "--path-as-is"])
         .args(["--connect-to", &format!("::127.0.0.1:{port}")])
         .args(arguments)
         .arg(format!("https://shop.localhost{target}"))
-        .current_dir(town.folder.path());
+        .current_dir(testbed.folder.path());
     let output = tokio::task::spawn_blocking(move || command.output()).await.unwrap().ok()?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let mut rest = text.as_str();
@@ -103,16 +103,16 @@ async fn curl(town: &Town, arguments: &[&str], target: &str) -> Option<Asked> {
     }
 }
 
-fn town(rest: &str) -> Town {
-    let town = Town::prepare(rest);
-    std::fs::write(town.path("api.yaml"), API).unwrap();
-    town
+fn testbed(rest: &str) -> TestBed {
+    let testbed = TestBed::prepare(rest);
+    std::fs::write(testbed.path("api.yaml"), API).unwrap();
+    testbed
 }
 
 /// The audit events so far.
-fn events(town: &Town) -> Vec<Value> {
+fn events(testbed: &TestBed) -> Vec<Value> {
     let mut events = Vec::new();
-    for entry in std::fs::read_dir(town.path("state/audit")).into_iter().flatten() {
+    for entry in std::fs::read_dir(testbed.path("state/audit")).into_iter().flatten() {
         let text = read(&entry.unwrap().path());
         events.extend(text.lines().filter_map(|line| serde_json::from_str(line).ok()));
     }
@@ -124,19 +124,19 @@ const JSON: &str = "content-type: application/json";
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_that_breaks_the_document_reaches_the_upstream() {
     let (address, seen) = upstream().await;
-    let mut town = town(&format!(
+    let mut testbed = testbed(&format!(
         "services: {{ here: [ http://{address} ] }}\nroutes:\n  - match: shop.localhost/**\n    to: here\n    \
          authenticate: none\n    allow: anyone\n    validate: {{ openapi: api.yaml, body_max: 200KiB }}\n"
     ));
-    town.start_gateway().await;
-    if curl(&town, &[], "/orders/1").await.is_none() {
+    testbed.start_gateway().await;
+    if curl(&testbed, &[], "/orders/1").await.is_none() {
         println!("skipped: no curl here");
         return;
     }
     let long = format!("{{\"item\":\"{}\"}}", "a".repeat(90_000));
     let longer = format!("{{\"item\":\"a\",\"big\":[{}1]}}", "1,".repeat(150_000));
-    std::fs::write(town.path("longer"), longer).unwrap();
-    std::fs::write(town.path("long"), long).unwrap();
+    std::fs::write(testbed.path("longer"), longer).unwrap();
+    std::fs::write(testbed.path("long"), long).unwrap();
     for protocol in ["--http1.1", "--http2"] {
         let chunked = if protocol == "--http1.1" { "transfer-encoding: chunked" } else { "x-a: b" };
         for (arguments, target, status) in [
@@ -158,7 +158,7 @@ async fn nothing_that_breaks_the_document_reaches_the_upstream() {
             (&["-H", JSON, "--data-binary", "@longer"], "/orders", 413),
         ] {
             let before = seen.lock().unwrap().len();
-            let asked = curl(&town, &[&[protocol], arguments].concat(), target).await.unwrap();
+            let asked = curl(&testbed, &[&[protocol], arguments].concat(), target).await.unwrap();
             assert_eq!(asked.status, status, "{protocol} {arguments:?} {target}: {}", asked.body);
             let reached = seen.lock().unwrap().len() - before;
             assert_eq!(reached, usize::from(status == 200), "{protocol} {arguments:?} {target}");
@@ -176,33 +176,33 @@ async fn nothing_that_breaks_the_document_reaches_the_upstream() {
     // What was long arrived whole.
     assert!(seen.lock().unwrap().iter().any(|(_, _, length)| *length == 90_011));
     let reason = until("the audit event with pointer and keyword", async || {
-        let reasons = events(&town).into_iter().map(|event| event.to_string());
+        let reasons = events(&testbed).into_iter().map(|event| event.to_string());
         reasons.into_iter().find(|text| text.contains("body /item: type"))
     })
     .await;
     assert!(!reason.contains("\"item\":5"), "{reason}");
-    let report = town.admin("/undocumented").await.json();
+    let report = testbed.admin("/undocumented").await.json();
     let paths: Vec<&str> =
         report["endpoints"].as_array().unwrap().iter().map(|e| e["path"].as_str().unwrap()).collect();
     assert!(paths.contains(&"/other") && paths.contains(&"/orders/{}"), "{report}");
-    let (code, listed, _) = town.bastide(&["undocumented"]);
+    let (code, listed, _) = testbed.bastide(&["undocumented"]);
     assert!(code == 1 && listed.contains("GET /other"), "{code} {listed}");
-    let (code, listed, _) = town.bastide(&["undocumented", "--output", "json"]);
+    let (code, listed, _) = testbed.bastide(&["undocumented", "--output", "json"]);
     assert!(code == 1 && serde_json::from_str::<Value>(&listed).is_ok(), "{listed}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_document_that_reports_lets_pass_and_says_so() {
     let (address, seen) = upstream().await;
-    let mut town = town(&format!(
+    let mut testbed = testbed(&format!(
         "services: {{ here: [ http://{address} ] }}\nroutes:\n  - match: shop.localhost/**\n    to: here\n    \
          authenticate: none\n    allow: anyone\n    validate: {{ openapi: api.yaml, mode: report, responses: report }}\n"
     ));
-    town.start_gateway().await;
+    testbed.start_gateway().await;
     for (target, answer) in
         [("/orders/x", "x-answer: none"), ("/other", "x-answer: none"), ("/orders/1", "x-answer: leak")]
     {
-        let Some(asked) = curl(&town, &["-H", answer], target).await else {
+        let Some(asked) = curl(&testbed, &["-H", answer], target).await else {
             println!("skipped: no curl here");
             return;
         };
@@ -213,25 +213,25 @@ async fn a_document_that_reports_lets_pass_and_says_so() {
         ["reported, not refused: path parameter", "path: undocumented", "response body: additionalProperties"]
     {
         until(said, async || {
-            events(&town).iter().any(|event| event.to_string().contains(said)).then_some(())
+            events(&testbed).iter().any(|event| event.to_string().contains(said)).then_some(())
         })
         .await;
     }
-    let metrics = town.admin("/metrics").await;
+    let metrics = testbed.admin("/metrics").await;
     assert!(String::from_utf8_lossy(&metrics.body).contains("bastide_contract_reports_total 3"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn answers_are_held_against_the_document_bounded_and_compressed() {
     let (address, _) = upstream().await;
-    let mut town = town(&format!(
+    let mut testbed = testbed(&format!(
         "services: {{ here: [ http://{address} ] }}\nroutes:\n  - match: shop.localhost/orders/**\n    to: here\n    \
          authenticate: none\n    allow: anyone\n    validate: {{ openapi: api.yaml, responses: enforce }}\n  \
          - match: shop.localhost/plain/**\n    to: here\n    authenticate: none\n    allow: anyone\n    compress: true\n  \
          - match: shop.localhost/small/**\n    to: here\n    authenticate: none\n    allow: anyone\n    response_max: 1KiB\n"
     ));
-    town.start_gateway().await;
-    let run = async |arguments: &[&str], target: &str| curl(&town, arguments, target).await;
+    testbed.start_gateway().await;
+    let run = async |arguments: &[&str], target: &str| curl(&testbed, arguments, target).await;
     if run(&[], "/plain/a").await.is_none() {
         println!("skipped: no curl here");
         return;
@@ -276,7 +276,7 @@ async fn answers_are_held_against_the_document_bounded_and_compressed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn requests_are_rewritten_redirected_and_answered() {
     let (address, seen) = upstream().await;
-    let mut town = town(&format!(
+    let mut testbed = testbed(&format!(
         r#"services: {{ here: [ http://{address} ] }}
 routes:
   - {{ match: "shop.localhost/t/{{tenant}}/**", to: here, authenticate: none, allow: anyone, rewrite: "/in/{{tenant}}/{{**}}", headers: {{ request: {{ set: {{ x-tenant: "t-{{tenant}}" }}, add: {{ x-via: edge }}, remove: [ x-gone ] }}, response: {{ set: {{ x-said: "{{tenant}}" }} }} }} }}
@@ -290,8 +290,8 @@ routes:
   - {{ match: {{ host: shop.localhost, grpc: shop.v1.Orders/Place }}, authenticate: none, allow: anyone, respond: {{ body: method }} }}
 "#
     ));
-    town.start_gateway().await;
-    let run = async |arguments: &[&str], target: &str| curl(&town, arguments, target).await;
+    testbed.start_gateway().await;
+    let run = async |arguments: &[&str], target: &str| curl(&testbed, arguments, target).await;
     if run(&[], "/robots.txt").await.is_none() {
         println!("skipped: no curl here");
         return;
@@ -333,5 +333,5 @@ routes:
         assert!(whole.contains(found), "{target}: {whole}");
     }
     assert_eq!(seen.lock().unwrap().len(), before);
-    assert_eq!(json!(0), json!(town.bastide(&["undocumented"]).0));
+    assert_eq!(json!(0), json!(testbed.bastide(&["undocumented"]).0));
 }

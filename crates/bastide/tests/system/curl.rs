@@ -2,18 +2,18 @@
 
 use std::process::Command;
 
-use crate::support::{Town, Upstream};
+use crate::support::{TestBed, Upstream};
 
-/// curl with these arguments against the town: version, status, body.
-fn curl(town: &Town, arguments: &[&str], target: &str) -> Option<(String, String, String)> {
-    let port = town.tls_address().port();
+/// curl with these arguments against the test bed: version, status, body.
+fn curl(testbed: &TestBed, arguments: &[&str], target: &str) -> Option<(String, String, String)> {
+    let port = testbed.tls_address().port();
     let output = Command::new("curl")
         .args(["--silent", "--show-error", "--cacert", "state/ca/ca.pem"])
         .args(["--write-out", "\n%{http_version} %{http_code}"])
         .args(["--connect-to", &format!("::127.0.0.1:{port}")])
         .args(arguments)
         .arg(format!("https://shop.localhost{target}"))
-        .current_dir(town.folder.path())
+        .current_dir(testbed.folder.path())
         .output()
         .ok()?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -26,16 +26,16 @@ fn curl(town: &Town, arguments: &[&str], target: &str) -> Option<(String, String
 #[tokio::test]
 async fn curl_is_served_and_refused_over_both_protocols() {
     let upstream = Upstream::start().await;
-    let town = Town::start(&format!(
+    let testbed = TestBed::start(&format!(
         "services:\n  here: [ http://{} ]\nroutes:\n  - match: shop.localhost/here/**\n    to: here\n    \
          authenticate: none\n    allow: anyone\n    body_max: 1KiB\n",
         upstream.address
     ))
     .await;
-    let town = std::sync::Arc::new(town);
+    let testbed = std::sync::Arc::new(testbed);
     let run = async |arguments: &'static [&'static str], target: &'static str| {
-        let town = std::sync::Arc::clone(&town);
-        tokio::task::spawn_blocking(move || curl(&town, arguments, target)).await.unwrap()
+        let testbed = std::sync::Arc::clone(&testbed);
+        tokio::task::spawn_blocking(move || curl(&testbed, arguments, target)).await.unwrap()
     };
     if run(&[], "/here").await.is_none() {
         println!("skipped: no curl here");

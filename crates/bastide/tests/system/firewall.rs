@@ -19,7 +19,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
-use crate::support::{PATIENCE, Town, get_request, read, undisturbed, until};
+use crate::support::{PATIENCE, TestBed, get_request, read, undisturbed, until};
 
 const RULES: &str = r#"
 SecRequestBodyAccess On
@@ -159,24 +159,24 @@ fn configuration(upstream: &Upstream, waf: &str, route: &str) -> String {
     )
 }
 
-async fn town(upstream: &Upstream, waf: &str, route: &str) -> Town {
-    town_with(upstream, RULES, waf, route).await
+async fn testbed(upstream: &Upstream, waf: &str, route: &str) -> TestBed {
+    testbed_with(upstream, RULES, waf, route).await
 }
 
 /// A gateway with rules of its own.
-async fn town_with(upstream: &Upstream, rules: &str, waf: &str, route: &str) -> Town {
+async fn testbed_with(upstream: &Upstream, rules: &str, waf: &str, route: &str) -> TestBed {
     started(&configuration(upstream, waf, route), rules).await
 }
 
-async fn started(configuration: &str, rules: &str) -> Town {
-    let mut town = Town::prepare(configuration);
-    std::fs::write(town.path("rules.conf"), rules).unwrap();
-    town.start_gateway().await;
-    town
+async fn started(configuration: &str, rules: &str) -> TestBed {
+    let mut testbed = TestBed::prepare(configuration);
+    std::fs::write(testbed.path("rules.conf"), rules).unwrap();
+    testbed.start_gateway().await;
+    testbed
 }
 
 /// A route that wants a credential.
-fn town_with_keys(upstream: &Upstream) -> String {
+fn testbed_with_keys(upstream: &Upstream) -> String {
     let key = "  - match: /private/**\n    to: here\n    authenticate: api_key\n    allow: authenticated\n";
     configuration(upstream, "", key).replace("services:", "authentication: { api_keys: state }\nservices:")
 }
@@ -188,20 +188,20 @@ fn form(target: &str, body: &str) -> Request {
     request
 }
 
-async fn ask(town: &Town, request: &Request) -> Answer {
-    http1::ask(&town.clear_endpoint(), request).await.unwrap()
+async fn ask(testbed: &TestBed, request: &Request) -> Answer {
+    http1::ask(&testbed.clear_endpoint(), request).await.unwrap()
 }
 
 /// The most memory that a process has held so far, KiB.
-fn peak_kib(town: &mut Town) -> u64 {
-    let status = read(std::path::Path::new(&format!("/proc/{}/status", town.gateway().id())));
+fn peak_kib(testbed: &mut TestBed) -> u64 {
+    let status = read(std::path::Path::new(&format!("/proc/{}/status", testbed.gateway().id())));
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
     line.trim().trim_end_matches(" kB").parse().unwrap()
 }
 
 /// The lines of the firewall's log.
-fn lines(town: &Town) -> Vec<Value> {
-    let folder = std::fs::read_dir(town.path("state/firewall")).unwrap();
+fn lines(testbed: &TestBed) -> Vec<Value> {
+    let folder = std::fs::read_dir(testbed.path("state/firewall")).unwrap();
     let files = folder
         .map(|entry| entry.unwrap().path())
         .filter(|path| path.extension().is_some_and(|e| e == "jsonl"));
@@ -213,8 +213,8 @@ fn lines(town: &Town) -> Vec<Value> {
 }
 
 /// Waits for the line of a request.
-async fn line(town: &Town, id: &str) -> Value {
-    until("the firewall's line", async || lines(town).into_iter().find(|line| line["request"] == id)).await
+async fn line(testbed: &TestBed, id: &str) -> Value {
+    until("the firewall's line", async || lines(testbed).into_iter().find(|line| line["request"] == id)).await
 }
 
 fn ids(line: &Value) -> Vec<u64> {
@@ -224,14 +224,14 @@ fn ids(line: &Value) -> Vec<u64> {
 #[tokio::test]
 async fn an_attack_is_refused_told_plainly_and_explained() {
     let upstream = Upstream::start().await;
-    let town = town(&upstream, "", "").await;
-    let honest = ask(&town, &form("/echo", "q=hello&n=1")).await;
+    let testbed = testbed(&upstream, "", "").await;
+    let honest = ask(&testbed, &form("/echo", "q=hello&n=1")).await;
     assert_eq!(
         (honest.status, honest.body.as_slice()),
         (200, &b"q=hello&n=1"[..]),
         "the body was read and goes on whole"
     );
-    let refused = ask(&town, &form("/echo?id=7", "q=an+attack")).await;
+    let refused = ask(&testbed, &form("/echo?id=7", "q=an+attack")).await;
     assert_eq!((refused.status, upstream.seen()), (403, 1));
     let problem = refused.json();
     let mut names: Vec<&String> = problem.as_object().unwrap().keys().collect();
@@ -239,7 +239,7 @@ async fn an_attack_is_refused_told_plainly_and_explained() {
     assert_eq!(names, ["id", "status", "title", "type"], "the client is told more than it needs");
     let id = problem["id"].as_str().unwrap().to_owned();
 
-    let line = line(&town, &id).await;
+    let line = line(&testbed, &id).await;
     assert_eq!(
         (ids(&line), line["verdict"].as_str(), line["rule"].as_u64()),
         (vec![20], Some("blocked"), Some(20))
@@ -249,7 +249,7 @@ async fn an_attack_is_refused_told_plainly_and_explained() {
     assert_eq!(line["status"], 403);
 
     let (code, said, error) = until("the event", async || {
-        let explained = town.bastide(&["explain", &id]);
+        let explained = testbed.bastide(&["explain", &id]);
         (!explained.1.is_empty()).then_some(explained)
     })
     .await;
@@ -264,7 +264,7 @@ async fn the_rule_of_the_documentation_looks_at_queries_and_forms() {
     let text = read(std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/firewall.md")));
     let example = text.split("```apache\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
     let upstream = Upstream::start().await;
-    let town = town_with(&upstream, example, "", "").await;
+    let testbed = testbed_with(&upstream, example, "", "").await;
     for (request, status) in [
         (get_request("/?q=O'Brien"), 200),
         (get_request("/?q=1%27%20OR%20%271%27=%271"), 403),
@@ -272,23 +272,23 @@ async fn the_rule_of_the_documentation_looks_at_queries_and_forms() {
         (form("/echo", "q=1' OR '1'='1"), 403),
         (form("/echo", &"&".repeat(2_000)), 400),
     ] {
-        assert_eq!(ask(&town, &request).await.status, status, "{}", request.target);
+        assert_eq!(ask(&testbed, &request).await.status, status, "{}", request.target);
     }
-    let off = town_with(&upstream, &format!("SecRequestBodyAccess Off\n{example}"), "", "").await;
+    let off = testbed_with(&upstream, &format!("SecRequestBodyAccess Off\n{example}"), "", "").await;
     assert_eq!(ask(&off, &form("/echo", "q=1' OR '1'='1")).await.status, 200, "the files said so");
 }
 
 #[tokio::test]
 async fn each_action_answers_as_it_says() {
     let upstream = Upstream::start().await;
-    let town = town(&upstream, "", "").await;
-    let status = async |q: &str| ask(&town, &get_request(&format!("/?q={q}"))).await.status;
+    let testbed = testbed(&upstream, "", "").await;
+    let status = async |q: &str| ask(&testbed, &get_request(&format!("/?q={q}"))).await.status;
     assert_eq!(status("honest").await, 200);
     assert_eq!(status("teapot").await, 418);
-    let elsewhere = ask(&town, &get_request("/?q=elsewhere")).await;
+    let elsewhere = ask(&testbed, &get_request("/?q=elsewhere")).await;
     assert_eq!((elsewhere.status, elsewhere.field("location")), (302, Some("https://example.org/")));
     assert!(
-        http1::ask(&town.clear_endpoint(), &get_request("/?q=silence")).await.is_err(),
+        http1::ask(&testbed.clear_endpoint(), &get_request("/?q=silence")).await.is_err(),
         "an answer to what is dropped"
     );
     assert_eq!(upstream.seen(), 1);
@@ -297,18 +297,18 @@ async fn each_action_answers_as_it_says() {
 #[tokio::test]
 async fn detect_mode_has_no_effect_but_the_log() {
     let upstream = Upstream::start().await;
-    let town = town(&upstream, "  mode: detect\n", "").await;
+    let testbed = testbed(&upstream, "  mode: detect\n", "").await;
     for target in ["/?q=attack", "/?q=teapot", "/?q=silence", "/?q=elsewhere", "/leak", "/head"] {
-        let answer = ask(&town, &get_request(target)).await;
+        let answer = ask(&testbed, &get_request(target)).await;
         assert_eq!(answer.status, 200, "{target}");
-        let line = line(&town, &answer.request_id().unwrap().to_string()).await;
+        let line = line(&testbed, &answer.request_id().unwrap().to_string()).await;
         assert_eq!(
             (line["verdict"].as_str(), line["rules"].as_array().unwrap().len(), &line["unfinished"]),
             (Some("detected"), 1, &Value::Null),
             "{target}"
         );
     }
-    let over = ask(&town, &form("/echo", &format!("q={}", "a".repeat(5000)))).await;
+    let over = ask(&testbed, &form("/echo", &format!("q={}", "a".repeat(5000)))).await;
     assert_eq!((over.status, over.body.len()), (200, 5002));
     assert_eq!(upstream.seen(), 7);
 }
@@ -316,14 +316,14 @@ async fn detect_mode_has_no_effect_but_the_log() {
 #[tokio::test]
 async fn answers_are_judged_before_the_client_sees_them() {
     let upstream = Upstream::start().await;
-    let town = town(&upstream, "", "").await;
+    let testbed = testbed(&upstream, "", "").await;
     for (target, status, body) in [
         ("/page", 200, Some("<p>fine</p>")),
         ("/leak", 403, None),
         ("/image", 200, Some("a leak")),
         ("/head", 403, None),
     ] {
-        let answer = ask(&town, &get_request(target)).await;
+        let answer = ask(&testbed, &get_request(target)).await;
         assert_eq!(answer.status, status, "{target}");
         if let Some(body) = body {
             assert_eq!(String::from_utf8_lossy(&answer.body), body, "{target}");
@@ -332,15 +332,15 @@ async fn answers_are_judged_before_the_client_sees_them() {
         }
     }
     let over_http2 =
-        bastide::demo::client::http2::ask(&town.endpoint(), &get_request("/leak")).await.unwrap();
+        bastide::demo::client::http2::ask(&testbed.endpoint(), &get_request("/leak")).await.unwrap();
     assert_eq!(over_http2.status, 403);
 }
 
 #[tokio::test]
 async fn an_event_stream_is_never_held_back() {
     let upstream = Upstream::start().await;
-    let town = town(&upstream, "", "").await;
-    let mut stream = TcpStream::connect(town.clear_address()).await.unwrap();
+    let testbed = testbed(&upstream, "", "").await;
+    let mut stream = TcpStream::connect(testbed.clear_address()).await.unwrap();
     stream.write_all(b"GET /events HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
     let mut got = Vec::new();
     read_until(&mut stream, &mut got, "data: first").await;
@@ -362,26 +362,26 @@ async fn read_until(stream: &mut TcpStream, got: &mut Vec<u8>, wanted: &str) {
 #[tokio::test]
 async fn a_head_that_admission_refuses_still_names_its_attack() {
     let upstream = Upstream::start().await;
-    let town = town(&upstream, "", "").await;
-    let mut connection = Connection::open(&town.clear_endpoint()).await.unwrap();
+    let testbed = testbed(&upstream, "", "").await;
+    let mut connection = Connection::open(&testbed.clear_endpoint()).await.unwrap();
     let raw = b"GET / HTTP/1.1\r\nhost: localhost\r\nx-probe: an attack\r\ncontent-length: x\r\n\r\n";
     connection.send(raw).await.unwrap();
     let refused = connection.answer(false).await.unwrap();
     assert_eq!(refused.status, 400, "admission's refusal stands");
-    let found = line(&town, refused.json()["id"].as_str().unwrap()).await;
+    let found = line(&testbed, refused.json()["id"].as_str().unwrap()).await;
     assert_eq!(ids(&found), [10]);
-    let mut connection = Connection::open(&town.clear_endpoint()).await.unwrap();
+    let mut connection = Connection::open(&testbed.clear_endpoint()).await.unwrap();
     connection.send(b"GET / HTTP/1.1\r\nhost: localhost\r\ncontent-length: x\r\n\r\n").await.unwrap();
     let honest = connection.answer(false).await.unwrap();
-    assert_eq!(ids(&line(&town, honest.json()["id"].as_str().unwrap()).await), [0_u64; 0]);
+    assert_eq!(ids(&line(&testbed, honest.json()["id"].as_str().unwrap()).await), [0_u64; 0]);
     assert_eq!(upstream.seen(), 0);
 }
 
 #[tokio::test]
 async fn over_http2_too_a_refused_head_names_its_attack() {
     let upstream = Upstream::start().await;
-    let town = town(&upstream, "", "").await;
-    let connection = bastide::demo::client::http2::Connection::open(&town.endpoint()).await.unwrap();
+    let testbed = testbed(&upstream, "", "").await;
+    let connection = bastide::demo::client::http2::Connection::open(&testbed.endpoint()).await.unwrap();
     for (target, probe, found) in [
         ("/%00", "an attack", vec![10]),
         ("/%00?q=attack", "none", vec![20]),
@@ -389,7 +389,7 @@ async fn over_http2_too_a_refused_head_names_its_attack() {
     ] {
         let refused = connection.ask(&get_request(target).field("x-probe", probe)).await.unwrap();
         assert_eq!(refused.status, 400, "{target}: admission's refusal stands");
-        let line = line(&town, refused.json()["id"].as_str().unwrap()).await;
+        let line = line(&testbed, refused.json()["id"].as_str().unwrap()).await;
         assert_eq!(ids(&line), found, "{target}");
     }
     assert_eq!(upstream.seen(), 0);
@@ -398,19 +398,19 @@ async fn over_http2_too_a_refused_head_names_its_attack() {
 #[tokio::test]
 async fn secrets_do_not_reach_the_log() {
     let upstream = Upstream::start().await;
-    let town = town(&upstream, "", "").await;
-    let refused = ask(&town, &form("/echo", "password=my-attack-hunter2")).await;
+    let testbed = testbed(&upstream, "", "").await;
+    let refused = ask(&testbed, &form("/echo", "password=my-attack-hunter2")).await;
     assert_eq!(refused.status, 403);
     let id = refused.json()["id"].as_str().unwrap().to_owned();
-    let found = line(&town, &id).await;
+    let found = line(&testbed, &id).await;
     assert_eq!(found["rules"][0]["data"], "***");
     let _ = until("the event", async || {
-        let (_, said, _) = town.bastide(&["explain", &id]);
+        let (_, said, _) = testbed.bastide(&["explain", &id]);
         (!said.is_empty()).then_some(said)
     })
     .await;
     for folder in ["state/firewall", "state/audit"] {
-        for entry in std::fs::read_dir(town.path(folder)).unwrap() {
+        for entry in std::fs::read_dir(testbed.path(folder)).unwrap() {
             assert!(!read(&entry.unwrap().path()).contains("hunter2"), "in {folder}");
         }
     }
@@ -419,13 +419,13 @@ async fn secrets_do_not_reach_the_log() {
 #[tokio::test]
 async fn a_body_over_its_limit_is_refused_or_goes_on_whole_as_configured() {
     let upstream = Upstream::start().await;
-    let rejecting = town(&upstream, "", "").await;
+    let rejecting = testbed(&upstream, "", "").await;
     let fits = form("/echo", &format!("q={}", "a".repeat(4000)));
     let over = form("/echo", &format!("q={}", "a".repeat(5000)));
     assert_eq!(ask(&rejecting, &fits).await.status, 200);
     let refused = ask(&rejecting, &over).await;
     assert!(refused.status >= 400, "{refused:?}");
-    let partial = town(&upstream, "  request_body: { over: partial }\n", "").await;
+    let partial = testbed(&upstream, "  request_body: { over: partial }\n", "").await;
     let passed = ask(&partial, &over).await;
     assert_eq!((passed.status, passed.body.len()), (200, 5002), "nothing of it is lost");
     let attack = form("/echo", &format!("q=attack{}", "a".repeat(5000)));
@@ -435,22 +435,22 @@ async fn a_body_over_its_limit_is_refused_or_goes_on_whole_as_configured() {
 #[tokio::test]
 async fn a_reload_with_broken_rules_keeps_the_old_ones() {
     let upstream = Upstream::start().await;
-    let town = town(&upstream, "", "").await;
-    assert_eq!(ask(&town, &get_request("/?q=attack")).await.status, 403);
+    let testbed = testbed(&upstream, "", "").await;
+    assert_eq!(ask(&testbed, &get_request("/?q=attack")).await.status, 403);
     std::fs::write(
-        town.path("rules.conf"),
+        testbed.path("rules.conf"),
         format!("{RULES}SecRule ARGS \"@contians x\" \"id:99,phase:2,deny\"\n"),
     )
     .unwrap();
-    until("the reload to be refused", async || town.log().contains("reload refused").then_some(())).await;
-    assert!(town.log().contains("rules.conf:15:16: unknown operator"), "{}", town.log());
-    assert_eq!(ask(&town, &get_request("/?q=attack")).await.status, 403);
-    std::fs::write(town.path("rules.conf"), RULES.replace("@streq teapot", "@streq kettle")).unwrap();
+    until("the reload to be refused", async || testbed.log().contains("reload refused").then_some(())).await;
+    assert!(testbed.log().contains("rules.conf:15:16: unknown operator"), "{}", testbed.log());
+    assert_eq!(ask(&testbed, &get_request("/?q=attack")).await.status, 403);
+    std::fs::write(testbed.path("rules.conf"), RULES.replace("@streq teapot", "@streq kettle")).unwrap();
     until("the new rules", async || {
-        (ask(&town, &get_request("/?q=kettle")).await.status == 418).then_some(())
+        (ask(&testbed, &get_request("/?q=kettle")).await.status == 418).then_some(())
     })
     .await;
-    let (code, said, _) = town.bastide(&["check"]);
+    let (code, said, _) = testbed.bastide(&["check"]);
     assert_eq!(code, 0, "{said}");
 }
 
@@ -458,8 +458,8 @@ async fn a_reload_with_broken_rules_keeps_the_old_ones() {
 async fn a_route_may_go_without_and_may_exclude() {
     let upstream = Upstream::start().await;
     let routes = "    waf: { exclusions: [ { rule: 20, target: \"ARGS:comment\" } ] }\n  - match: /open/**\n    to: here\n    authenticate: none\n    allow: anyone\n    waf: off\n";
-    let town = town(&upstream, "", routes).await;
-    let status = async |target: &str| ask(&town, &get_request(target)).await.status;
+    let testbed = testbed(&upstream, "", routes).await;
+    let status = async |target: &str| ask(&testbed, &get_request(target)).await.status;
     assert_eq!(status("/?q=attack").await, 403);
     assert_eq!(status("/?comment=attack").await, 200);
     assert_eq!(status("/open/?q=attack").await, 200);

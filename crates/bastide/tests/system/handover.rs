@@ -13,7 +13,7 @@ use serde_json::Value;
 use tokio::task::JoinHandle;
 
 use crate::peers::free_address;
-use crate::support::{BASTIDE, Process, Town, Upstream, get_request, read, until};
+use crate::support::{BASTIDE, Process, TestBed, Upstream, get_request, read, until};
 
 fn routes(upstream: &Upstream, name: &str) -> String {
     format!(
@@ -35,16 +35,16 @@ struct Load {
 }
 
 impl Load {
-    fn start(town: &Town) -> Self {
+    fn start(testbed: &TestBed) -> Self {
         let (stop, asked) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let mut clients = Vec::new();
-        for endpoint in [town.endpoint(), town.clear_endpoint()] {
+        for endpoint in [testbed.endpoint(), testbed.clear_endpoint()] {
             for keeps in [true, false] {
                 let (endpoint, stop, asked) = (endpoint.clone(), Arc::clone(&stop), Arc::clone(&asked));
                 clients.push(tokio::spawn(async move { over_http1(&endpoint, keeps, &stop, &asked).await }));
             }
         }
-        let (endpoint, halt, counted) = (town.endpoint(), Arc::clone(&stop), Arc::clone(&asked));
+        let (endpoint, halt, counted) = (testbed.endpoint(), Arc::clone(&stop), Arc::clone(&asked));
         clients.push(tokio::spawn(async move { over_http2(&endpoint, &halt, &counted).await }));
         Self { stop, asked, clients }
     }
@@ -128,8 +128,8 @@ fn goes_away(error: &std::io::Error) -> bool {
     text.contains("GoAway") && text.contains("NO_ERROR") || text.contains("not a result of an error")
 }
 
-pub(crate) fn ready(town: &Town) -> Option<u32> {
-    let ready: Value = serde_json::from_str(&read(&town.path("state/ready.json"))).ok()?;
+pub(crate) fn ready(testbed: &TestBed) -> Option<u32> {
+    let ready: Value = serde_json::from_str(&read(&testbed.path("state/ready.json"))).ok()?;
     u32::try_from(ready["process"].as_u64()?).ok()
 }
 
@@ -167,16 +167,16 @@ impl Drop for Heir {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hundred_reloads_lose_nothing_and_keep_memory_level() {
     let upstream = Upstream::start().await;
-    let mut town = Town::start(&routes(&upstream, "name-0")).await;
-    let process = ready(&town).unwrap();
-    let load = Load::start(&town);
+    let mut testbed = TestBed::start(&routes(&upstream, "name-0")).await;
+    let process = ready(&testbed).unwrap();
+    let load = Load::start(&testbed);
     let mut level = 0;
     for reload in 1..=100 {
-        town.configure(&routes(&upstream, &format!("name-{reload}")));
-        town.gateway().signal(Signal::HUP);
+        testbed.configure(&routes(&upstream, &format!("name-{reload}")));
+        testbed.gateway().signal(Signal::HUP);
         let wanted = reload;
         until("the reload", async || {
-            let metrics = String::from_utf8(town.admin("/metrics").await.body).unwrap();
+            let metrics = String::from_utf8(testbed.admin("/metrics").await.body).unwrap();
             let line =
                 metrics.lines().find(|line| line.starts_with("bastide_reloads_total{result=\"good\"}"));
             let good: u64 = line.and_then(|line| line.rsplit(' ').next()).unwrap().parse().unwrap();
@@ -189,54 +189,55 @@ async fn a_hundred_reloads_lose_nothing_and_keep_memory_level() {
     }
     load.goes_on(50).await;
     let after = resident_kib(process);
-    assert_eq!(load.end().await, Vec::<String>::new(), "{}", town.log());
+    assert_eq!(load.end().await, Vec::<String>::new(), "{}", testbed.log());
     assert!(after < level + level / 4 + 4096, "{level} KiB after 30 reloads, {after} KiB after 100");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_new_process_takes_over_without_a_lost_request() {
     let upstream = Upstream::start().await;
-    let mut town = Town::start(&routes(&upstream, "here")).await;
-    let first = ready(&town).unwrap();
+    let mut testbed = TestBed::start(&routes(&upstream, "here")).await;
+    let first = ready(&testbed).unwrap();
     let slow = {
-        let mut connection = Connection::open(&town.endpoint()).await.unwrap();
+        let mut connection = Connection::open(&testbed.endpoint()).await.unwrap();
         tokio::spawn(async move { connection.ask(&get_request("/slow")).await })
     };
     until("the slow request to arrive", async || (upstream.seen() == 1).then_some(())).await;
-    let load = Load::start(&town);
+    let load = Load::start(&testbed);
     load.goes_on(100).await;
     // By signal, as for a binary that was replaced.
-    town.gateway().signal(Signal::USR2);
-    let heir = until("the heir", async || ready(&town).filter(|process| *process != first).map(Heir)).await;
+    testbed.gateway().signal(Signal::USR2);
+    let heir =
+        until("the heir", async || ready(&testbed).filter(|process| *process != first).map(Heir)).await;
     load.goes_on(200).await;
     // The old process waits for what it has begun.
     upstream.release();
     assert_eq!(slow.await.unwrap().unwrap().body, b"at last");
-    assert!(town.gateway().ended().await.success(), "{}", town.log());
+    assert!(testbed.gateway().ended().await.success(), "{}", testbed.log());
     load.goes_on(200).await;
-    assert_eq!(ready(&town), Some(heir.0), "the old process took the new one's mark away");
-    let (code, ..) = town.bastide(&["check", "bastide.yaml"]);
+    assert_eq!(ready(&testbed), Some(heir.0), "the old process took the new one's mark away");
+    let (code, ..) = testbed.bastide(&["check", "bastide.yaml"]);
     assert_eq!(code, 0);
 
     // By hand, from the new binary; twice in a row.
-    let mut command = town.serve("log-3");
+    let mut command = testbed.serve("log-3");
     command.arg("--take-over");
     let mut third = Process::spawn(&mut command);
-    until("the third", async || ready(&town).filter(|process| *process != heir.0)).await;
+    until("the third", async || ready(&testbed).filter(|process| *process != heir.0)).await;
     heir.ended().await;
     load.goes_on(200).await;
-    assert_eq!(load.end().await, Vec::<String>::new(), "{}\n{}", town.log(), read(&town.path("log-3")));
+    assert_eq!(load.end().await, Vec::<String>::new(), "{}\n{}", testbed.log(), read(&testbed.path("log-3")));
     // The admin listener and the audit log went along.
-    assert_eq!(town.admin("/healthz").await.status, 200);
-    let id = town.get("/").await.request_id().unwrap().to_string();
+    assert_eq!(testbed.admin("/healthz").await.status, 200);
+    let id = testbed.get("/").await.request_id().unwrap().to_string();
     until("the event to be written", async || {
-        (town.bastide(&["explain", "--config", "bastide.yaml", &id]).0 == 0).then_some(())
+        (testbed.bastide(&["explain", "--config", "bastide.yaml", &id]).0 == 0).then_some(())
     })
     .await;
     // And nobody else may come in between.
-    let mut fourth = Process::spawn(&mut town.serve("log-4"));
+    let mut fourth = Process::spawn(&mut testbed.serve("log-4"));
     assert!(!fourth.ended().await.success());
-    assert!(read(&town.path("log-4")).contains("already runs on this state folder"));
+    assert!(read(&testbed.path("log-4")).contains("already runs on this state folder"));
     third.signal(Signal::TERM);
     assert!(third.ended().await.success());
 }
@@ -244,22 +245,23 @@ async fn a_new_process_takes_over_without_a_lost_request() {
 #[tokio::test]
 async fn systemd_hears_of_the_new_main_process_and_of_no_end() {
     let upstream = Upstream::start().await;
-    let mut town = Town::prepare(&routes(&upstream, "here"));
-    let systemd = std::os::unix::net::UnixDatagram::bind(town.path("notify")).unwrap();
+    let mut testbed = TestBed::prepare(&routes(&upstream, "here"));
+    let systemd = std::os::unix::net::UnixDatagram::bind(testbed.path("notify")).unwrap();
     systemd.set_nonblocking(true).unwrap();
     let heard = || {
         let mut bytes = [0; 128];
         let count = systemd.recv(&mut bytes).ok()?;
         Some(std::str::from_utf8(&bytes[..count]).unwrap().to_owned())
     };
-    let mut command = town.serve("log");
-    command.env("NOTIFY_SOCKET", town.path("notify"));
-    town.start_gateway_by(command).await;
-    let first = ready(&town).unwrap();
+    let mut command = testbed.serve("log");
+    command.env("NOTIFY_SOCKET", testbed.path("notify"));
+    testbed.start_gateway_by(command).await;
+    let first = ready(&testbed).unwrap();
     assert_eq!(until("readiness", async || heard()).await, "READY=1");
-    town.gateway().signal(Signal::USR2);
-    let heir = until("the heir", async || ready(&town).filter(|process| *process != first).map(Heir)).await;
-    assert!(town.gateway().ended().await.success(), "{}", town.log());
+    testbed.gateway().signal(Signal::USR2);
+    let heir =
+        until("the heir", async || ready(&testbed).filter(|process| *process != first).map(Heir)).await;
+    assert!(testbed.gateway().ended().await.success(), "{}", testbed.log());
     // The two say it at the same time.
     let mut words = [until("one", async || heard()).await, until("the other", async || heard()).await];
     words.sort();
@@ -272,27 +274,27 @@ async fn systemd_hears_of_the_new_main_process_and_of_no_end() {
 }
 
 /// A new process that is to take over with this configuration.
-fn taking_over(town: &Town, configuration: &str, log: &str) -> std::process::Command {
+fn taking_over(testbed: &TestBed, configuration: &str, log: &str) -> std::process::Command {
     let mut command = std::process::Command::new(BASTIDE);
     command
         .args(["serve", "--take-over", "--config", configuration])
-        .current_dir(town.folder.path())
+        .current_dir(testbed.folder.path())
         .stdout(std::process::Stdio::null())
-        .stderr(std::fs::File::create(town.path(log)).unwrap());
+        .stderr(std::fs::File::create(testbed.path(log)).unwrap());
     command
 }
 
 /// A new process that takes everything over, builds it and is awaited by nobody any more when it
 /// would serve.
-async fn fails_late(town: &Town) {
-    let state = town.path("state");
+async fn fails_late(testbed: &TestBed) {
+    let state = testbed.path("state");
     // The test stands between the two.
     let (resources, old) = handover::take(&state).unwrap();
     let endpoint = handover::offer(&state).unwrap();
     // Held up where it has everything.
     let lock = std::fs::File::options().write(true).open(state.join("identity.key.lock")).unwrap();
     lock.lock().unwrap();
-    let mut late = Process::spawn(&mut taking_over(town, "good.yaml", "log-4"));
+    let mut late = Process::spawn(&mut taking_over(testbed, "good.yaml", "log-4"));
     endpoint.set_nonblocking(true).unwrap();
     let (stream, _) = until("the new process to ask", async || endpoint.accept().ok()).await;
     stream.set_nonblocking(false).unwrap();
@@ -307,11 +309,11 @@ async fn fails_late(town: &Town) {
     assert!(giver.join().unwrap().is_err());
     drop(lock);
     assert!(!late.ended().await.success());
-    let log = read(&town.path("log-4"));
+    let log = read(&testbed.path("log-4"));
     assert!(log.contains("the process to take over from has gone"), "{log}");
     drop(old);
     until("the old process to go on", async || {
-        town.log().contains("the hand-over failed; this process goes on").then_some(())
+        testbed.log().contains("the hand-over failed; this process goes on").then_some(())
     })
     .await;
 }
@@ -319,59 +321,59 @@ async fn fails_late(town: &Town) {
 #[tokio::test]
 async fn a_hand_over_that_fails_changes_nothing() {
     let upstream = Upstream::start().await;
-    let mut town = Town::start(&routes(&upstream, "here")).await;
-    let first = ready(&town).unwrap();
+    let mut testbed = TestBed::start(&routes(&upstream, "here")).await;
+    let first = ready(&testbed).unwrap();
     // The new process cannot have its state: another folder is configured.
-    std::fs::write(town.path("broken.yaml"), "state: ./elsewhere\nlisten: [ 127.0.0.1:0 ]\nroutes: []\n")
+    std::fs::write(testbed.path("broken.yaml"), "state: ./elsewhere\nlisten: [ 127.0.0.1:0 ]\nroutes: []\n")
         .unwrap();
-    let mut lost = taking_over(&town, "broken.yaml", "log-2");
-    std::fs::copy(town.path("bastide.yaml"), town.path("good.yaml")).unwrap();
+    let mut lost = taking_over(&testbed, "broken.yaml", "log-2");
+    std::fs::copy(testbed.path("bastide.yaml"), testbed.path("good.yaml")).unwrap();
     // The same configuration, but its policies do not load any more.
-    town.configure(
+    testbed.configure(
         &(routes(&upstream, "here") + "policies: { inline: \"permit (principl, action, resource);\" }\n"),
     );
-    let mut faulty = taking_over(&town, "bastide.yaml", "log-3");
+    let mut faulty = taking_over(&testbed, "bastide.yaml", "log-3");
     for (command, log, why) in
         [(&mut lost, "log-2", "no process to take over from"), (&mut faulty, "log-3", "principl")]
     {
         assert!(!Process::spawn(command).ended().await.success());
-        let log = read(&town.path(log));
+        let log = read(&testbed.path(log));
         assert!(log.contains(why), "{log}");
     }
-    town.gateway().signal(Signal::USR2);
-    until("the refusal", async || town.log().contains("principl").then_some(())).await;
-    assert_eq!(town.get("/").await.status, 200);
-    assert_eq!(ready(&town), Some(first));
-    fails_late(&town).await;
-    assert_eq!(ready(&town), Some(first));
-    assert_eq!(town.get("/").await.status, 200);
-    let (code, _, err) = town.bastide(&["key", "list", "--config", "good.yaml"]);
+    testbed.gateway().signal(Signal::USR2);
+    until("the refusal", async || testbed.log().contains("principl").then_some(())).await;
+    assert_eq!(testbed.get("/").await.status, 200);
+    assert_eq!(ready(&testbed), Some(first));
+    fails_late(&testbed).await;
+    assert_eq!(ready(&testbed), Some(first));
+    assert_eq!(testbed.get("/").await.status, 200);
+    let (code, _, err) = testbed.bastide(&["key", "list", "--config", "good.yaml"]);
     assert_eq!(code, 0, "the administration is still the old process': {err}");
     // Nobody to take over from.
-    town.configure(&routes(&upstream, "here"));
-    town.stop_gateway().await;
-    let mut orphan = town.serve("log-5");
+    testbed.configure(&routes(&upstream, "here"));
+    testbed.stop_gateway().await;
+    let mut orphan = testbed.serve("log-5");
     orphan.arg("--take-over");
     assert!(!Process::spawn(&mut orphan).ended().await.success());
     assert!(
-        read(&town.path("log-5")).contains("no process to take over from"),
+        read(&testbed.path("log-5")).contains("no process to take over from"),
         "{}",
-        read(&town.path("log-5"))
+        read(&testbed.path("log-5"))
     );
 }
 
 #[tokio::test]
 async fn streams_get_a_goaway_and_an_end() {
     let upstream = Upstream::start().await;
-    let mut town = Town::start(&(routes(&upstream, "here") + "limits: { drain_ms_max: 500 }\n")).await;
-    let connection = http2::Connection::open(&town.endpoint()).await.unwrap();
+    let mut testbed = TestBed::start(&(routes(&upstream, "here") + "limits: { drain_ms_max: 500 }\n")).await;
+    let connection = http2::Connection::open(&testbed.endpoint()).await.unwrap();
     let other = connection.clone();
     let stuck = tokio::spawn(async move { other.ask(&get_request("/slow")).await });
     until("the stream to arrive", async || (upstream.seen() == 1).then_some(())).await;
-    town.gateway().signal(Signal::TERM);
+    testbed.gateway().signal(Signal::TERM);
     // After the GOAWAY no new stream is taken, while the old one still waits.
     until("the GOAWAY", async || connection.ask(&get_request("/")).await.err()).await;
-    assert!(town.gateway().ended().await.success(), "{}", town.log());
+    assert!(testbed.gateway().ended().await.success(), "{}", testbed.log());
     assert!(stuck.await.unwrap().is_err());
 }
 
@@ -379,19 +381,19 @@ async fn streams_get_a_goaway_and_an_end() {
 async fn sockets_of_systemd_are_taken() {
     let upstream = Upstream::start().await;
     let address = free_address();
-    let town = Town::prepare("");
+    let testbed = TestBed::prepare("");
     let text = format!(
         "state: ./state\nadmin: {{ address: 127.0.0.1:0 }}\nlisten: [ {address} ]\n{}",
         routes(&upstream, "here")
     );
-    std::fs::write(town.path("bastide.yaml"), text).unwrap();
+    std::fs::write(testbed.path("bastide.yaml"), text).unwrap();
     let activate = || {
         let mut command = std::process::Command::new("systemd-socket-activate");
         command
             .args(["--listen", &address.to_string(), BASTIDE, "serve", "--config", "bastide.yaml"])
-            .current_dir(town.folder.path())
+            .current_dir(testbed.folder.path())
             .stdout(std::process::Stdio::null())
-            .stderr(std::fs::File::create(town.path("log")).unwrap());
+            .stderr(std::fs::File::create(testbed.path("log")).unwrap());
         command
     };
     if std::process::Command::new("systemd-socket-activate").arg("--version").output().is_err() {
@@ -404,15 +406,15 @@ async fn sockets_of_systemd_are_taken() {
         bastide::demo::client::http1::ask(&Endpoint::clear(address), &get_request("/")).await.ok()
     })
     .await;
-    assert_eq!(answer.status, 200, "{}", town.log());
+    assert_eq!(answer.status, 200, "{}", testbed.log());
     process.signal(Signal::TERM);
     assert!(process.ended().await.success());
 
     // A socket that nobody has a use for is a fault, not a hole.
-    let text = read(&town.path("bastide.yaml")).replace(&address.to_string(), "127.0.0.1:0");
-    std::fs::write(town.path("bastide.yaml"), text).unwrap();
+    let text = read(&testbed.path("bastide.yaml")).replace(&address.to_string(), "127.0.0.1:0");
+    std::fs::write(testbed.path("bastide.yaml"), text).unwrap();
     let mut process = Process::spawn(&mut activate());
     until("a listener", async || tokio::net::TcpStream::connect(address).await.ok()).await;
     assert!(!process.ended().await.success());
-    assert!(town.log().contains("which no listener of the configuration has"), "{}", town.log());
+    assert!(testbed.log().contains("which no listener of the configuration has"), "{}", testbed.log());
 }

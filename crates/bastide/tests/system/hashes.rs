@@ -3,8 +3,8 @@
 
 use serde_json::{Value, json};
 
-use crate::administration::{POLICIES, fixture, tokens, town};
-use crate::support::{Town, Upstream};
+use crate::administration::{POLICIES, fixture, testbed, tokens};
+use crate::support::{TestBed, Upstream};
 
 /// Whose hashes all of these are.
 const PASSWORD: &str = "correct horse battery staple";
@@ -14,16 +14,16 @@ const OURS: &str = "$argon2id$v=19$m=19456,t=2,p=1$";
 #[tokio::test]
 async fn people_log_in_with_the_hashes_that_they_brought_and_have_ours_from_then_on() {
     let upstream = Upstream::start().await;
-    let mut town = town(&upstream, POLICIES).await;
-    let run = |town: &Town, arguments: &[&str]| {
-        let (code, out, err) = town.bastide(arguments);
+    let mut testbed = testbed(&upstream, POLICIES).await;
+    let run = |testbed: &TestBed, arguments: &[&str]| {
+        let (code, out, err) = testbed.bastide(arguments);
         assert_eq!(code, 0, "{arguments:?}: {out}{err}");
         out
     };
     // Keycloak's as its importer writes it, of its two texts of JSON.
     let realm = fixture("keycloak/shop-realm.json");
-    assert_eq!(town.bastide(&["import", "keycloak", realm.to_str().unwrap()]).0, 1, "a client is closed");
-    let imported = std::fs::read(town.path("imported/shop.json")).unwrap();
+    assert_eq!(testbed.bastide(&["import", "keycloak", realm.to_str().unwrap()]).0, 1, "a client is closed");
+    let imported = std::fs::read(testbed.path("imported/shop.json")).unwrap();
     let imported: Value = serde_json::from_slice(&imported).unwrap();
     let people = [
         ("alice", imported["users"]["alice"]["password_hash"].as_str().unwrap(), "$pbkdf2-sha256$"),
@@ -38,21 +38,21 @@ async fn people_log_in_with_the_hashes_that_they_brought_and_have_ours_from_then
         .iter()
         .map(|(name, hash, _)| ((*name).to_owned(), json!({ "password_hash": hash, "roles": ["customer"] })))
         .collect();
-    std::fs::write(town.path("people.json"), json!({ "users": users }).to_string()).unwrap();
-    run(&town, &["apply", "-f", "people.json"]);
-    town.start_gateway().await;
-    let kept = |town: &Town, name: &str| {
-        let exported: Value = serde_json::from_str(&run(town, &["realm", "export", "--hashes"])).unwrap();
+    std::fs::write(testbed.path("people.json"), json!({ "users": users }).to_string()).unwrap();
+    run(&testbed, &["apply", "-f", "people.json"]);
+    testbed.start_gateway().await;
+    let kept = |testbed: &TestBed, name: &str| {
+        let exported: Value = serde_json::from_str(&run(testbed, &["realm", "export", "--hashes"])).unwrap();
         exported["users"][name]["password_hash"].as_str().unwrap().to_owned()
     };
     for (name, hash, scheme) in people {
-        assert!(hash.starts_with(scheme) && kept(&town, name) == hash, "{name}");
-        let issued = tokens(&town, name, PASSWORD).await;
+        assert!(hash.starts_with(scheme) && kept(&testbed, name) == hash, "{name}");
+        let issued = tokens(&testbed, name, PASSWORD).await;
         assert!(issued["access_token"].is_string(), "{name}: {issued}");
-        let renewed = kept(&town, name);
+        let renewed = kept(&testbed, name);
         assert!(renewed.starts_with(OURS), "{name}: {renewed}");
         // And it is the hash of the same password.
-        assert!(tokens(&town, name, PASSWORD).await["access_token"].is_string(), "{name}");
-        assert_eq!(kept(&town, name), renewed, "{name}");
+        assert!(tokens(&testbed, name, PASSWORD).await["access_token"].is_string(), "{name}");
+        assert_eq!(kept(&testbed, name), renewed, "{name}");
     }
 }

@@ -10,7 +10,7 @@ use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use model::Clock as _;
 use serde_json::{Value, json};
 
-use crate::support::{Town, until};
+use crate::support::{TestBed, until};
 
 /// Answers with what it saw.
 pub(crate) async fn mirror() -> std::net::SocketAddr {
@@ -120,7 +120,7 @@ impl Signer {
 }
 
 struct Imported {
-    town: Town,
+    testbed: TestBed,
     tls: Endpoint,
     clear: Endpoint,
 }
@@ -148,16 +148,16 @@ impl Imported {
 
     fn key(&self, name: &str) -> String {
         let (code, said, fault) =
-            self.town.bastide(&["key", "new", "--name", name, "--owner", "tests", "--output", "json"]);
+            self.testbed.bastide(&["key", "new", "--name", name, "--owner", "tests", "--output", "json"]);
         assert_eq!(code, 0, "{fault}");
         serde_json::from_str::<Value>(&said).unwrap()["key"].as_str().unwrap().to_owned()
     }
 }
 
 async fn import(deck: &str) -> (Imported, Value) {
-    let mut town = Town::prepare("");
-    std::fs::write(town.path("kong.yaml"), deck).unwrap();
-    let (code, report, fault) = town.bastide(&[
+    let mut testbed = TestBed::prepare("");
+    std::fs::write(testbed.path("kong.yaml"), deck).unwrap();
+    let (code, report, fault) = testbed.bastide(&[
         "import",
         "kong",
         "kong.yaml",
@@ -174,16 +174,16 @@ async fn import(deck: &str) -> (Imported, Value) {
     assert_eq!(code, 1, "{report}{fault}");
     let report: Value = serde_json::from_str(&report).unwrap();
     assert_eq!(report["check"]["ok"], true, "{report:#}");
-    assert_eq!(town.bastide(&["fmt", "--check", "bastide.yaml"]).0, 0);
-    let text = std::fs::read_to_string(town.path("bastide.yaml")).unwrap();
+    assert_eq!(testbed.bastide(&["fmt", "--check", "bastide.yaml"]).0, 0);
+    let text = std::fs::read_to_string(testbed.path("bastide.yaml")).unwrap();
     let more = "admin: { address: 127.0.0.1:0 }\nstate: ./state\n";
-    std::fs::write(town.path("bastide.yaml"), format!("{text}{more}")).unwrap();
-    town.start_gateway().await;
-    let authority = std::fs::read(town.path("state/ca/ca.pem")).unwrap();
+    std::fs::write(testbed.path("bastide.yaml"), format!("{text}{more}")).unwrap();
+    testbed.start_gateway().await;
+    let authority = std::fs::read(testbed.path("state/ca/ca.pem")).unwrap();
     let trust = Trust::new("localhost", &authority, None).unwrap();
-    let tls = Endpoint { address: town.address(1), tls: Some(trust), from: None };
-    let clear = Endpoint::clear(town.address(0));
-    (Imported { town, tls, clear }, report)
+    let tls = Endpoint { address: testbed.address(1), tls: Some(trust), from: None };
+    let clear = Endpoint::clear(testbed.address(0));
+    (Imported { testbed, tls, clear }, report)
 }
 
 #[tokio::test]
@@ -293,29 +293,29 @@ async fn an_imported_gateway_lets_in_whom_kong_let_in_and_nobody_else() {
     // Why, in the words of the import.
     let refused = it.ask("/secret", &[]).await;
     let id = refused.request_id().unwrap().to_string();
-    let (_, said, _) = it.town.bastide(&["explain", &id]);
+    let (_, said, _) = it.testbed.bastide(&["explain", &id]);
     assert!(said.contains("secret: closed"), "{said}");
 }
 
 #[test]
 fn import_refuses_what_it_cannot_read_and_overwrites_nothing() {
-    let town = Town::prepare("");
-    std::fs::write(town.path("kong.yaml"), "_format_version: \"3.0\"\nservices: [ { name: a\n").unwrap();
-    let (code, _, said) = town.bastide(&["import", "kong", "kong.yaml"]);
+    let testbed = TestBed::prepare("");
+    std::fs::write(testbed.path("kong.yaml"), "_format_version: \"3.0\"\nservices: [ { name: a\n").unwrap();
+    let (code, _, said) = testbed.bastide(&["import", "kong", "kong.yaml"]);
     assert_eq!(code, 3);
     assert!(said.starts_with("kong.yaml:"), "{said}");
-    assert!(!town.path("imported").exists());
-    std::fs::write(town.path("kong.yaml"), "_format_version: \"3.0\"\nservices:\n- { name: a, url: \"http://127.0.0.1:1\", routes: [ { name: a, paths: [ /a ], preserve_host: true } ] }\n").unwrap();
-    let (code, said, _) = town.bastide(&["import", "kong", "kong.yaml"]);
+    assert!(!testbed.path("imported").exists());
+    std::fs::write(testbed.path("kong.yaml"), "_format_version: \"3.0\"\nservices:\n- { name: a, url: \"http://127.0.0.1:1\", routes: [ { name: a, paths: [ /a ], preserve_host: true } ] }\n").unwrap();
+    let (code, said, _) = testbed.bastide(&["import", "kong", "kong.yaml"]);
     assert_eq!(code, 0, "{said}");
     assert!(said.contains("imported/bastide.yaml: ok"), "{said}");
     let mode = std::os::unix::fs::PermissionsExt::mode(
-        &std::fs::metadata(town.path("imported/bastide.yaml")).unwrap().permissions(),
+        &std::fs::metadata(testbed.path("imported/bastide.yaml")).unwrap().permissions(),
     );
     assert_eq!(mode & 0o777, 0o600);
-    std::fs::write(town.path("imported/bastide.yaml"), "mine").unwrap();
-    assert_eq!(town.bastide(&["import", "kong", "kong.yaml"]).0, 3);
-    assert_eq!(std::fs::read_to_string(town.path("imported/bastide.yaml")).unwrap(), "mine");
-    assert_eq!(town.bastide(&["import", "kong", "kong.yaml", "--force"]).0, 0);
-    assert_eq!(town.bastide(&["import", "kong", "none.yaml", "--out", "x"]).0, 3);
+    std::fs::write(testbed.path("imported/bastide.yaml"), "mine").unwrap();
+    assert_eq!(testbed.bastide(&["import", "kong", "kong.yaml"]).0, 3);
+    assert_eq!(std::fs::read_to_string(testbed.path("imported/bastide.yaml")).unwrap(), "mine");
+    assert_eq!(testbed.bastide(&["import", "kong", "kong.yaml", "--force"]).0, 0);
+    assert_eq!(testbed.bastide(&["import", "kong", "none.yaml", "--out", "x"]).0, 3);
 }

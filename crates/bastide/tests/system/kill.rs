@@ -11,7 +11,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 use tokio::time::Instant;
 
-use crate::support::{Town, Upstream, get_request, read, undisturbed, until};
+use crate::support::{TestBed, Upstream, get_request, read, undisturbed, until};
 
 /// SECURITY.md says so: an answer older than this at the kill is in the log.
 const LOSS_WINDOW: Duration = Duration::from_secs(1);
@@ -34,8 +34,8 @@ fn logged(folder: &Path) -> HashSet<String> {
 
 /// Kills a gateway under load, and starts it again: how long before that the oldest answer was given
 /// that is not in the log.
-async fn oldest_lost(upstream: &Upstream) -> (Town, Duration) {
-    let mut town = Town::start(&format!(
+async fn oldest_lost(upstream: &Upstream) -> (TestBed, Duration) {
+    let mut testbed = TestBed::start(&format!(
         "services:\n  here: [ http://{} ]\nroutes:\n  - {{ name: here, match: /**, to: here, authenticate: none, \
          allow: anyone }}\n",
         upstream.address
@@ -44,7 +44,7 @@ async fn oldest_lost(upstream: &Upstream) -> (Town, Duration) {
     let answered: Arc<Mutex<Vec<(Instant, String)>>> = Arc::default();
     let mut clients = tokio::task::JoinSet::new();
     for _ in 0..CLIENTS {
-        let (endpoint, answered) = (town.clear_endpoint(), Arc::clone(&answered));
+        let (endpoint, answered) = (testbed.clear_endpoint(), Arc::clone(&answered));
         clients.spawn(async move {
             let mut connection = Connection::open(&endpoint).await.unwrap();
             // Until the gateway is gone.
@@ -58,13 +58,13 @@ async fn oldest_lost(upstream: &Upstream) -> (Town, Duration) {
     until("a hundred answers", async || (answered.lock().unwrap().len() > 100).then_some(())).await;
     tokio::time::sleep(LOSS_WINDOW * 2).await;
     let killed = Instant::now();
-    town.gateway().signal(Signal::KILL);
-    town.gateway().ended().await;
+    testbed.gateway().signal(Signal::KILL);
+    testbed.gateway().ended().await;
     while let Some(ended) = clients.join_next().await {
         ended.unwrap();
     }
 
-    let logged = logged(&town.path("state/audit"));
+    let logged = logged(&testbed.path("state/audit"));
     let answered = std::mem::take(&mut *answered.lock().unwrap());
     let old = answered.iter().filter(|(at, _)| killed.saturating_duration_since(*at) > LOSS_WINDOW).count();
     assert!(old > 100, "only {old} answers before the window: nothing was tested");
@@ -79,22 +79,23 @@ async fn oldest_lost(upstream: &Upstream) -> (Town, Duration) {
         answered.len(),
         lost.len()
     );
-    (town, oldest)
+    (testbed, oldest)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_answered_before_the_window_is_logged_when_the_process_is_killed() {
     let upstream = Upstream::start().await;
     // Whatever holds the writer up holds up its log too: a machine that stood still proves nothing.
-    let mut town = undisturbed("kill without a loss from before the window", LOSS_WINDOW / 10, async || {
-        let (town, oldest) = oldest_lost(&upstream).await;
-        (oldest <= LOSS_WINDOW).then_some(town)
-    })
-    .await;
+    let mut testbed =
+        undisturbed("kill without a loss from before the window", LOSS_WINDOW / 10, async || {
+            let (testbed, oldest) = oldest_lost(&upstream).await;
+            (oldest <= LOSS_WINDOW).then_some(testbed)
+        })
+        .await;
 
     // The log goes on behind the torn line.
-    town.start_gateway().await;
-    let id = town.get("/here").await.request_id().unwrap().to_string();
-    until("the next event", async || self::logged(&town.path("state/audit")).contains(&id).then_some(()))
+    testbed.start_gateway().await;
+    let id = testbed.get("/here").await.request_id().unwrap().to_string();
+    until("the next event", async || self::logged(&testbed.path("state/audit")).contains(&id).then_some(()))
         .await;
 }

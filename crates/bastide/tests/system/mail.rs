@@ -18,7 +18,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::task::JoinHandle;
 
 use crate::clients::python;
-use crate::support::{Town, until};
+use crate::support::{TestBed, until};
 
 /// The mail server; ends with the test.
 struct Post {
@@ -257,21 +257,21 @@ async fn a_server_that_takes_no_connection_is_given_up() {
     assert_eq!(begun.elapsed().as_secs(), 20);
 }
 
-/// A town whose realm sends letters.
-async fn town_with_mail(post: &Post) -> Town {
-    let mut town = Town::prepare("routes: []\n");
-    std::fs::write(town.path("ca.pem"), &post.ca).unwrap();
-    std::fs::write(town.path("mail.secret"), "s3cret\n").unwrap();
-    town.configure(&format!(
+/// A test bed whose realm sends letters.
+async fn testbed_with_mail(post: &Post) -> TestBed {
+    let mut testbed = TestBed::prepare("routes: []\n");
+    std::fs::write(testbed.path("ca.pem"), &post.ca).unwrap();
+    std::fs::write(testbed.path("mail.secret"), "s3cret\n").unwrap();
+    testbed.configure(&format!(
         "realms:\n  town:\n    issuer: https://localhost\n    language: de\n    mail:\n      server: localhost:{}\n      \
          from: town@example.org\n      username: town\n      password: ${{file:mail.secret}}\n      ca: ca.pem\n\
          routes:\n  - match: localhost/**\n    to: identity\n    authenticate: none\n    allow: anyone\n",
         post.port
     ));
-    let (code, out, err) = town.bastide(&["init"]);
+    let (code, out, err) = testbed.bastide(&["init"]);
     assert_eq!(code, 0, "{out}{err}");
-    town.start_gateway().await;
-    town
+    testbed.start_gateway().await;
+    testbed
 }
 
 /// The path of the link in the first letter.
@@ -285,34 +285,34 @@ async fn link(post: &Post) -> String {
 #[tokio::test]
 async fn whoever_is_added_with_an_address_is_invited() {
     let Some(post) = Post::start(false) else { return };
-    let town = town_with_mail(&post).await;
+    let testbed = testbed_with_mail(&post).await;
     let (code, out, err) =
-        town.bastide(&["user", "add", "alice", "--email", "alice@example.org", "--invite"]);
+        testbed.bastide(&["user", "add", "alice", "--email", "alice@example.org", "--invite"]);
     assert!(code == 0 && out.contains("alice: done"), "{out}{err}");
     let target = link(&post).await;
     assert!(target.starts_with("/recover/password?token="), "{target}");
-    let page = town.get(&target).await;
+    let page = testbed.get(&target).await;
     let text = String::from_utf8_lossy(&page.body).into_owned();
     assert!(page.status == 200 && text.contains("Passwort wählen"), "{text}");
     // Without an address a password is made, as before.
-    let (code, out, err) = town.bastide(&["user", "add", "bob"]);
+    let (code, out, err) = testbed.bastide(&["user", "add", "bob"]);
     assert!(code == 0 && out.contains("This is the only time"), "{out}{err}");
 }
 
 #[tokio::test]
 async fn whoever_has_an_address_is_asked_to_show_that_it_is_theirs() {
     let Some(post) = Post::start(false) else { return };
-    let town = town_with_mail(&post).await;
+    let testbed = testbed_with_mail(&post).await;
     for add in [&["user", "add", "alice", "--email", "alice@example.org"][..], &["user", "add", "bob"]] {
-        assert_eq!(town.bastide(add).0, 0);
+        assert_eq!(testbed.bastide(add).0, 0);
     }
-    let (code, out, err) = town.bastide(&["user", "verify-mail", "bob"]);
+    let (code, out, err) = testbed.bastide(&["user", "verify-mail", "bob"]);
     assert!(code != 0 && err.contains("there is no e-mail address to write to"), "{out}{err}");
-    let (code, out, err) = town.bastide(&["user", "verify-mail", "alice"]);
+    let (code, out, err) = testbed.bastide(&["user", "verify-mail", "alice"]);
     assert!(code == 0 && out.contains("alice: a link is on its way"), "{out}{err}");
     let target = link(&post).await;
     assert!(target.starts_with("/verify?token="), "{target}");
-    let page = town.get(&target).await;
+    let page = testbed.get(&target).await;
     let text = String::from_utf8_lossy(&page.body).into_owned();
     let cookies = page.fields.iter().filter(|(name, _)| name.eq_ignore_ascii_case("set-cookie"));
     let cookies: Vec<&str> = cookies.map(|(_, value)| value.split(';').next().unwrap()).collect();
@@ -326,12 +326,12 @@ async fn whoever_has_an_address_is_asked_to_show_that_it_is_theirs() {
         .field("origin", "https://localhost")
         .field("cookie", &cookies.join("; "));
     confirm.body = format!("token={}&csrf={}", value("token"), value("csrf")).into_bytes();
-    let answer = http1::ask(&town.endpoint(), &confirm).await.unwrap();
+    let answer = http1::ask(&testbed.endpoint(), &confirm).await.unwrap();
     assert_eq!(answer.status, 200, "{}", String::from_utf8_lossy(&answer.body));
-    let (_, out, _) = town.bastide(&["user", "show", "alice", "--output", "json"]);
+    let (_, out, _) = testbed.bastide(&["user", "show", "alice", "--output", "json"]);
     let alice: Value = serde_json::from_str(&out).unwrap();
     assert_eq!(alice["email_verified"], true, "{alice}");
     // Whoever has shown it is not asked again.
-    let (code, out, err) = town.bastide(&["user", "verify-mail", "alice"]);
+    let (code, out, err) = testbed.bastide(&["user", "verify-mail", "alice"]);
     assert!(code == 1 && out.contains("verified already"), "{out}{err}");
 }

@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use crate::support::{Town, read, until};
+use crate::support::{TestBed, read, until};
 
 /// Named in each configuration: with a mesh or without, it is the same store.
 const STORE: &str = "storage: state/store.db\n";
@@ -19,29 +19,29 @@ fn me() -> u32 {
     rustix::process::geteuid().as_raw()
 }
 
-async fn town(rules: &str) -> Town {
-    let mut town = Town::prepare("routes: []\n");
-    town.configure(rules);
-    let (code, out, err) = town.bastide(&["init"]);
+async fn testbed(rules: &str) -> TestBed {
+    let mut testbed = TestBed::prepare("routes: []\n");
+    testbed.configure(rules);
+    let (code, out, err) = testbed.bastide(&["init"]);
     assert_eq!(code, 0, "{out}{err}");
-    town.start_gateway().await;
-    town
+    testbed.start_gateway().await;
+    testbed
 }
 
-fn svid(town: &Town) -> (i32, String) {
-    let (code, out, err) = town.bastide(&["mesh", "svid", "--socket", "api.sock", "--out", "mine"]);
+fn svid(testbed: &TestBed) -> (i32, String) {
+    let (code, out, err) = testbed.bastide(&["mesh", "svid", "--socket", "api.sock", "--out", "mine"]);
     (code, out + &err)
 }
 
-fn status(town: &Town) -> Value {
-    let (code, out, err) = town.bastide(&["mesh", "status", "--output", "json"]);
+fn status(testbed: &TestBed) -> Value {
+    let (code, out, err) = testbed.bastide(&["mesh", "status", "--output", "json"]);
     assert_eq!(code, 0, "{out}{err}");
     serde_json::from_str(&out).unwrap()
 }
 
 /// Whether OpenSSL takes the certificate under this bundle.
-fn openssl_takes(town: &Town, bundle: &str) -> bool {
-    let folder = town.path("mine");
+fn openssl_takes(testbed: &TestBed, bundle: &str) -> bool {
+    let folder = testbed.path("mine");
     let run = std::process::Command::new("openssl")
         .current_dir(folder)
         .args([
@@ -61,17 +61,17 @@ fn openssl_takes(town: &Town, bundle: &str) -> bool {
 
 #[tokio::test]
 async fn a_registered_process_gets_its_certificate_and_each_step_is_followed() {
-    let mut town = town(&rules(me(), STORE)).await;
-    assert_eq!(svid(&town), (0, "spiffe://shop.example/orders\n".to_owned()), "{}", town.log());
-    assert!(openssl_takes(&town, "bundle.pem"));
-    let before = status(&town);
+    let mut testbed = testbed(&rules(me(), STORE)).await;
+    assert_eq!(svid(&testbed), (0, "spiffe://shop.example/orders\n".to_owned()), "{}", testbed.log());
+    assert!(openssl_takes(&testbed, "bundle.pem"));
+    let before = status(&testbed);
     assert_eq!((&before["trust_domain"], &before["certificates"]), (&"shop.example".into(), &1.into()));
-    let published = town.get("/bundle").await;
+    let published = testbed.get("/bundle").await;
     assert_eq!((published.status, published.json()["keys"].as_array().unwrap().len()), (200, 2));
 
     // Who was given what stands in the log.
     until("the event", async || {
-        let log: String = std::fs::read_dir(town.path("state/audit"))
+        let log: String = std::fs::read_dir(testbed.path("state/audit"))
             .ok()?
             .filter_map(|entry| Some(read(&entry.ok()?.path())))
             .collect();
@@ -86,21 +86,21 @@ async fn a_registered_process_gets_its_certificate_and_each_step_is_followed() {
             .as_str()
             .unwrap()
             .to_owned();
-    let (code, out, err) = town.bastide(&["mesh", "revoke", &id]);
+    let (code, out, err) = testbed.bastide(&["mesh", "revoke", &id]);
     assert!(code == 1 && out.contains("it has to be tainted"), "{code} {out}{err}");
-    let (code, out, err) = town.bastide(&["mesh", "taint", &id[..8]]);
+    let (code, out, err) = testbed.bastide(&["mesh", "taint", &id[..8]]);
     assert_eq!(code, 0, "{out}{err}");
-    std::fs::copy(town.path("mine/svid.pem"), town.path("old.pem")).unwrap();
+    std::fs::copy(testbed.path("mine/svid.pem"), testbed.path("old.pem")).unwrap();
     until("another authority", async || {
-        svid(&town);
-        (read(&town.path("mine/svid.pem")) != read(&town.path("old.pem"))
-            && openssl_takes(&town, "bundle.pem"))
+        svid(&testbed);
+        (read(&testbed.path("mine/svid.pem")) != read(&testbed.path("old.pem"))
+            && openssl_takes(&testbed, "bundle.pem"))
         .then_some(())
     })
     .await;
-    assert_eq!(town.bastide(&["mesh", "revoke", &id]).0, 0);
+    assert_eq!(testbed.bastide(&["mesh", "revoke", &id]).0, 0);
     until("the bundle without it", async || {
-        (town.get("/bundle").await.json()["keys"]
+        (testbed.get("/bundle").await.json()["keys"]
             .as_array()?
             .iter()
             .filter(|key| key["use"] == "x509-svid")
@@ -109,48 +109,51 @@ async fn a_registered_process_gets_its_certificate_and_each_step_is_followed() {
             .then_some(())
     })
     .await;
-    svid(&town);
-    assert!(openssl_takes(&town, "bundle.pem"));
-    std::fs::copy(town.path("old.pem"), town.path("mine/svid.pem")).unwrap();
-    assert!(!openssl_takes(&town, "bundle.pem"), "a revoked authority's certificate");
+    svid(&testbed);
+    assert!(openssl_takes(&testbed, "bundle.pem"));
+    std::fs::copy(testbed.path("old.pem"), testbed.path("mine/svid.pem")).unwrap();
+    assert!(!openssl_takes(&testbed, "bundle.pem"), "a revoked authority's certificate");
 
     // The same authorities after a restart.
-    let sequence = status(&town)["sequence"].clone();
-    town.stop_gateway().await;
-    assert!(!town.path("api.sock").exists());
-    town.start_gateway().await;
-    assert_eq!((svid(&town).0, status(&town)["sequence"].clone()), (0, sequence));
+    let sequence = status(&testbed)["sequence"].clone();
+    testbed.stop_gateway().await;
+    assert!(!testbed.path("api.sock").exists());
+    testbed.start_gateway().await;
+    assert_eq!((svid(&testbed).0, status(&testbed)["sequence"].clone()), (0, sequence));
 }
 
 #[tokio::test]
 async fn who_is_registered_follows_a_reload_and_a_refused_one_changes_nobody() {
-    let town = town(&rules(me() + 1, STORE)).await;
-    let (code, said) = svid(&town);
+    let testbed = testbed(&rules(me() + 1, STORE)).await;
+    let (code, said) = svid(&testbed);
     assert!(code == 1 && said.contains("no identity issued") && !said.contains("uid"), "{said}");
-    until("the reason in the log", async || town.log().contains("it is not orders by its uid").then_some(()))
-        .await;
-    town.configure(&rules(me(), STORE));
-    until("the reload", async || (svid(&town).0 == 0).then_some(())).await;
+    until("the reason in the log", async || {
+        testbed.log().contains("it is not orders by its uid").then_some(())
+    })
+    .await;
+    testbed.configure(&rules(me(), STORE));
+    until("the reload", async || (svid(&testbed).0 == 0).then_some(())).await;
 
     // A configuration that is refused leaves the registration alone: its socket cannot be.
-    std::fs::write(town.path("file"), "").unwrap();
+    std::fs::write(testbed.path("file"), "").unwrap();
     let refused = rules(me() + 1, STORE).replace("api.sock", "file");
-    town.configure(&refused);
-    until("the refusal", async || town.log().contains("no socket").then_some(())).await;
-    assert_eq!(svid(&town).0, 0);
+    testbed.configure(&refused);
+    until("the refusal", async || testbed.log().contains("no socket").then_some(())).await;
+    assert_eq!(svid(&testbed).0, 0);
     // Without a mesh there is no socket.
-    town.configure(&format!("routes: []\n{STORE}"));
-    until("the end of the mesh", async || (!town.path("api.sock").exists()).then_some(())).await;
+    testbed.configure(&format!("routes: []\n{STORE}"));
+    until("the end of the mesh", async || (!testbed.path("api.sock").exists()).then_some(())).await;
 }
 
 #[tokio::test]
 async fn a_process_that_may_be_nobody_refuses_to_become_a_member_and_still_ends_when_it_is_told() {
-    let mut town = town(&rules(me(), STORE)).await;
-    let (code, out, err) = town.bastide(&["mesh", "revoke", "--identity", "spiffe://shop.example/gateway"]);
+    let mut testbed = testbed(&rules(me(), STORE)).await;
+    let (code, out, err) =
+        testbed.bastide(&["mesh", "revoke", "--identity", "spiffe://shop.example/gateway"]);
     assert_eq!(code, 0, "{out}{err}");
     // Something needs its own identity from here on.
-    town.configure(&rules(me(), &format!("  services: {{ payments: 127.0.0.1:1 }}\n{STORE}")));
-    until("the refusal", async || town.log().contains("got no certificate").then_some(())).await;
-    assert_eq!(svid(&town).0, 0, "what was served before is not any more");
-    town.stop_gateway().await;
+    testbed.configure(&rules(me(), &format!("  services: {{ payments: 127.0.0.1:1 }}\n{STORE}")));
+    until("the refusal", async || testbed.log().contains("got no certificate").then_some(())).await;
+    assert_eq!(svid(&testbed).0, 0, "what was served before is not any more");
+    testbed.stop_gateway().await;
 }

@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use crate::mesh_run::run;
 use crate::peers::free_port;
-use crate::support::{BASTIDE, Process, Town, get_request, read, until};
+use crate::support::{BASTIDE, Process, TestBed, get_request, read, until};
 
 const POLICIES: &str = r#"
     @id("the gateway calls orders")
@@ -34,7 +34,7 @@ const POLICIES: &str = r#"
 /// The gateway, orders and payments; and the keys of a merchant, who is a customer too, and of an
 /// auditor.
 struct Shop {
-    town: Town,
+    testbed: TestBed,
     payments: std::net::SocketAddr,
     _services: [Process; 2],
     merchant: String,
@@ -49,7 +49,7 @@ async fn shop(of_payments: &str) -> Shop {
 /// The same under other policies.
 async fn shop_under(policies: &str, of_payments: &str) -> Shop {
     let (orders, payments) = (free_port(), free_port());
-    let mut town = Town::prepare("routes: []\n");
+    let mut testbed = TestBed::prepare("routes: []\n");
     let uid = rustix::process::geteuid().as_raw();
     let shared = format!(
         "mesh:\n  trust_domain: shop.example\n  socket: api.sock\n  services:\n    \
@@ -59,29 +59,29 @@ async fn shop_under(policies: &str, of_payments: &str) -> Shop {
          roles: {{ customer: {{}}, merchant: {{ includes: [ customer ] }}, auditor: {{}} }}\n\
          policies: shop.cedar\n"
     );
-    std::fs::write(town.path("town.yaml"), shared).unwrap();
-    std::fs::write(town.path("shop.cedar"), policies).unwrap();
-    town.configure(
+    std::fs::write(testbed.path("town.yaml"), shared).unwrap();
+    std::fs::write(testbed.path("shop.cedar"), policies).unwrap();
+    testbed.configure(
         "include: town.yaml\nroutes:\n- { name: shop, match: localhost/**, to: orders, authenticate: api_key, allow: authenticated }\n\
          - { name: open, match: open.localhost/**, to: orders, authenticate: none, allow: anyone }\n",
     );
-    let (code, out, err) = town.bastide(&["init"]);
+    let (code, out, err) = testbed.bastide(&["init"]);
     assert_eq!(code, 0, "{out}{err}");
     let key = |role: &str| {
-        let (code, out, err) = town
+        let (code, out, err) = testbed
             .bastide(&["key", "new", "--owner", "bob", "--name", role, "--role", role, "--output", "json"]);
         assert_eq!(code, 0, "{out}{err}");
         serde_json::from_str::<Value>(&out).unwrap()["key"].as_str().unwrap().to_owned()
     };
     let (merchant, auditor) = (key("merchant"), key("auditor"));
-    town.start_gateway().await;
-    let services = [run(&town, "orders", orders), run(&town, "payments", payments)];
+    testbed.start_gateway().await;
+    let services = [run(&testbed, "orders", orders), run(&testbed, "payments", payments)];
     for name in ["orders", "payments"] {
-        let log = town.path(&format!("{name}.log"));
+        let log = testbed.path(&format!("{name}.log"));
         until("the program", async || read(&log).contains("the program is up").then_some(())).await;
     }
     let payments = ([127, 0, 0, 1], payments).into();
-    Shop { town, payments, _services: services, merchant, auditor }
+    Shop { testbed, payments, _services: services, merchant, auditor }
 }
 
 impl Shop {
@@ -95,7 +95,7 @@ impl Shop {
         if let Some((name, value)) = field {
             request = request.field(name, value);
         }
-        let answer = http1::ask(&self.town.clear_endpoint(), &request).await.unwrap();
+        let answer = http1::ask(&self.testbed.clear_endpoint(), &request).await.unwrap();
         (answer.status, String::from_utf8_lossy(&answer.body).into_owned())
     }
 
@@ -106,7 +106,7 @@ impl Shop {
 
     /// The events of payments' log.
     fn events(&self) -> String {
-        let folder = self.town.path("bastide-payments/audit");
+        let folder = self.testbed.path("bastide-payments/audit");
         let entries = std::fs::read_dir(folder).unwrap();
         entries.map(|entry| read(&entry.unwrap().path())).collect()
     }
@@ -121,7 +121,7 @@ impl Shop {
 
     /// The SVID of a workload, as the Workload API gives it to this process.
     async fn svid(&self, name: &str) -> X509Identity {
-        let client = Client::connect(&self.town.path("api.sock")).await.unwrap();
+        let client = Client::connect(&self.testbed.path("api.sock")).await.unwrap();
         let context = client.x509().await.unwrap().next().await.unwrap().unwrap();
         context.identities.into_iter().find(|identity| identity.hint == name).unwrap()
     }
@@ -156,7 +156,7 @@ async fn the_end_user_s_identity_is_carried_on_and_verified_at_each_service() {
     let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
     let parent = format!("00-{trace}-00f067aa0ba902b7-01");
     let (status, body) = shop.ask(Some(&shop.merchant), PAY, Some(("traceparent", &parent))).await;
-    assert_eq!(status, 200, "{body}{}", read(&shop.town.path("payments.log")));
+    assert_eq!(status, 200, "{body}{}", read(&shop.testbed.path("payments.log")));
     // The trace came as far as payments and its log.
     assert!(body.starts_with("payments POST /charges ") && body.contains(trace), "{body}");
     shop.event_with(trace).await;
@@ -197,7 +197,7 @@ async fn tools(shop: &Shop) {
     let denied = shop.event_with("no policy permits").await;
     let id = denied["metadata"]["uid"].as_str().unwrap();
     let of_payments = ["--service", "payments", "--config", "town.yaml"];
-    let (code, said, err) = shop.town.bastide(&[&["explain", id][..], &of_payments].concat());
+    let (code, said, err) = shop.testbed.bastide(&[&["explain", id][..], &of_payments].concat());
     assert!(
         code == 1 && said.contains("orders pays for customers") && said.contains("context.user"),
         "{said}{err}"
@@ -210,7 +210,8 @@ async fn tools(shop: &Shop) {
              reporter=\"{reporter}\",status=\"{status}\"}}"
         )
     };
-    let ready: Value = serde_json::from_str(&read(&shop.town.path("bastide-payments/ready.json"))).unwrap();
+    let ready: Value =
+        serde_json::from_str(&read(&shop.testbed.path("bastide-payments/ready.json"))).unwrap();
     let admin = ready["admin"].as_str().unwrap().parse().unwrap();
     let page =
         http1::ask(&bastide::demo::client::Endpoint::clear(admin), &get_request("/metrics")).await.unwrap();
@@ -219,12 +220,12 @@ async fn tools(shop: &Shop) {
         assert!(page.contains(&pair("payments", "orders", "callee", status)), "{page}");
     }
     assert!(page.contains("bastide_mesh_request_duration_seconds_bucket{callee=\"payments\""), "{page}");
-    let page = String::from_utf8_lossy(&shop.town.admin("/metrics").await.body).into_owned();
+    let page = String::from_utf8_lossy(&shop.testbed.admin("/metrics").await.body).into_owned();
     assert!(page.contains(&pair("orders", "gateway", "caller", "2xx")), "{page}");
 
     // Policies from what was seen: they allow all of it.
     let log = ["--from-log", "bastide-payments/audit", "--output", "json"];
-    let (code, said, err) = shop.town.bastide(&[&["policy", "suggest"][..], &log, &of_payments].concat());
+    let (code, said, err) = shop.testbed.bastide(&[&["policy", "suggest"][..], &log, &of_payments].concat());
     assert_eq!(code, 0, "{said}{err}");
     let report: Value = serde_json::from_str(&said).unwrap();
     assert_eq!((&report["calls"], &report["replayed_allowed"]), (&2.into(), &2.into()), "{said}");
@@ -237,12 +238,12 @@ async fn tools(shop: &Shop) {
     );
 
     // What orders could reach, and a proxy's calls as they end.
-    let (code, said, err) = shop.town.bastide(&["blast-radius", "--service", "orders"]);
+    let (code, said, err) = shop.testbed.bastide(&["blast-radius", "--service", "orders"]);
     assert!(code == 1 && said.contains("POST payments, enforced at payments"), "{said}{err}");
     let mut tap = Command::new(BASTIDE);
     tap.args(["mesh", "tap", "--most", "1", "--from", "orders", "--status", "2xx", "--output", "json"])
         .args(of_payments)
-        .current_dir(shop.town.folder.path())
+        .current_dir(shop.testbed.folder.path())
         .stdout(Stdio::piped());
     let tap = tap.spawn().unwrap();
     let tapped = tokio::task::spawn_blocking(move || tap.wait_with_output().unwrap());
@@ -286,13 +287,13 @@ async fn policies_from_a_log_without_any_keep_the_end_user_s_role() {
     shop.event_with("policies would deny it").await;
     let of_payments = ["--service", "payments", "--config", "town.yaml"];
     let log = ["--from-log", "bastide-payments/audit", "--denied-too", "--output", "json"];
-    let (code, said, err) = shop.town.bastide(&[&["policy", "suggest"][..], &log, &of_payments].concat());
+    let (code, said, err) = shop.testbed.bastide(&[&["policy", "suggest"][..], &log, &of_payments].concat());
     assert_eq!(code, 0, "{said}{err}");
     let report: Value = serde_json::from_str(&said).unwrap();
     assert_eq!((&report["calls"], &report["replayed_allowed"]), (&1.into(), &1.into()), "{said}");
     let policy = report["policies"][0]["policy"].as_str().unwrap();
     // Under the proposal what was seen is permitted, and a call for anybody else is not.
-    std::fs::write(shop.town.path("shop.cedar"), format!("{NOTHING_YET}{policy}")).unwrap();
+    std::fs::write(shop.testbed.path("shop.cedar"), format!("{NOTHING_YET}{policy}")).unwrap();
     until("the proposal to count", async || {
         assert_eq!(shop.ask(Some(&shop.merchant), PAY, None).await.0, 200);
         let events = shop.events();
@@ -323,7 +324,7 @@ async fn what_a_caller_without_tls_says_of_an_end_user_does_not_reach_the_progra
         let request = bastide::demo::client::Request::new("GET", "payments", "/open");
         let answer = http1::ask(&endpoint, &request.field("x-bastide-user", said)).await.unwrap();
         let body = String::from_utf8_lossy(&answer.body).into_owned();
-        assert_eq!(answer.status, 200, "{body}{}", read(&shop.town.path("payments.log")));
+        assert_eq!(answer.status, 200, "{body}{}", read(&shop.testbed.path("payments.log")));
         assert!(body.starts_with("payments GET /open ") && body.ends_with(" -"), "{said}: {body}");
     }
     // What was verified reaches it, there too.

@@ -17,7 +17,7 @@ use tokio_rustls::client::TlsStream;
 use crate::mesh_revoke::client_config;
 use crate::mesh_tcp::{Mesh, SPEAKS_FIRST};
 use crate::revocation::endless;
-use crate::support::{PATIENCE, Town, read, until};
+use crate::support::{PATIENCE, TestBed, read, until};
 
 /// Answers, `/slow` only when there is a file `go`; told to end it stays until then.
 const STAYS: &str = r#"
@@ -63,12 +63,12 @@ server.serve_forever()
 
 /// As an identity that the Workload API gives this process, and without a server's name.
 async fn connect(
-    town: &Town,
+    testbed: &TestBed,
     identity: &str,
     protocol: Option<&str>,
     endpoint: SocketAddr,
 ) -> TlsStream<TcpStream> {
-    let client = Client::connect(&town.path("api.sock")).await.unwrap();
+    let client = Client::connect(&testbed.path("api.sock")).await.unwrap();
     let context = client.x509().await.unwrap().next().await.unwrap().unwrap();
     let mut config = client_config(&context, identity);
     config.alpn_protocols = protocol.iter().map(|name| name.as_bytes().to_vec()).collect();
@@ -128,16 +128,16 @@ async fn who_is_connected_while_a_service_ends_does_not_get_to_its_outbound_prox
     mesh.run("payments", &[], STAYS).await;
     mesh.run("orders", &[], STAYS).await;
     let endpoint = SocketAddr::from(([127, 0, 0, 1], mesh.port("orders")));
-    let mut before = connect(&mesh.town, "intruder", None, endpoint).await;
+    let mut before = connect(&mesh.testbed, "intruder", None, endpoint).await;
     before.write_all(&[PAY, b"\r\n"].concat()).await.unwrap();
     let answer = read_until(&mut before, &["}"]).await;
     assert!(answer.starts_with("HTTP/1.1 421 "), "{answer}");
 
-    let mut http1 = connect(&mesh.town, "intruder", None, endpoint).await;
+    let mut http1 = connect(&mesh.testbed, "intruder", None, endpoint).await;
     http1.write_all(b"GET / HTTP/1.1\r\nhost: orders\r\n\r\n").await.unwrap();
     assert!(read_until(&mut http1, &["an answer"]).await.starts_with("HTTP/1.1 200 "));
     http1.write_all(PAY).await.unwrap();
-    let mut http2 = connect(&mesh.town, "intruder", Some("h2"), endpoint).await;
+    let mut http2 = connect(&mesh.testbed, "intruder", Some("h2"), endpoint).await;
     http2.write_all(&[PREFACE, &request(1, "GET", "orders", "/slow")].concat()).await.unwrap();
     assert!(read_until(&mut http2, &["begun"]).await.contains("begun"));
     mesh.running(1).signal(Signal::TERM);
@@ -152,7 +152,7 @@ async fn who_is_connected_while_a_service_ends_does_not_get_to_its_outbound_prox
     assert!(!mesh.audit("payments").contains("spiffe://shop.example/orders"), "{}", mesh.audit("payments"));
     // Nobody new comes in, and who was let in before is answered to the end.
     assert!(TcpStream::connect(endpoint).await.is_err());
-    std::fs::write(mesh.town.path("go"), "").unwrap();
+    std::fs::write(mesh.testbed.path("go"), "").unwrap();
     assert!(read_until(&mut http2, &["whole"]).await.contains("whole"));
     drop((before, http1, http2));
     assert_eq!(mesh.running(1).ended().await.code(), Some(7), "{}", mesh.say("orders"));
@@ -165,11 +165,11 @@ async fn a_file_that_cannot_be_read_keeps_no_listener_open_when_a_service_ends()
     mesh.run("orders", &[], STAYS).await;
     let endpoint = SocketAddr::from(([127, 0, 0, 1], mesh.port("orders")));
     drop(TcpStream::connect(endpoint).await.unwrap());
-    std::fs::write(mesh.town.path("bastide-orders/api-keys.json"), "neither keys nor JSON").unwrap();
+    std::fs::write(mesh.testbed.path("bastide-orders/api-keys.json"), "neither keys nor JSON").unwrap();
     mesh.running(0).signal(Signal::TERM);
     until("the signal", async || mesh.say("orders").contains("told to end").then_some(())).await;
     assert!(TcpStream::connect(endpoint).await.is_err(), "{}", mesh.say("orders"));
-    std::fs::write(mesh.town.path("go"), "").unwrap();
+    std::fs::write(mesh.testbed.path("go"), "").unwrap();
     assert_eq!(mesh.running(0).ended().await.code(), Some(7), "{}", mesh.say("orders"));
 }
 
@@ -184,7 +184,7 @@ async fn an_answer_in_plain_text_is_whole_when_the_service_ends_meanwhile() {
     assert!(begun.starts_with("HTTP/1.1 200 "), "{begun}{}", mesh.say("moving"));
     mesh.running(0).signal(Signal::TERM);
     until("the signal", async || mesh.say("moving").contains("told to end").then_some(())).await;
-    std::fs::write(mesh.town.path("go"), "").unwrap();
+    std::fs::write(mesh.testbed.path("go"), "").unwrap();
     assert_eq!(read_until(&mut plain, &["whole"]).await, "whole", "{}", mesh.audit("moving"));
     assert_eq!(mesh.running(0).ended().await.code(), Some(7));
 }
@@ -221,7 +221,7 @@ async fn the_listener_closes_before_the_program_is_told_and_the_outbound_proxy_a
     mesh.run("payments", &[], STAYS).await;
     mesh.run("db", &[], SPEAKS_FIRST).await;
     // Payments does not have to be waited for.
-    std::fs::write(mesh.town.path("go"), "").unwrap();
+    std::fs::write(mesh.testbed.path("go"), "").unwrap();
     for (number, signal) in [Signal::TERM, Signal::INT].into_iter().enumerate() {
         // All its listeners are configured with the same address.
         mesh.run_at("orders", "127.0.0.1:0", &["--reach", "db"], CALLS_AT_THE_END).await;
@@ -290,20 +290,20 @@ while True:
     mesh.running(0).signal(Signal::TERM);
     assert_eq!(mesh.running(0).ended().await.code(), Some(137), "{}", mesh.say("orders"));
     assert!(mesh.say("orders").contains("did not end within 1 s"), "{}", mesh.say("orders"));
-    let child = format!("/proc/{}/cmdline", read(&mesh.town.path("child")));
+    let child = format!("/proc/{}/cmdline", read(&mesh.testbed.path("child")));
     until("the end of its child", async || (!read(child.as_ref()).contains("sleep")).then_some(())).await;
 }
 
 #[tokio::test]
 async fn a_program_starts_only_when_there_is_an_identity() {
     let mut mesh = Mesh::start(&[("orders", "")], "").await;
-    mesh.town.stop_gateway().await;
+    mesh.testbed.stop_gateway().await;
     mesh.spawn("orders", "127.0.0.1:0", &[], &["sh", "-c", "touch started; sleep 1000"]);
     let waits = "the Workload API issues no identity";
     until("two attempts", async || (mesh.say("orders").matches(waits).count() > 1).then_some(())).await;
-    assert!(!mesh.town.path("started").exists(), "{}", mesh.say("orders"));
-    mesh.town.start_gateway().await;
-    until("the program", async || mesh.town.path("started").exists().then_some(())).await;
+    assert!(!mesh.testbed.path("started").exists(), "{}", mesh.say("orders"));
+    mesh.testbed.start_gateway().await;
+    until("the program", async || mesh.testbed.path("started").exists().then_some(())).await;
     mesh.running(0).signal(Signal::TERM);
     assert_eq!(mesh.running(0).ended().await.code(), Some(143), "{}", mesh.say("orders"));
 }
@@ -312,7 +312,7 @@ async fn a_program_starts_only_when_there_is_an_identity() {
 #[tokio::test]
 async fn a_run_that_waits_for_an_identity_ends_when_it_is_told() {
     let mut mesh = Mesh::start(&[("orders", "")], "").await;
-    mesh.town.stop_gateway().await;
+    mesh.testbed.stop_gateway().await;
     for (number, signal) in [Signal::TERM, Signal::INT, Signal::QUIT].into_iter().enumerate() {
         mesh.spawn("orders", "127.0.0.1:0", &[], &["touch", "started"]);
         let waits = "the Workload API issues no identity";
@@ -322,7 +322,7 @@ async fn a_run_that_waits_for_an_identity_ends_when_it_is_told() {
         mesh.running(number).signal(signal);
         assert_eq!(mesh.running(number).ended().await.code(), Some(0), "{}", mesh.say("orders"));
     }
-    assert!(!mesh.town.path("started").exists());
+    assert!(!mesh.testbed.path("started").exists());
 }
 
 /// The gateway's own listeners.
@@ -336,7 +336,7 @@ async fn a_listener_that_a_reload_takes_away_keeps_its_service_and_its_judgement
 
 async fn is_kept_to_its_service(address: &str) {
     let upstream = endless().await;
-    let mut town = Town::prepare("routes: []\n");
+    let mut testbed = TestBed::prepare("routes: []\n");
     let uid = rustix::process::geteuid().as_raw();
     let rules = |listeners: &str| {
         format!(
@@ -352,33 +352,33 @@ async fn is_kept_to_its_service(address: &str) {
     let closes = format!("  - {{ address: {address}, to: long, tls: {{ mesh: true }} }}\n");
     let stays =
         "  - { address: 127.0.0.1:0, to: other }\n  - { address: 127.0.0.2:0, tls: { mesh: true } }\n";
-    town.configure(&rules(&format!("{closes}{stays}")));
-    let (code, out, err) = town.bastide(&["init"]);
+    testbed.configure(&rules(&format!("{closes}{stays}")));
+    let (code, out, err) = testbed.bastide(&["init"]);
     assert_eq!(code, 0, "{out}{err}");
-    town.start_gateway().await;
-    let (endpoint, other) = (town.address(2), town.address(3));
+    testbed.start_gateway().await;
+    let (endpoint, other) = (testbed.address(2), testbed.address(3));
     let begin = async |name| {
-        let mut stream = connect(&town, name, None, endpoint).await;
+        let mut stream = connect(&testbed, name, None, endpoint).await;
         stream.write_all(b"GET / HTTP/1.1\r\nhost: long\r\n\r\n").await.unwrap();
-        assert!(read_until(&mut stream, &["hello"]).await.contains("hello"), "{}", town.log());
+        assert!(read_until(&mut stream, &["hello"]).await.contains("hello"), "{}", testbed.log());
         stream
     };
     let (mut stolen, mut honest) = (begin("orders").await, begin("honest").await);
-    let mut half = connect(&town, "honest", None, endpoint).await;
+    let mut half = connect(&testbed, "honest", None, endpoint).await;
     half.write_all(PAY).await.unwrap();
 
-    town.configure(&rules(stays));
+    testbed.configure(&rules(stays));
     until("the closed endpoint", async || TcpStream::connect(endpoint).await.is_err().then_some(())).await;
     // The one behind it is still where it was, and what it was.
     let mut client = TcpStream::connect(other).await.unwrap();
     client.write_all(b"GET / HTTP/1.1\r\nhost: payments\r\n\r\n").await.unwrap();
-    assert!(read_until(&mut client, &["hello"]).await.contains("hello"), "{}", town.log());
+    assert!(read_until(&mut client, &["hello"]).await.contains("hello"), "{}", testbed.log());
     half.write_all(b"\r\n").await.unwrap();
     let answer = read_until(&mut half, &["}", "hello"]).await;
     assert!(answer.starts_with("HTTP/1.1 421 "), "{answer}");
 
     let revoke = ["mesh", "revoke", "--identity", "spiffe://shop.example/orders"];
-    let (code, out, err) = town.bastide(&revoke);
+    let (code, out, err) = testbed.bastide(&revoke);
     assert_eq!(code, 0, "{out}{err}");
     let rest = timeout(PATIENCE, stolen.read_to_end(&mut Vec::new())).await;
     rest.expect("what is revoked goes on at a listener that closes").ok();
@@ -419,16 +419,17 @@ async fn a_program_ends_with_the_terminal_that_it_was_started_from() {
         let mut command = std::process::Command::new("python3");
         command.args(["-c", IN_A_TERMINAL]).args(nohup).arg(crate::support::BASTIDE);
         command.args(["run", "--service", "orders", "--listen", "127.0.0.1:0", "--", "sh", "-c", up]);
-        command.current_dir(mesh.town.folder.path());
-        let _ = std::fs::remove_file(mesh.town.path("gone"));
-        let _ = std::fs::remove_file(mesh.town.path("orders.log"));
+        command.current_dir(mesh.testbed.folder.path());
+        let _ = std::fs::remove_file(mesh.testbed.path("gone"));
+        let _ = std::fs::remove_file(mesh.testbed.path("orders.log"));
         let mut terminal = crate::support::Process::spawn(&mut command);
         let started = "stream=\"stdout\"";
         until("the program", async || mesh.say("orders").contains(started).then_some(())).await;
-        let ready: Value = serde_json::from_str(&read(&mesh.town.path("bastide-orders/ready.json"))).unwrap();
+        let ready: Value =
+            serde_json::from_str(&read(&mesh.testbed.path("bastide-orders/ready.json"))).unwrap();
         let process = i32::try_from(ready["process"].as_u64().unwrap()).unwrap();
         let left = Left(Pid::from_raw(process).unwrap());
-        std::fs::write(mesh.town.path("gone"), "").unwrap();
+        std::fs::write(mesh.testbed.path("gone"), "").unwrap();
         if !ends {
             let reloaded = "reloaded (SIGHUP)";
             until("the reload", async || mesh.say("orders").contains(reloaded).then_some(())).await;

@@ -14,7 +14,7 @@ use crate::clients::script;
 use crate::hosts::{CALLEE_TO_CALLER, CONTROL_TO_CALLEE, CONTROL_TO_CALLER, Cable, Host, Hosts, all_or_skip};
 use crate::mesh_refusals::{Authority, ORDERS, refused};
 use crate::mesh_tcp::{CALLS, SPEAKS_HTTP};
-use crate::support::{BASTIDE, Process, Town, read, until};
+use crate::support::{BASTIDE, Process, TestBed, read, until};
 
 /// Ports: each host has all of them for itself.
 const AGENTS: u16 = 7443;
@@ -35,7 +35,7 @@ const POLICIES: &str = r#"
 
 /// The three hosts with everything on them.
 struct Scene {
-    town: Town,
+    testbed: TestBed,
     agents: Vec<Process>,
     services: Vec<Process>,
     asking: Option<Process>,
@@ -66,15 +66,15 @@ impl Scene {
 
     /// The same; with this library, the clock of the caller's agent can be moved.
     async fn start_with(hosts: Hosts, more: &str, clocks: Option<&Path>) -> Self {
-        let mut town = Town::prepare("");
+        let mut testbed = TestBed::prepare("");
         let agents = format!("  agents: 0.0.0.0:{AGENTS}\n{more}");
-        town.configure(&format!("routes: []\n{}", mesh("api.sock", &agents)));
-        std::fs::write(town.path("shop.cedar"), POLICIES).unwrap();
-        let (code, out, err) = town.bastide(&["init"]);
+        testbed.configure(&format!("routes: []\n{}", mesh("api.sock", &agents)));
+        std::fs::write(testbed.path("shop.cedar"), POLICIES).unwrap();
+        let (code, out, err) = testbed.bastide(&["init"]);
         assert_eq!(code, 0, "{out}{err}");
-        let serve = serve(&hosts, &town);
-        town.start_gateway_by(serve).await;
-        let mut scene = Self { town, agents: Vec::new(), services: Vec::new(), asking: None, hosts };
+        let serve = serve(&hosts, &testbed);
+        testbed.start_gateway_by(serve).await;
+        let mut scene = Self { testbed, agents: Vec::new(), services: Vec::new(), asking: None, hosts };
         scene.move_clock("+0");
         for (host, cable, clocks) in
             [(Host::Callee, CONTROL_TO_CALLEE, None), (Host::Caller, CONTROL_TO_CALLER, clocks)]
@@ -97,7 +97,7 @@ impl Scene {
         std::fs::create_dir(self.path(host, "")).unwrap();
         std::fs::write(self.path(host, "town.yaml"), mesh("node.sock", "") + "policies: ../shop.cedar\n")
             .unwrap();
-        let (code, token, err) = self.town.bastide(&["mesh", "token", "--node", name]);
+        let (code, token, err) = self.testbed.bastide(&["mesh", "token", "--node", name]);
         assert_eq!(code, 0, "{err}");
         std::fs::write(self.path(host, "join"), token).unwrap();
         let mut agent = self.hosts.command(host, BASTIDE);
@@ -106,9 +106,9 @@ impl Scene {
             .args(["--state", "node-state", "--token-file", "join"])
             .current_dir(self.path(host, ""))
             .stdout(Stdio::null())
-            .stderr(std::fs::File::create(self.town.path(&format!("{name}.log"))).unwrap());
+            .stderr(std::fs::File::create(self.testbed.path(&format!("{name}.log"))).unwrap());
         if let Some(library) = clocks {
-            agent.env("LD_PRELOAD", library).env("FAKETIME_TIMESTAMP_FILE", self.town.path("clock"));
+            agent.env("LD_PRELOAD", library).env("FAKETIME_TIMESTAMP_FILE", self.testbed.path("clock"));
             agent.env("FAKETIME_NO_CACHE", "1").env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
         }
         let agent = Process::spawn(&mut agent);
@@ -120,8 +120,8 @@ impl Scene {
 
     /// Moves the clock that can be moved: by `+3h` from the machine's.
     fn move_clock(&self, by: &str) {
-        std::fs::write(self.town.path("clock.new"), by).unwrap();
-        std::fs::rename(self.town.path("clock.new"), self.town.path("clock")).unwrap();
+        std::fs::write(self.testbed.path("clock.new"), by).unwrap();
+        std::fs::rename(self.testbed.path("clock.new"), self.testbed.path("clock")).unwrap();
     }
 
     /// Runs a Python program as a service.
@@ -130,23 +130,23 @@ impl Scene {
         let mut run = self.hosts.command(host, BASTIDE);
         run.args(["run", "--service", name]).args(more).args(["--", "python3", "program.py"]);
         run.current_dir(self.path(host, "")).stdout(Stdio::null());
-        run.stderr(std::fs::File::create(self.town.path(&format!("{name}.log"))).unwrap());
+        run.stderr(std::fs::File::create(self.testbed.path(&format!("{name}.log"))).unwrap());
         self.services.push(Process::spawn(&mut run));
         until("the program", async || self.say(name).contains("the program is up").then_some(())).await;
     }
 
     fn path(&self, host: Host, name: &str) -> PathBuf {
-        self.town.path(host.name()).join(name)
+        self.testbed.path(host.name()).join(name)
     }
 
     /// The log of a service, or of a host's agent.
     fn say(&self, name: &str) -> String {
-        read(&self.town.path(&format!("{name}.log")))
+        read(&self.testbed.path(&format!("{name}.log")))
     }
 
     fn say_all(&self) -> String {
         let of = |name: &str| format!("{name}:\n{}", self.say(name));
-        ["caller", "callee", "orders", "payments"].map(of).concat() + &self.town.log()
+        ["caller", "callee", "orders", "payments"].map(of).concat() + &self.testbed.log()
     }
 
     /// curl on the caller's host: status and body.
@@ -168,7 +168,7 @@ impl Scene {
     fn take_certificate(&self, out: &str) -> Option<String> {
         let (socket, out) = (self.path(Host::Caller, "node.sock"), self.path(Host::Caller, out));
         let (socket, out) = (socket.display().to_string(), out.display().to_string());
-        let (code, said, _) = self.town.bastide(&["mesh", "svid", "--socket", &socket, "--out", &out]);
+        let (code, said, _) = self.testbed.bastide(&["mesh", "svid", "--socket", &socket, "--out", &out]);
         if code != 0 {
             return None;
         }
@@ -196,13 +196,13 @@ impl Scene {
     fn keep_asking(&mut self) {
         let mut asks = self.hosts.command(Host::Caller, "python3");
         asks.arg(script("keeps_asking.py")).arg(OUTBOUND_PORT);
-        asks.stdout(std::fs::File::create(self.town.path("asked")).unwrap());
+        asks.stdout(std::fs::File::create(self.testbed.path("asked")).unwrap());
         self.asking = Some(Process::spawn(&mut asks));
     }
 
     /// What came of the calls so far, but for the first ones.
     fn answers_after(&self, count: usize) -> Vec<String> {
-        let asked = read(&self.town.path("asked"));
+        let asked = read(&self.testbed.path("asked"));
         // A line that is being written is none yet.
         let whole = asked.rsplit_once('\n').map_or("", |(whole, _)| whole);
         whole.lines().skip(count).map(str::to_owned).collect()
@@ -259,13 +259,13 @@ impl Drop for Scene {
 }
 
 /// The control plane's process.
-fn serve(hosts: &Hosts, town: &Town) -> std::process::Command {
+fn serve(hosts: &Hosts, testbed: &TestBed) -> std::process::Command {
     let mut serve = hosts.command(Host::Control, BASTIDE);
     serve
         .args(["serve", "--config", "bastide.yaml"])
-        .current_dir(town.folder.path())
+        .current_dir(testbed.folder.path())
         .stdout(Stdio::null())
-        .stderr(std::fs::File::options().create(true).append(true).open(town.path("log")).unwrap());
+        .stderr(std::fs::File::options().create(true).append(true).open(testbed.path("log")).unwrap());
     serve
 }
 
@@ -358,13 +358,14 @@ async fn revoked(scene: &Scene, serial: &str, ask: &impl Fn(&[&str], &str) -> (S
     let mut thief = scene.hosts.command(Host::Caller, "python3");
     thief.arg(script("resumes.py")).args([CALLEE_TO_CALLER.1[0], &INBOUND_PORT.to_string()]);
     thief.args(["mine/svid.pem", "mine/svid.key"]).current_dir(scene.path(Host::Caller, ""));
-    thief.stdout(std::fs::File::create(scene.town.path("thief")).unwrap());
+    thief.stdout(std::fs::File::create(scene.testbed.path("thief")).unwrap());
     let _thief = Process::spawn(&mut thief);
-    let said =
-        |line: &str| read(&scene.town.path("thief")).lines().any(|said| said.starts_with(line)).then_some(());
+    let said = |line: &str| {
+        read(&scene.testbed.path("thief")).lines().any(|said| said.starts_with(line)).then_some(())
+    };
     until("the first call", async || said("first new 200")).await;
     until("a session that is resumed", async || said("second resumed 200")).await;
-    let (code, out, err) = scene.town.bastide(&["mesh", "revoke", "--serial", serial]);
+    let (code, out, err) = scene.testbed.bastide(&["mesh", "revoke", "--serial", serial]);
     assert_eq!(code, 0, "{out}{err}");
     let why = format!("of {ORDERS} is revoked");
     until("the refusal", async || {
@@ -374,7 +375,7 @@ async fn revoked(scene: &Scene, serial: &str, ask: &impl Fn(&[&str], &str) -> (S
     .await;
     std::fs::write(scene.path(Host::Caller, "revoked"), "").unwrap();
     until("the thief's end", async || said("end")).await;
-    let told = read(&scene.town.path("thief"));
+    let told = read(&scene.testbed.path("thief"));
     for line in ["first cut", "second cut", "third refused", "fourth refused"] {
         assert!(said(line).is_some(), "{line}: {told}");
     }
@@ -420,10 +421,10 @@ async fn calls_go_on_while_the_control_plane_is_away_and_come_again_by_themselve
     scene.renewed().await;
     let from = scene.asked();
     scene.move_clock("+3h");
-    scene.town.gateway().signal(Signal::KILL);
-    scene.town.gateway().ended().await;
-    let again = serve(&scene.hosts, &scene.town);
-    scene.town.start_gateway_by(again).await;
+    scene.testbed.gateway().signal(Signal::KILL);
+    scene.testbed.gateway().ended().await;
+    let again = serve(&scene.hosts, &scene.testbed);
+    scene.testbed.start_gateway_by(again).await;
     scene.renewed().await;
     scene.none_failed_after(from, "the control plane was killed").await;
 
@@ -469,11 +470,11 @@ async fn calls_end_where_the_cable_is_cut_and_come_again_and_who_is_cut_off_is_r
 
     // The caller's host does not hear that it is revoked; the callee's does.
     scene.hosts.cut(CONTROL_TO_CALLER);
-    let (code, out, err) = scene.town.bastide(&["mesh", "revoke", "--identity", ORDERS]);
+    let (code, out, err) = scene.testbed.bastide(&["mesh", "revoke", "--identity", ORDERS]);
     assert_eq!(code, 0, "{out}{err}");
     scene.until_answered("the refusal", false).await;
     let from = scene.asked();
-    let (code, out, err) = scene.town.bastide(&["mesh", "lift", "--identity", ORDERS]);
+    let (code, out, err) = scene.testbed.bastide(&["mesh", "lift", "--identity", ORDERS]);
     assert_eq!(code, 0, "{out}{err}");
     sleep(Duration::from_secs(1)).await;
     // Lifted, it is somebody again as soon as it gets another certificate, and no sooner.

@@ -99,8 +99,8 @@ async fn certificates_that_do_not_fit_are_refused_each_with_its_reason() {
     let url = format!("https://127.0.0.1:{}/charges", mesh.port("payments"));
     let knock = |shown: Option<&(String, String)>| {
         let Some((chain, key)) = shown else { return mesh.curl(&[&url]).0 };
-        std::fs::write(mesh.town.path("shown.pem"), chain).unwrap();
-        std::fs::write(mesh.town.path("shown.key"), key).unwrap();
+        std::fs::write(mesh.testbed.path("shown.pem"), chain).unwrap();
+        std::fs::write(mesh.testbed.path("shown.key"), key).unwrap();
         mesh.curl(&["--cert", "shown.pem", "--key", "shown.key", &url]).0
     };
     let good = authority.leaf(&[ORDERS], (-1, 1));

@@ -25,10 +25,10 @@ use tokio_rustls::client::TlsStream;
 use crate::mesh_calls::token;
 use crate::peers::free_port;
 use crate::revocation::endless;
-use crate::support::{BASTIDE, PATIENCE, Process, Town, read, until};
+use crate::support::{BASTIDE, PATIENCE, Process, TestBed, read, until};
 
 struct Scene {
-    town: Town,
+    testbed: TestBed,
     payments: Process,
     /// The gateway's listener of the mesh, and the service's.
     endpoints: [SocketAddr; 2],
@@ -47,7 +47,7 @@ async fn scene_at(at: impl Fn(u16) -> String) -> Scene {
 async fn scene_of(at: impl Fn(u16) -> String, program: &[&str], log: Option<PipeWriter>) -> Scene {
     let upstream = endless().await;
     let port = free_port();
-    let mut town = Town::prepare("");
+    let mut testbed = TestBed::prepare("");
     let uid = rustix::process::geteuid().as_raw();
     let shared = format!(
         "mesh:\n  trust_domain: shop.example\n  socket: api.sock\n  services:\n    payments: {}\n  \
@@ -55,54 +55,54 @@ async fn scene_of(at: impl Fn(u16) -> String, program: &[&str], log: Option<Pipe
          gateway: {{ uid: {uid} }}\npolicies: shop.cedar\n",
         at(port)
     );
-    std::fs::write(town.path("town.yaml"), shared).unwrap();
-    std::fs::write(town.path("shop.cedar"), "permit (principal, action, resource);").unwrap();
-    town.configure(&format!(
+    std::fs::write(testbed.path("town.yaml"), shared).unwrap();
+    std::fs::write(testbed.path("shop.cedar"), "permit (principal, action, resource);").unwrap();
+    testbed.configure(&format!(
         "  - {{ address: 127.0.0.1:0, tls: {{ mesh: true }} }}\ninclude: town.yaml\n\
          services: {{ long: [ \"http://{upstream}\" ] }}\n\
          routes:\n  - {{ name: long, match: /**, to: long, authenticate: mtls }}\n  \
          - {{ name: through, match: /through/**, to: payments, authenticate: none, allow: anyone }}\n"
     ));
-    let (code, out, err) = town.bastide(&["init"]);
+    let (code, out, err) = testbed.bastide(&["init"]);
     assert_eq!(code, 0, "{out}{err}");
-    town.start_gateway().await;
+    testbed.start_gateway().await;
     let mut run = Command::new(BASTIDE);
     run.args(["run", "--service", "payments", "--listen", &format!("127.0.0.1:{port}")])
         .args(["--to", &upstream.port().to_string(), "--"])
         .args(program)
-        .current_dir(town.folder.path())
+        .current_dir(testbed.folder.path())
         .stdout(Stdio::null())
         .stderr(match log {
             Some(log) => Stdio::from(log),
-            None => std::fs::File::create(town.path("payments.log")).unwrap().into(),
+            None => std::fs::File::create(testbed.path("payments.log")).unwrap().into(),
         });
     let payments = Process::spawn(&mut run);
     drop(run);
-    let endpoints = [town.address(2), SocketAddr::from(([127, 0, 0, 1], port))];
+    let endpoints = [testbed.address(2), SocketAddr::from(([127, 0, 0, 1], port))];
     until("the service", async || TcpStream::connect(endpoints[1]).await.ok()).await;
-    Scene { town, payments, endpoints }
+    Scene { testbed, payments, endpoints }
 }
 
 impl Scene {
     async fn context(&self) -> X509Context {
-        let client = Client::connect(&self.town.path("api.sock")).await.unwrap();
+        let client = Client::connect(&self.testbed.path("api.sock")).await.unwrap();
         client.x509().await.unwrap().next().await.unwrap().unwrap()
     }
 
     /// Revokes or lifts by the administration of the running process.
     fn call(&self, method: &str, path: &str, body: Option<&Value>) -> u16 {
-        let admin = AdminClient::Running(socket(&self.town.path("state")));
+        let admin = AdminClient::Running(socket(&self.testbed.path("state")));
         admin.call(method, path, body).unwrap().status
     }
 
     /// The gateway's audit log.
     fn audit(&self) -> String {
-        let files = std::fs::read_dir(self.town.path("state/audit")).into_iter().flatten();
+        let files = std::fs::read_dir(self.testbed.path("state/audit")).into_iter().flatten();
         files.filter_map(|entry| Some(read(&entry.ok()?.path()))).collect()
     }
 
     fn say(&self) -> String {
-        format!("{}\n{}", self.town.log(), read(&self.town.path("payments.log")))
+        format!("{}\n{}", self.testbed.log(), read(&self.testbed.path("payments.log")))
     }
 }
 
@@ -233,17 +233,17 @@ async fn a_revocation_waits_for_no_file_that_cannot_be_read() {
     let refused = async |count: u8| {
         let told = format!("bastide_files_refused {count}\n");
         until(&told, async || {
-            let page = scene.town.admin("/metrics").await.body;
+            let page = scene.testbed.admin("/metrics").await.body;
             String::from_utf8_lossy(&page).contains(&told).then_some(())
         })
         .await;
     };
-    let files = ["state/api-keys.json", "state/revocations.json"].map(|name| scene.town.path(name));
+    let files = ["state/api-keys.json", "state/revocations.json"].map(|name| scene.testbed.path(name));
     for file in &files {
         std::fs::write(file, "half a file").unwrap();
     }
     for told in ["reload refused (files changed)", "the revocation list is refused"] {
-        until(told, async || scene.town.log().contains(told).then_some(())).await;
+        until(told, async || scene.testbed.log().contains(told).then_some(())).await;
     }
     let context = scene.context().await;
     let (stolen, honest) = (client(&context, "orders"), client(&context, "honest"));
@@ -352,7 +352,7 @@ async fn a_call_under_way_to_a_revoked_service_of_the_registry_ends() {
 async fn is_not_heard_to_its_end(scene: &Scene) {
     // Until the gateway knows where it is, that is an answer too.
     let mut call = until("the call", async || {
-        let mut call = TcpStream::connect(scene.town.address(1)).await.unwrap();
+        let mut call = TcpStream::connect(scene.testbed.address(1)).await.unwrap();
         call.write_all(b"GET /through/long HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
         let mut seen = Vec::new();
         while !seen.ends_with(b"hello\r\n") {
@@ -387,19 +387,19 @@ async fn a_revoked_workload_has_nothing_until_it_is_lifted() {
     }
     let began = Instant::now();
     let (code, out, err) =
-        scene.town.bastide(&["mesh", "revoke", "--identity", "spiffe://shop.example/orders"]);
+        scene.testbed.bastide(&["mesh", "revoke", "--identity", "spiffe://shop.example/orders"]);
     assert_eq!((code, out.as_str()), (0, "revoked: spiffe://shop.example/orders\n"), "{err}");
     for victim in victims {
         println!("from the command to the end: {:?}", victim.await.unwrap() - began);
     }
     assert!(named(&scene.context().await, "orders").is_none());
-    let (_, status, _) = scene.town.bastide(&["mesh", "status", "--output", "json"]);
+    let (_, status, _) = scene.testbed.bastide(&["mesh", "status", "--output", "json"]);
     let status: Value = serde_json::from_str(&status).unwrap();
     assert_eq!(status["revoked"]["identities"], json!(["spiffe://shop.example/orders"]));
 
     let name = ["--identity", "spiffe://shop.example/orders"];
-    assert_eq!(scene.town.bastide(&["mesh", "lift", name[0], name[1]]).0, 0);
-    assert_eq!(scene.town.bastide(&["mesh", "lift", name[0], name[1]]).0, 1, "there is nothing to lift");
+    assert_eq!(scene.testbed.bastide(&["mesh", "lift", name[0], name[1]]).0, 0);
+    assert_eq!(scene.testbed.bastide(&["mesh", "lift", name[0], name[1]]).0, 1, "there is nothing to lift");
     let lifted = scene.context().await;
     for endpoint in scene.endpoints {
         until("the new certificate to be taken", async || {

@@ -9,10 +9,10 @@ use tokio::time::Instant;
 
 use crate::clients::script;
 use crate::peers::free_port;
-use crate::support::{BASTIDE, Process, Town, read, undisturbed, until};
+use crate::support::{BASTIDE, Process, TestBed, read, undisturbed, until};
 
 struct Shop {
-    town: Town,
+    testbed: TestBed,
     orders: Process,
     payments: Process,
     ports: [u16; 2],
@@ -21,7 +21,7 @@ struct Shop {
 /// The gateway, orders and payments, each with its certificate.
 async fn shop(lifetimes: &str) -> Shop {
     let ports = [free_port(), free_port()];
-    let mut town = Town::prepare("routes: []\n");
+    let mut testbed = TestBed::prepare("routes: []\n");
     let uid = rustix::process::geteuid().as_raw();
     let shared = format!(
         "mesh:\n  trust_domain: shop.example\n  socket: api.sock\n{lifetimes}  services:\n    \
@@ -29,7 +29,7 @@ async fn shop(lifetimes: &str) -> Shop {
          payments: {{ uid: {uid} }}\n    intruder: {{ uid: {uid} }}\npolicies: shop.cedar\n",
         ports[0], ports[1]
     );
-    std::fs::write(town.path("town.yaml"), shared).unwrap();
+    std::fs::write(testbed.path("town.yaml"), shared).unwrap();
     let policies = r#"
         @id("the gateway calls orders")
         permit (principal == Service::"spiffe://shop.example/gateway", action, resource)
@@ -38,40 +38,40 @@ async fn shop(lifetimes: &str) -> Shop {
         permit (principal == Service::"spiffe://shop.example/orders", action == Action::"POST", resource)
         when { resource.service == "payments" && context.path like "/charges*" };
     "#;
-    std::fs::write(town.path("shop.cedar"), policies).unwrap();
-    town.configure(
+    std::fs::write(testbed.path("shop.cedar"), policies).unwrap();
+    testbed.configure(
         "include: town.yaml\nroutes: [ { name: shop, match: localhost/**, to: orders, authenticate: none, allow: anyone } ]\n",
     );
-    let (code, out, err) = town.bastide(&["init"]);
+    let (code, out, err) = testbed.bastide(&["init"]);
     assert_eq!(code, 0, "{out}{err}");
     // Services may come before the gateway: they wait for an identity.
-    let payments = run(&town, "payments", ports[1]);
-    town.start_gateway().await;
-    let orders = run(&town, "orders", ports[0]);
+    let payments = run(&testbed, "payments", ports[1]);
+    testbed.start_gateway().await;
+    let orders = run(&testbed, "orders", ports[0]);
     for name in ["orders", "payments"] {
-        let log = town.path(&format!("{name}.log"));
+        let log = testbed.path(&format!("{name}.log"));
         until("the program", async || read(&log).contains("the program is up").then_some(())).await;
     }
-    Shop { town, orders, payments, ports }
+    Shop { testbed, orders, payments, ports }
 }
 
 /// A service that answers with its name and what it was asked, and asks others when it is told to.
-pub(crate) fn run(town: &Town, name: &str, port: u16) -> Process {
+pub(crate) fn run(testbed: &TestBed, name: &str, port: u16) -> Process {
     let mut command = Command::new(BASTIDE);
     command
         .args(["run", "--service", name, "--listen", &format!("127.0.0.1:{port}"), "--"])
         .arg("python3")
         .arg(script("answers.py"))
         .arg(name)
-        .current_dir(town.folder.path())
+        .current_dir(testbed.folder.path())
         .stdout(Stdio::null())
-        .stderr(std::fs::File::create(town.path(&format!("{name}.log"))).unwrap());
+        .stderr(std::fs::File::create(testbed.path(&format!("{name}.log"))).unwrap());
     Process::spawn(&mut command)
 }
 
 impl Shop {
     fn say(&self, name: &str) -> String {
-        read(&self.town.path(&format!("{name}.log")))
+        read(&self.testbed.path(&format!("{name}.log")))
     }
 
     /// Status and body of a request to a service's own endpoint, as this identity.
@@ -79,8 +79,8 @@ impl Shop {
         let mut curl = Command::new("curl");
         curl.args(["--silent", "--insecure", "--max-time", "50", "--write-out", "\n%{http_code}"]);
         if let Some(folder) = identity {
-            curl.arg("--cert").arg(self.town.path(&format!("{folder}/svid.pem")));
-            curl.arg("--key").arg(self.town.path(&format!("{folder}/svid.key")));
+            curl.arg("--cert").arg(self.testbed.path(&format!("{folder}/svid.pem")));
+            curl.arg("--key").arg(self.testbed.path(&format!("{folder}/svid.key")));
         }
         let address = format!("https://127.0.0.1:{}", self.ports[endpoint]);
         let output = curl.args(more).arg(format!("{address}/charges")).output().unwrap();
@@ -90,7 +90,7 @@ impl Shop {
     }
 
     async fn ask(&self, target: &str) -> (u16, String) {
-        let answer = self.town.get(target).await;
+        let answer = self.testbed.get(target).await;
         (answer.status, String::from_utf8_lossy(&answer.body).into_owned())
     }
 }
@@ -103,7 +103,7 @@ async fn services_call_each_other_by_name_and_only_as_policies_say() {
         status == 200 && body.starts_with("orders GET /hello localhost "),
         "{status} {body}\n{}{}",
         shop.say("orders"),
-        shop.town.log()
+        shop.testbed.log()
     );
     let (status, body) = shop.ask("/ask?POST,http://payments/charges").await;
     assert!(
@@ -123,7 +123,7 @@ async fn services_call_each_other_by_name_and_only_as_policies_say() {
     }
 
     // As whom the Workload API says: the first of this process is orders.
-    let (code, out, err) = shop.town.bastide(&["mesh", "svid", "--socket", "api.sock", "--out", "mine"]);
+    let (code, out, err) = shop.testbed.bastide(&["mesh", "svid", "--socket", "api.sock", "--out", "mine"]);
     assert!(code == 0 && out.starts_with("spiffe://shop.example/orders"), "{out}{err}");
     let post = ["--request", "POST"];
     assert_eq!(shop.knock(1, Some("mine"), &post).0, "200");
@@ -132,10 +132,10 @@ async fn services_call_each_other_by_name_and_only_as_policies_say() {
     assert_eq!(shop.knock(0, Some("mine"), &post).0, "403", "orders may not call itself");
     // Without a certificate, and with one of an authority that nobody trusts.
     assert_eq!(shop.knock(1, None, &post).0, "000");
-    std::fs::create_dir(shop.town.path("foreign")).unwrap();
+    std::fs::create_dir(shop.testbed.path("foreign")).unwrap();
     let made = rcgen::generate_simple_self_signed(Vec::new()).unwrap();
-    std::fs::write(shop.town.path("foreign/svid.pem"), made.cert.pem()).unwrap();
-    std::fs::write(shop.town.path("foreign/svid.key"), made.signing_key.serialize_pem()).unwrap();
+    std::fs::write(shop.testbed.path("foreign/svid.pem"), made.cert.pem()).unwrap();
+    std::fs::write(shop.testbed.path("foreign/svid.key"), made.signing_key.serialize_pem()).unwrap();
     assert_eq!(shop.knock(1, Some("foreign"), &post).0, "000");
     // Plain text to a port of the mesh.
     let plain = Command::new("curl")
@@ -149,7 +149,7 @@ async fn services_call_each_other_by_name_and_only_as_policies_say() {
     assert_eq!(status, "421");
 
     // Who was refused, and why, is in the service's own log.
-    let state = shop.town.path("bastide-payments/audit");
+    let state = shop.testbed.path("bastide-payments/audit");
     until("the refusals", async || {
         let log: String =
             std::fs::read_dir(&state).ok()?.filter_map(|entry| Some(read(&entry.ok()?.path()))).collect();
@@ -204,7 +204,7 @@ async fn a_program_that_ends_or_is_not_there_ends_the_run() {
         let output = Command::new(BASTIDE)
             .args(["run", "--service", "intruder", "--listen", &format!("127.0.0.1:{port}"), "--"])
             .args(program)
-            .current_dir(shop.town.folder.path())
+            .current_dir(shop.testbed.folder.path())
             .output()
             .unwrap();
         (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())

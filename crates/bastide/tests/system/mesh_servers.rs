@@ -193,7 +193,7 @@ async fn curl_calls_by_both_versions_and_no_other_spelling_of_a_request_passes()
         mesh.curl(&["--noproxy", "", "--proxy", &proxy, "--data", "", "http://payments/charges"]);
     assert_eq!((status.as_str(), body.as_str()), ("200", "POST /charges"));
 
-    let (code, said, err) = mesh.town.bastide(&["mesh", "svid", "--socket", "api.sock", "--out", "mine"]);
+    let (code, said, err) = mesh.testbed.bastide(&["mesh", "svid", "--socket", "api.sock", "--out", "mine"]);
     assert!(code == 0 && said.starts_with("spiffe://shop.example/orders"), "{said}{err}");
     let endpoint = mesh.port("payments");
     let connect = format!("::127.0.0.1:{endpoint}");

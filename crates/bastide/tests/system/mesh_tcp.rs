@@ -11,7 +11,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 
 use crate::peers::free_port;
-use crate::support::{BASTIDE, PATIENCE, Process, Town, read, until};
+use crate::support::{BASTIDE, PATIENCE, Process, TestBed, read, until};
 
 /// Speaks first. `echo`: gives back what comes. `count`: ends its own side, and counts what
 /// still comes.
@@ -60,7 +60,7 @@ pub(crate) const CALLS: &str = "print('the program is up', flush=True)\nimport s
 
 /// A trust domain, and services in it. Ended in order, so that no program is left.
 pub(crate) struct Mesh {
-    pub(crate) town: Town,
+    pub(crate) testbed: TestBed,
     ports: Vec<(String, u16)>,
     running: Vec<Process>,
 }
@@ -78,7 +78,7 @@ impl Mesh {
         more: &str,
         gateway: &str,
     ) -> Self {
-        let mut town = Town::prepare("routes: []\n");
+        let mut testbed = TestBed::prepare("routes: []\n");
         let uid = rustix::process::geteuid().as_raw();
         let ports: Vec<(String, u16)> =
             services.iter().map(|(name, _)| ((*name).to_owned(), free_port())).collect();
@@ -91,13 +91,13 @@ impl Mesh {
         for name in services.iter().map(|(name, _)| *name).chain(["intruder"]) {
             text += &format!("    {name}: {{ uid: {uid} }}\n");
         }
-        std::fs::write(town.path("town.yaml"), text + "policies: shop.cedar\n").unwrap();
-        std::fs::write(town.path("shop.cedar"), policies).unwrap();
-        town.configure(&format!("include: town.yaml\n{gateway}"));
-        let (code, out, err) = town.bastide(&["init"]);
+        std::fs::write(testbed.path("town.yaml"), text + "policies: shop.cedar\n").unwrap();
+        std::fs::write(testbed.path("shop.cedar"), policies).unwrap();
+        testbed.configure(&format!("include: town.yaml\n{gateway}"));
+        let (code, out, err) = testbed.bastide(&["init"]);
         assert_eq!(code, 0, "{out}{err}");
-        town.start_gateway().await;
-        Self { town, ports, running: Vec::new() }
+        testbed.start_gateway().await;
+        Self { testbed, ports, running: Vec::new() }
     }
 
     pub(crate) fn port(&self, name: &str) -> u16 {
@@ -112,7 +112,7 @@ impl Mesh {
 
     /// The same, and it is reached at this address.
     pub(crate) async fn run_at(&mut self, name: &str, listen: &str, more: &[&str], program: &str) {
-        std::fs::write(self.town.path(&format!("{name}.py")), program).unwrap();
+        std::fs::write(self.testbed.path(&format!("{name}.py")), program).unwrap();
         let script = format!("{name}.py");
         self.spawn(name, listen, more, &["python3", &script]);
         until("the program", async || self.say(name).contains("the program is up").then_some(())).await;
@@ -129,8 +129,8 @@ impl Mesh {
         let mut command = Command::new(BASTIDE);
         command.args(["run", "--service", name, "--listen", listen]).args(more).arg("--").args(program);
         command.process_group(0);
-        command.current_dir(self.town.folder.path()).stdout(Stdio::null());
-        command.stderr(std::fs::File::create(self.town.path(&format!("{name}.log"))).unwrap());
+        command.current_dir(self.testbed.folder.path()).stdout(Stdio::null());
+        command.stderr(std::fs::File::create(self.testbed.path(&format!("{name}.log"))).unwrap());
         self.running.push(Process::spawn(&mut command));
     }
 
@@ -141,7 +141,7 @@ impl Mesh {
 
     /// Adds to the configuration that all services share.
     pub(crate) fn add(&self, text: &str) {
-        let shared = self.town.path("town.yaml");
+        let shared = self.testbed.path("town.yaml");
         std::fs::write(&shared, read(&shared) + text).unwrap();
     }
 
@@ -154,19 +154,19 @@ impl Mesh {
 
     /// The log of a service.
     pub(crate) fn say(&self, name: &str) -> String {
-        read(&self.town.path(&format!("{name}.log")))
+        read(&self.testbed.path(&format!("{name}.log")))
     }
 
     /// The audit log of a service.
     pub(crate) fn audit(&self, name: &str) -> String {
-        let folder = std::fs::read_dir(self.town.path(&format!("bastide-{name}/audit")));
+        let folder = std::fs::read_dir(self.testbed.path(&format!("bastide-{name}/audit")));
         folder.into_iter().flatten().flatten().map(|entry| read(&entry.path())).collect()
     }
 
     /// The metrics of a service.
     pub(crate) async fn metrics(&self, name: &str) -> String {
         let ready: serde_json::Value =
-            serde_json::from_str(&read(&self.town.path(&format!("bastide-{name}/ready.json")))).unwrap();
+            serde_json::from_str(&read(&self.testbed.path(&format!("bastide-{name}/ready.json")))).unwrap();
         let address = ready["admin"].as_str().unwrap().parse().unwrap();
         let endpoint = bastide::demo::client::Endpoint::clear(address);
         let request = crate::support::get_request("/metrics");
@@ -187,7 +187,7 @@ impl Mesh {
             "--write-out",
             "\n%{http_code}",
         ]);
-        let output = curl.args(arguments).current_dir(self.town.folder.path()).output().unwrap();
+        let output = curl.args(arguments).current_dir(self.testbed.folder.path()).output().unwrap();
         let text = String::from_utf8(output.stdout).unwrap();
         let (body, status) = text.rsplit_once('\n').unwrap();
         (status.to_owned(), body.to_owned())
@@ -276,7 +276,7 @@ async fn a_server_that_speaks_first_is_reached_by_name_and_either_side_may_end_f
     // The tools speak of such calls as of others.
     let of_db = ["--service", "db", "--config", "town.yaml"];
     let log = ["--from-log", "bastide-db/audit", "--output", "json"];
-    let (code, said, err) = mesh.town.bastide(&[&["policy", "suggest"][..], &log, &of_db].concat());
+    let (code, said, err) = mesh.testbed.bastide(&[&["policy", "suggest"][..], &log, &of_db].concat());
     let report: serde_json::Value = serde_json::from_str(&said).unwrap_or_default();
     assert_eq!(code, 0, "{said}{err}");
     assert!(report["calls"].as_u64() >= Some(1) && report["calls"] == report["replayed_allowed"], "{said}");
@@ -286,7 +286,7 @@ async fn a_server_that_speaks_first_is_reached_by_name_and_either_side_may_end_f
     for (who, code) in [("orders", 0), ("intruder", 1)] {
         let who = format!("Service:spiffe://shop.example/{who}");
         let asked = ["explain", "--as", &who, "--method", "CONNECT", "--url", "db"];
-        let explained = mesh.town.bastide(&[&asked[..], &of_db].concat());
+        let explained = mesh.testbed.bastide(&[&asked[..], &of_db].concat());
         assert_eq!(explained.0, code, "{explained:?}");
     }
 }
@@ -314,7 +314,7 @@ async fn who_may_not_connect_gets_nothing_and_who_may_no_longer_is_cut() {
     client.write_all(b"echo\nhere\n").unwrap();
     assert_eq!(greeting(&mut client), "here\n");
     // The policy goes: the open connection too, and nobody comes in again.
-    std::fs::write(mesh.town.path("shop.cedar"), ORDERS_TO_DB.replace("CONNECT", "GET")).unwrap();
+    std::fs::write(mesh.testbed.path("shop.cedar"), ORDERS_TO_DB.replace("CONNECT", "GET")).unwrap();
     let cut = blocking(move || client.read(&mut [0; 8])).await;
     // Not an orderly end, which would look like the end of what the server had to say.
     assert!(cut.is_err(), "{cut:?}");
@@ -358,7 +358,7 @@ async fn what_does_not_begin_with_http_is_denied_where_a_rule_needs_http() {
     let needs = "policy no admin failed: it needs context.path, and this connection is not HTTP";
     assert_eq!(mesh.curl(&[&format!("http://127.0.0.1:{}/shop", ports[1])]).0, "000");
     until("the caller's denial", async || mesh.audit("orders").contains(needs).then_some(())).await;
-    let (code, out, err) = mesh.town.bastide(&["mesh", "svid", "--socket", "api.sock", "--out", "mine"]);
+    let (code, out, err) = mesh.testbed.bastide(&["mesh", "svid", "--socket", "api.sock", "--out", "mine"]);
     assert!(code == 0 && out.starts_with("spiffe://shop.example/orders"), "{out}{err}");
     let mine = ["--cert", "mine/svid.pem", "--key", "mine/svid.key"];
     for (path, status) in [("shop", "200"), ("admin", "403")] {
@@ -370,7 +370,9 @@ async fn what_does_not_begin_with_http_is_denied_where_a_rule_needs_http() {
         client
             .args(["s_client", "-quiet", "-connect", &format!("127.0.0.1:{}", mesh.port(name))])
             .args(["-ign_eof"]);
-        client.args(["-cert", "mine/svid.pem", "-key", "mine/svid.key"]).current_dir(mesh.town.folder.path());
+        client
+            .args(["-cert", "mine/svid.pem", "-key", "mine/svid.key"])
+            .current_dir(mesh.testbed.folder.path());
         let mut client =
             client.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         client.stdin.as_mut().unwrap().write_all(b"\x00\x01binary\r\n\r\n").unwrap();
@@ -402,7 +404,7 @@ async fn a_service_that_moves_in_reports_who_calls_in_plain_text() {
     for name in ["moving", "settled", "plain"] {
         mesh.run(name, &[], SPEAKS_HTTP).await;
     }
-    let (code, out, err) = mesh.town.bastide(&["mesh", "svid", "--socket", "api.sock", "--out", "mine"]);
+    let (code, out, err) = mesh.testbed.bastide(&["mesh", "svid", "--socket", "api.sock", "--out", "mine"]);
     assert_eq!(code, 0, "{out}{err}");
     let [moving, settled, plain] = ["moving", "settled", "plain"].map(|name| mesh.port(name));
     let ask = |arguments: &[&str]| mesh.curl(arguments).0;

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::clients::python;
 use crate::peers::{free_address, has};
-use crate::support::{Process, Town, get_request, read, until};
+use crate::support::{Process, TestBed, get_request, read, until};
 
 /// An upstream in nginx's place that shows what it was sent: HTTP/1.1, one answer.
 async fn mirror() -> SocketAddr {
@@ -76,9 +76,9 @@ fn telemetry(address: SocketAddr, traces: &str) -> String {
     )
 }
 
-async fn ask(town: &Town, path: &str, fields: &[(&str, &str)]) -> (u16, Value) {
+async fn ask(testbed: &TestBed, path: &str, fields: &[(&str, &str)]) -> (u16, Value) {
     let request = fields.iter().fold(get_request(path), |request, (name, value)| request.field(name, value));
-    let answer = http1::ask(&town.clear_endpoint(), &request).await.unwrap();
+    let answer = http1::ask(&testbed.clear_endpoint(), &request).await.unwrap();
     (answer.status, serde_json::from_slice(&answer.body).unwrap_or_default())
 }
 
@@ -92,16 +92,16 @@ async fn a_trace_goes_on_through_the_gateway_as_its_caller_decided() {
     let upstream = mirror().await;
     // By the ratio nothing is sampled: what comes is what callers decided.
     let more = telemetry(address, "{ ratio: 0, interval: 100ms, refusals: false, failures: false }");
-    let town = Town::start(&routes(&more, upstream)).await;
+    let testbed = TestBed::start(&routes(&more, upstream)).await;
 
     let parent = format!("{CALLER}-01");
     let (status, seen) =
-        ask(&town, "/open/a?secret=hunter2", &[("traceparent", &parent), ("tracestate", "a=1,b=2")]).await;
+        ask(&testbed, "/open/a?secret=hunter2", &[("traceparent", &parent), ("tracestate", "a=1,b=2")]).await;
     assert_eq!(status, 200);
     // Neither of these is sampled, and the second goes on as it came.
-    let (_, begun) = ask(&town, "/open/b", &[]).await;
+    let (_, begun) = ask(&testbed, "/open/b", &[]).await;
     let unsampled = format!("{CALLER}-00");
-    let (_, passed) = ask(&town, "/open/c", &[("traceparent", &unsampled), ("tracestate", "c=3")]).await;
+    let (_, passed) = ask(&testbed, "/open/c", &[("traceparent", &unsampled), ("tracestate", "c=3")]).await;
     assert!(begun["traceparent"].as_str().unwrap().ends_with("-00"), "{begun}");
     assert_eq!(
         (passed["traceparent"].as_str(), passed["tracestate"].as_str()),
@@ -153,7 +153,7 @@ async fn a_trace_goes_on_through_the_gateway_as_its_caller_decided() {
         assert!(time(server, "startTimeUnixNano") <= time(inner, "startTimeUnixNano"));
         assert!(time(inner, "endTimeUnixNano") <= time(server, "endTimeUnixNano"));
     }
-    assert!(!read(&out).contains("hunter2") && !town.log().contains("hunter2"));
+    assert!(!read(&out).contains("hunter2") && !testbed.log().contains("hunter2"));
     // The two that were not sampled have left nothing.
     let paths: BTreeSet<&str> =
         found.iter().map(|span| text(span, "url.path")).filter(|p| !p.is_empty()).collect();
@@ -166,10 +166,11 @@ async fn refusals_leave_their_span_sampled_or_not_and_each_attempt_is_one() {
     let Some((_receiver, address, out)) = oteltap(folder.path()) else { return };
     until("the receiver", async || tokio::net::TcpStream::connect(address).await.ok().map(drop)).await;
     let upstream = mirror().await;
-    let town = Town::start(&routes(&telemetry(address, "{ ratio: 0, interval: 100ms }"), upstream)).await;
-    assert_eq!(ask(&town, "/open/a", &[]).await.0, 200);
-    assert_eq!(ask(&town, "/shut/a", &[]).await.0, 401);
-    assert_eq!(ask(&town, "/nowhere", &[]).await.0, 404);
+    let testbed =
+        TestBed::start(&routes(&telemetry(address, "{ ratio: 0, interval: 100ms }"), upstream)).await;
+    assert_eq!(ask(&testbed, "/open/a", &[]).await.0, 200);
+    assert_eq!(ask(&testbed, "/shut/a", &[]).await.0, 401);
+    assert_eq!(ask(&testbed, "/nowhere", &[]).await.0, 404);
     let refused = until("both refusals", async || {
         let found = spans(&out);
         let has = |path: &str| found.iter().any(|span| text(span, "url.path") == path);
@@ -185,7 +186,7 @@ async fn refusals_leave_their_span_sampled_or_not_and_each_attempt_is_one() {
     assert!(refused.iter().all(|span| text(span, "url.path") != "/open/a"));
     // The audit event has the span's trace id, although it was refused before any upstream.
     let event: Value = until("its event", async || {
-        let logs = std::fs::read_dir(town.path("state/audit")).unwrap();
+        let logs = std::fs::read_dir(testbed.path("state/audit")).unwrap();
         let logged: String = logs.map(|file| read(&file.unwrap().path())).collect();
         let event = logged.lines().find(|line| line.contains(text(shut, "bastide.request.id")))?;
         serde_json::from_str(event).ok()
@@ -196,7 +197,7 @@ async fn refusals_leave_their_span_sampled_or_not_and_each_attempt_is_one() {
     let parent = format!("{CALLER}-01");
     let mut told = BTreeMap::new();
     let again = until("a request that was tried twice", async || {
-        let (status, seen) = ask(&town, "/shaky/x", &[("traceparent", &parent)]).await;
+        let (status, seen) = ask(&testbed, "/shaky/x", &[("traceparent", &parent)]).await;
         assert_eq!(status, 200);
         let parent_id = seen["traceparent"].as_str().unwrap().split('-').nth(2).unwrap().to_owned();
         told.insert(parent_id, ());
@@ -245,13 +246,14 @@ async fn a_collector_takes_traces_and_metrics_and_its_loss_costs_no_request() {
         Process::spawn(command.stdout(file).stderr(Stdio::null()))
     };
     let upstream = mirror().await;
-    let town = Town::start(&routes(&telemetry(address, "{ ratio: 1, interval: 100ms }"), upstream)).await;
+    let testbed =
+        TestBed::start(&routes(&telemetry(address, "{ ratio: 1, interval: 100ms }"), upstream)).await;
     // Nobody listens yet: requests are answered all the same.
     for _ in 0..20 {
-        assert_eq!(ask(&town, "/open/a", &[]).await.0, 200);
+        assert_eq!(ask(&testbed, "/open/a", &[]).await.0, 200);
     }
     let failed = "bastide_telemetry_requests_total{signal=\"traces\",result=\"failed\"}";
-    until("a failed export", async || (value(&town, failed).await > 0).then_some(())).await;
+    until("a failed export", async || (value(&testbed, failed).await > 0).then_some(())).await;
     let collector = start();
     let told = until("what the collector has read", async || {
         let told = read(&out);
@@ -264,19 +266,19 @@ async fn a_collector_takes_traces_and_metrics_and_its_loss_costs_no_request() {
     assert!(told.contains("service.name: Str(bastide)"), "{told}");
     // What waited for it was not lost: 20 requests of five spans.
     let sent = "bastide_telemetry_spans_total{result=\"sent\"}";
-    until("all spans", async || (value(&town, sent).await >= 100).then_some(())).await;
-    assert_eq!(value(&town, "bastide_telemetry_spans_total{result=\"dropped\"}").await, 0);
+    until("all spans", async || (value(&testbed, sent).await >= 100).then_some(())).await;
+    assert_eq!(value(&testbed, "bastide_telemetry_spans_total{result=\"dropped\"}").await, 0);
     drop(collector);
-    assert_eq!(ask(&town, "/open/a", &[]).await.0, 200);
+    assert_eq!(ask(&testbed, "/open/a", &[]).await.0, 200);
 }
 
-async fn metrics(town: &Town) -> String {
-    String::from_utf8(town.admin("/metrics").await.body.to_vec()).unwrap()
+async fn metrics(testbed: &TestBed) -> String {
+    String::from_utf8(testbed.admin("/metrics").await.body.to_vec()).unwrap()
 }
 
 /// A sample's value; 0 while it is not there.
-pub(crate) async fn value(town: &Town, series: &str) -> u64 {
-    let page = metrics(town).await;
+pub(crate) async fn value(testbed: &TestBed, series: &str) -> u64 {
+    let page = metrics(testbed).await;
     let line = page.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
     line.map_or(0, |value| value.parse().unwrap())
 }
@@ -305,8 +307,8 @@ fn names(text: &str) -> BTreeSet<&str> {
 
 #[tokio::test]
 async fn alerts_and_dashboard_name_only_metrics_that_exist() {
-    let town = Town::start(&routes("", mirror().await)).await;
-    let page = metrics(&town).await;
+    let testbed = TestBed::start(&routes("", mirror().await)).await;
+    let page = metrics(&testbed).await;
     let families = page.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());
     let families: BTreeSet<String> = families.map(str::to_owned).collect();
     let exists = |name: &str| {
@@ -327,27 +329,28 @@ async fn prometheus_takes_the_metrics_the_alerts_and_every_query_of_the_dashboar
     if !has("prometheus") || !has("promtool") {
         return;
     }
-    let town = Town::start(&routes("audit: { sinks: [ { json: sink.jsonl } ] }\n", mirror().await)).await;
-    assert_eq!(ask(&town, "/open/a", &[]).await.0, 200);
-    assert_eq!(ask(&town, "/shut/a", &[]).await.0, 401);
-    promtool(&town, &["check", "metrics"], Some(&metrics(&town).await));
-    promtool(&town, &["check", "rules", shipped("alerts.yaml").to_str().unwrap()], None);
-    promtool(&town, &["test", "rules", shipped("alerts_test.yaml").to_str().unwrap()], None);
+    let testbed =
+        TestBed::start(&routes("audit: { sinks: [ { json: sink.jsonl } ] }\n", mirror().await)).await;
+    assert_eq!(ask(&testbed, "/open/a", &[]).await.0, 200);
+    assert_eq!(ask(&testbed, "/shut/a", &[]).await.0, 401);
+    promtool(&testbed, &["check", "metrics"], Some(&metrics(&testbed).await));
+    promtool(&testbed, &["check", "rules", shipped("alerts.yaml").to_str().unwrap()], None);
+    promtool(&testbed, &["test", "rules", shipped("alerts_test.yaml").to_str().unwrap()], None);
 
     let listen = free_address();
     let configuration = format!(
         "global: {{ scrape_interval: 1s, evaluation_interval: 1s }}\nrule_files: [ {} ]\n\
          scrape_configs: [ {{ job_name: bastide, static_configs: [ {{ targets: [ \"{}\" ] }} ] }} ]\n",
         shipped("alerts.yaml").canonicalize().unwrap().display(),
-        town.admin_address()
+        testbed.admin_address()
     );
-    std::fs::write(town.path("prometheus.yml"), configuration).unwrap();
+    std::fs::write(testbed.path("prometheus.yml"), configuration).unwrap();
     let mut command = Command::new("prometheus");
     command
         .args(["--config.file=prometheus.yml", "--storage.tsdb.path=tsdb", "--log.level=warn"])
         .arg(format!("--web.listen-address={listen}"))
-        .current_dir(town.folder.path())
-        .stderr(std::fs::File::create(town.path("prometheus.log")).unwrap());
+        .current_dir(testbed.folder.path())
+        .stderr(std::fs::File::create(testbed.path("prometheus.log")).unwrap());
     let _prometheus = Process::spawn(command.stdout(Stdio::null()));
     let endpoint = Endpoint::clear(listen);
     let api = async |path: String| -> Option<Value> {
@@ -385,12 +388,12 @@ async fn prometheus_takes_the_metrics_the_alerts_and_every_query_of_the_dashboar
 }
 
 /// Runs `promtool`, which must have nothing to say against it.
-fn promtool(town: &Town, arguments: &[&str], input: Option<&str>) {
-    let input_path = town.path("input");
+fn promtool(testbed: &TestBed, arguments: &[&str], input: Option<&str>) {
+    let input_path = testbed.path("input");
     std::fs::write(&input_path, input.unwrap_or_default()).unwrap();
     let output = Command::new("promtool")
         .args(arguments)
-        .current_dir(town.folder.path())
+        .current_dir(testbed.folder.path())
         .stdin(std::fs::File::open(&input_path).unwrap())
         .output()
         .unwrap();

@@ -17,7 +17,7 @@ use keys::{Algorithm, LocalSigner, SystemRandom, publish, sign_token};
 use model::Clock as _;
 use serde_json::{Value, json};
 
-use crate::support::{Town, Upstream, get_request, until};
+use crate::support::{TestBed, Upstream, get_request, until};
 
 /// An authorization server whose answers the test decides.
 struct Issuer {
@@ -97,33 +97,33 @@ fn rules(issuer: &Issuer, upstream: &Upstream, cache: &str) -> String {
     )
 }
 
-async fn town(issuer: &Issuer, upstream: &Upstream, cache: &str) -> Town {
-    let mut town = Town::prepare("");
-    std::fs::write(town.path("secret.txt"), "s+cret/with:signs").unwrap();
-    town.configure(&rules(issuer, upstream, cache));
-    town.start_gateway().await;
-    town
+async fn testbed(issuer: &Issuer, upstream: &Upstream, cache: &str) -> TestBed {
+    let mut testbed = TestBed::prepare("");
+    std::fs::write(testbed.path("secret.txt"), "s+cret/with:signs").unwrap();
+    testbed.configure(&rules(issuer, upstream, cache));
+    testbed.start_gateway().await;
+    testbed
 }
 
-async fn status(town: &Town, token: &str) -> u16 {
-    http1::ask(&town.endpoint(), &get_request("/").bearer(token)).await.unwrap().status
+async fn status(testbed: &TestBed, token: &str) -> u16 {
+    http1::ask(&testbed.endpoint(), &get_request("/").bearer(token)).await.unwrap().status
 }
 
 #[tokio::test]
 async fn an_opaque_token_is_asked_for_once_by_all_who_wait() {
     let (issuer, upstream) = (Issuer::start().await, Upstream::start().await);
-    let town = town(&issuer, &upstream, "1m").await;
+    let testbed = testbed(&issuer, &upstream, "1m").await;
     issuer.says(200, yes());
     *issuer.desk.pause.lock().unwrap() = Duration::from_millis(300);
     let mut tasks = tokio::task::JoinSet::new();
     for _ in 0..50 {
-        let endpoint = town.endpoint();
+        let endpoint = testbed.endpoint();
         tasks.spawn(async move {
             http1::ask(&endpoint, &get_request("/").bearer("opaque-token")).await.unwrap().status
         });
     }
     let statuses = tasks.join_all().await;
-    assert!(statuses.iter().all(|status| *status == 200), "{statuses:?} {}", town.log());
+    assert!(statuses.iter().all(|status| *status == 200), "{statuses:?} {}", testbed.log());
     assert_eq!(issuer.asked(), 1, "50 requests over two cores, one question");
     // RFC 6749 §2.3.1: id and secret are form-encoded.
     let (authorization, body) = issuer.desk.seen.lock().unwrap().clone();
@@ -132,14 +132,14 @@ async fn an_opaque_token_is_asked_for_once_by_all_who_wait() {
         format!("Basic {}", keys::encoding::encode_base64(b"gateway:s%2Bcret%2Fwith%3Asigns"))
     );
     assert!(body.contains("token=opaque-token"), "{body}");
-    assert_eq!(status(&town, "another").await, 200);
+    assert_eq!(status(&testbed, "another").await, 200);
     assert_eq!(issuer.asked(), 2);
 }
 
 #[tokio::test]
 async fn only_a_yes_for_us_that_lasts_is_a_yes() {
     let (issuer, upstream) = (Issuer::start().await, Upstream::start().await);
-    let town = town(&issuer, &upstream, "1m").await;
+    let testbed = testbed(&issuer, &upstream, "1m").await;
     let with = |name: &str, value: Value| {
         let mut answer = yes();
         answer[name] = value;
@@ -172,35 +172,35 @@ async fn only_a_yes_for_us_that_lasts_is_a_yes() {
     ];
     for (number, (name, code, answer, expected)) in cases.into_iter().enumerate() {
         issuer.says(code, answer);
-        assert_eq!(status(&town, &format!("token-{number}")).await, expected, "{name}: {}", town.log());
+        assert_eq!(status(&testbed, &format!("token-{number}")).await, expected, "{name}: {}", testbed.log());
     }
-    let challenged = http1::ask(&town.endpoint(), &get_request("/")).await.unwrap();
+    let challenged = http1::ask(&testbed.endpoint(), &get_request("/")).await.unwrap();
     assert_eq!((challenged.status, challenged.field("www-authenticate")), (401, Some("Bearer")));
 }
 
 #[tokio::test]
 async fn a_yes_is_remembered_until_its_end_a_no_for_a_moment_and_silence_refuses() {
     let (issuer, upstream) = (Issuer::start().await, Upstream::start().await);
-    let town = town(&issuer, &upstream, "1s").await;
+    let testbed = testbed(&issuer, &upstream, "1s").await;
     issuer.says(200, yes());
     let begun = tokio::time::Instant::now();
     for _ in 0..5 {
-        assert_eq!(status(&town, "one").await, 200);
+        assert_eq!(status(&testbed, "one").await, 200);
     }
     let (before, most) = (issuer.asked(), begun.elapsed().as_secs() + 2);
     assert!(before <= most, "remembered for a second: asked {before} times, at most {most} may be");
     issuer.says(200, json!({ "active": false }));
-    until("the no", async || (status(&town, "one").await == 401).then_some(())).await;
+    until("the no", async || (status(&testbed, "one").await == 401).then_some(())).await;
     issuer.says(200, yes());
-    until("the yes again", async || (status(&town, "one").await == 200).then_some(())).await;
+    until("the yes again", async || (status(&testbed, "one").await == 200).then_some(())).await;
     // Down: what is remembered counts until it is over, then nothing does.
     issuer.says(503, json!({}));
-    until("the silence", async || (status(&town, "one").await == 503).then_some(())).await;
-    let answer = http1::ask(&town.endpoint(), &get_request("/").bearer("one")).await.unwrap();
+    until("the silence", async || (status(&testbed, "one").await == 503).then_some(())).await;
+    let answer = http1::ask(&testbed.endpoint(), &get_request("/").bearer("one")).await.unwrap();
     assert_eq!(answer.field("retry-after"), Some("5"));
     let id = answer.request_id().unwrap().to_string();
     let out = until("the event", async || {
-        Some(town.bastide(&["explain", &id]).1).filter(|out| out.contains("503"))
+        Some(testbed.bastide(&["explain", &id]).1).filter(|out| out.contains("503"))
     })
     .await;
     assert!(out.contains("cannot be introspected"), "{out}");
@@ -211,7 +211,7 @@ async fn a_yes_is_remembered_until_its_end_a_no_for_a_moment_and_silence_refuses
 async fn a_bad_credential_never_falls_through_to_another_way() {
     let (issuer, upstream) = (Issuer::start().await, Upstream::start().await);
     let signer = LocalSigner::generate(Algorithm::Es256, &SystemRandom::new()).unwrap().0;
-    let mut town = Town::prepare("");
+    let mut testbed = TestBed::prepare("");
     let key = rcgen::KeyPair::generate().unwrap();
     let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
     params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
@@ -226,9 +226,9 @@ async fn a_bad_credential_never_falls_through_to_another_way() {
         let certificate = params.signed_by(&key, &partners).unwrap();
         bastide::demo::client::ClientCertificate { chain: certificate.pem(), key: key.serialize_pem() }
     };
-    std::fs::write(town.path("partners.pem"), partners.pem()).unwrap();
-    std::fs::write(town.path("jwks.json"), publish(&[&signer])).unwrap();
-    std::fs::write(town.path("secret.txt"), "secret").unwrap();
+    std::fs::write(testbed.path("partners.pem"), partners.pem()).unwrap();
+    std::fs::write(testbed.path("jwks.json"), publish(&[&signer])).unwrap();
+    std::fs::write(testbed.path("secret.txt"), "secret").unwrap();
     const WAYS: [&str; 4] = ["jwt", "opaque", "api_key", "mtls"];
     let mut routes = String::new();
     for first in WAYS {
@@ -245,11 +245,11 @@ async fn a_bad_credential_never_falls_through_to_another_way() {
          introspection: {{ client: gateway, secret: \"${{file:secret.txt}}\" }}\nservices: {{ orders: [ http://{} ] }}\nroutes:\n{routes}",
         issuer.address, upstream.address
     );
-    std::fs::write(town.path("bastide.yaml"), text).unwrap();
+    std::fs::write(testbed.path("bastide.yaml"), text).unwrap();
     let (code, out, err) =
-        town.bastide(&["key", "new", "--owner", "ci@example.org", "--name", "ci", "--output", "json"]);
+        testbed.bastide(&["key", "new", "--owner", "ci@example.org", "--name", "ci", "--output", "json"]);
     assert_eq!(code, 0, "{out}{err}");
-    town.start_gateway().await;
+    testbed.start_gateway().await;
     let made: Value = serde_json::from_str(&out).unwrap();
     let api_key = made["key"].as_str().unwrap().to_owned();
     let claims = json!({
@@ -258,7 +258,7 @@ async fn a_bad_credential_never_falls_through_to_another_way() {
     let good_jwt = sign_token(&signer, "at+jwt", claims.as_object().unwrap()).unwrap();
     let bad_jwt = format!("{}AAAA", &good_jwt[..good_jwt.len() - 4]);
     let bad_key = format!("{}AAAA", &api_key[..api_key.len() - 4]);
-    let authority = std::fs::read(town.path("state/ca/ca.pem")).unwrap();
+    let authority = std::fs::read(testbed.path("state/ca/ca.pem")).unwrap();
     let ask = async |first: &str, second: &str, with: &[(&str, bool)]| {
         let mut request = Request::new("GET", "localhost", &format!("/{first}/{second}"));
         let mut shown = None;
@@ -279,7 +279,7 @@ async fn a_bad_credential_never_falls_through_to_another_way() {
         }
         let trust = bastide::demo::client::Trust::new("localhost", &authority, shown.as_ref()).unwrap();
         let endpoint =
-            bastide::demo::client::Endpoint { address: town.tls_address(), tls: Some(trust), from: None };
+            bastide::demo::client::Endpoint { address: testbed.tls_address(), tls: Some(trust), from: None };
         http1::ask(&endpoint, &request).await.unwrap().status
     };
     for first in WAYS {

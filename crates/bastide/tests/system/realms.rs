@@ -4,7 +4,7 @@
 use bastide::demo::client::{Answer, Request, http1};
 use serde_json::Value;
 
-use crate::support::{Town, Upstream, get_request, until};
+use crate::support::{TestBed, Upstream, get_request, until};
 
 const SECRET: &str = "a-client-secret-of-more-than-32-characters";
 
@@ -21,65 +21,65 @@ fn rules(upstream: &Upstream, client: &str, storage: &str) -> String {
     )
 }
 
-async fn town(upstream: &Upstream, storage: &str) -> Town {
-    let town = Town::prepare("routes: []\n");
-    std::fs::write(town.path("secret.txt"), SECRET).unwrap();
-    town.configure(&rules(upstream, "importer", storage));
-    town
+async fn testbed(upstream: &Upstream, storage: &str) -> TestBed {
+    let testbed = TestBed::prepare("routes: []\n");
+    std::fs::write(testbed.path("secret.txt"), SECRET).unwrap();
+    testbed.configure(&rules(upstream, "importer", storage));
+    testbed
 }
 
-async fn token(town: &Town, client: &str, secret: &str) -> Answer {
+async fn token(testbed: &TestBed, client: &str, secret: &str) -> Answer {
     let form = format!(
         "grant_type=client_credentials&client_id={client}&client_secret={secret}&resource=https://orders.test"
     );
     let mut request = Request::new("POST", "localhost", "/token")
         .field("content-type", "application/x-www-form-urlencoded");
     request.body = form.into_bytes();
-    http1::ask(&town.endpoint(), &request).await.unwrap()
+    http1::ask(&testbed.endpoint(), &request).await.unwrap()
 }
 
-async fn orders(town: &Town, token: &str) -> u16 {
+async fn orders(testbed: &TestBed, token: &str) -> u16 {
     let request = get_request("/orders/").bearer(token);
-    http1::ask(&town.endpoint(), &request).await.unwrap().status
+    http1::ask(&testbed.endpoint(), &request).await.unwrap().status
 }
 
 #[tokio::test]
 async fn a_realm_issues_tokens_that_its_own_gateway_takes() {
     let upstream = Upstream::start().await;
-    let mut town = town(&upstream, "").await;
-    let (code, out, err) = town.bastide(&["init"]);
+    let mut testbed = testbed(&upstream, "").await;
+    let (code, out, err) = testbed.bastide(&["init"]);
     assert_eq!(code, 0, "{out}{err}");
-    town.start_gateway().await;
+    testbed.start_gateway().await;
 
-    let discovered = town.get("/.well-known/openid-configuration").await;
+    let discovered = testbed.get("/.well-known/openid-configuration").await;
     assert_eq!((discovered.status, &discovered.json()["issuer"]), (200, &"https://localhost".into()));
-    let jwks = town.get("/jwks").await.json();
+    let jwks = testbed.get("/jwks").await.json();
     assert!(jwks["keys"].as_array().is_some_and(|keys| keys.len() >= 3), "{jwks}");
 
-    let issued = token(&town, "importer", SECRET).await;
+    let issued = token(&testbed, "importer", SECRET).await;
     assert_eq!(issued.status, 200, "{}", issued.json());
     let access = issued.json()["access_token"].as_str().unwrap().to_owned();
-    assert_eq!(orders(&town, &access).await, 200, "{}", town.log());
+    assert_eq!(orders(&testbed, &access).await, 200, "{}", testbed.log());
     // Beside it what is refused: nothing, another key's signature, another secret.
-    assert_eq!(town.get("/orders/").await.status, 401);
-    assert_eq!(orders(&town, &format!("{}AAAA", &access[..access.len() - 4])).await, 401);
-    let wrong = token(&town, "importer", &SECRET.replace('a', "b")).await;
+    assert_eq!(testbed.get("/orders/").await.status, 401);
+    assert_eq!(orders(&testbed, &format!("{}AAAA", &access[..access.len() - 4])).await, 401);
+    let wrong = token(&testbed, "importer", &SECRET.replace('a', "b")).await;
     assert_eq!((wrong.status, &wrong.json()["error"]), (401, &"invalid_client".into()));
 
     // What its client takes back is refused at the gateway too; another one goes on.
-    let other = token(&town, "importer", SECRET).await.json()["access_token"].as_str().unwrap().to_owned();
+    let other = token(&testbed, "importer", SECRET).await.json()["access_token"].as_str().unwrap().to_owned();
     let mut revoke = Request::new("POST", "localhost", "/revoke")
         .field("content-type", "application/x-www-form-urlencoded");
     revoke.body = format!("token={other}&client_id=importer&client_secret={SECRET}").into_bytes();
-    assert_eq!(orders(&town, &other).await, 200);
-    assert_eq!(http1::ask(&town.endpoint(), &revoke).await.unwrap().status, 200);
-    until("the revocation", async || (orders(&town, &other).await == 401).then_some(())).await;
-    assert_eq!(orders(&town, &access).await, 200);
+    assert_eq!(orders(&testbed, &other).await, 200);
+    assert_eq!(http1::ask(&testbed.endpoint(), &revoke).await.unwrap().status, 200);
+    until("the revocation", async || (orders(&testbed, &other).await == 401).then_some(())).await;
+    assert_eq!(orders(&testbed, &access).await, 200);
 
     // Every request to the platform's own endpoints is audited like any other.
     let id = wrong.request_id().unwrap().to_string();
     let out = until("the event", async || {
-        let (code, out, _) = town.bastide(&["explain", &id]);
+        let (code, out, _) = testbed.bastide(&["explain", &id]);
         (code == 0).then_some(out)
     })
     .await;
@@ -88,27 +88,28 @@ async fn a_realm_issues_tokens_that_its_own_gateway_takes() {
     // What a client says under the names of the connection's headers reaches nobody.
     let forged =
         get_request("/.well-known/openid-configuration").field("x-bastide-client-certificate", "AAAA");
-    assert_eq!(http1::ask(&town.endpoint(), &forged).await.unwrap().status, 200);
+    assert_eq!(http1::ask(&testbed.endpoint(), &forged).await.unwrap().status, 200);
 
     // A client that is declared no more is switched off, although the scope that it had is
     // gone with it, and another one works.
-    town.configure(&rules(&upstream, "exporter", "").replace("orders:read", "orders:list"));
+    testbed.configure(&rules(&upstream, "exporter", "").replace("orders:read", "orders:list"));
     until("the new client", async || {
-        let answer = token(&town, "exporter", SECRET).await;
+        let answer = token(&testbed, "exporter", SECRET).await;
         (answer.status == 200).then_some(())
     })
     .await;
-    assert_eq!(token(&town, "importer", SECRET).await.json()["error"], "invalid_client");
-    until("the end of its token", async || (orders(&town, &access).await == 401).then_some(())).await;
-    let access = token(&town, "exporter", SECRET).await.json()["access_token"].as_str().unwrap().to_owned();
+    assert_eq!(token(&testbed, "importer", SECRET).await.json()["error"], "invalid_client");
+    until("the end of its token", async || (orders(&testbed, &access).await == 401).then_some(())).await;
+    let access =
+        token(&testbed, "exporter", SECRET).await.json()["access_token"].as_str().unwrap().to_owned();
 
     // The keys and clients are still there after a restart.
-    town.stop_gateway().await;
-    town.start_gateway().await;
-    assert_eq!(orders(&town, &access).await, 200, "{}", town.log());
-    assert_eq!(token(&town, "exporter", SECRET).await.status, 200);
-    let mut stored = std::fs::read(town.path("state/store.db")).unwrap();
-    stored.extend(std::fs::read(town.path("state/store.db-wal")).unwrap_or_default());
+    testbed.stop_gateway().await;
+    testbed.start_gateway().await;
+    assert_eq!(orders(&testbed, &access).await, 200, "{}", testbed.log());
+    assert_eq!(token(&testbed, "exporter", SECRET).await.status, 200);
+    let mut stored = std::fs::read(testbed.path("state/store.db")).unwrap();
+    stored.extend(std::fs::read(testbed.path("state/store.db-wal")).unwrap_or_default());
     let finds = |needle: &[u8]| stored.windows(needle.len()).any(|window| window == needle);
     assert!(!finds(SECRET.as_bytes()) && !finds(b"exporter"), "the store says what it should hide");
 }
@@ -116,26 +117,27 @@ async fn a_realm_issues_tokens_that_its_own_gateway_takes() {
 #[tokio::test]
 async fn a_sealed_store_answers_503_and_everything_else_is_served() {
     let upstream = Upstream::start().await;
-    let mut town = town(&upstream, "storage: { unseal: shares }\n").await;
-    let (code, out, err) = town.bastide(&["init", "--shares", "2", "--threshold", "2", "--output", "json"]);
+    let mut testbed = testbed(&upstream, "storage: { unseal: shares }\n").await;
+    let (code, out, err) =
+        testbed.bastide(&["init", "--shares", "2", "--threshold", "2", "--output", "json"]);
     assert_eq!(code, 0, "{out}{err}");
     let made: Value = serde_json::from_str(&out).unwrap();
-    town.start_gateway().await;
-    let sealed = town.get("/jwks").await;
+    testbed.start_gateway().await;
+    let sealed = testbed.get("/jwks").await;
     assert_eq!((sealed.status, sealed.field("retry-after")), (503, Some("5")));
-    assert_eq!(town.get("/orders/").await.status, 401);
+    assert_eq!(testbed.get("/orders/").await.status, 401);
     for (share, expected) in made["shares"].as_array().unwrap().iter().zip([1, 0]) {
-        let (code, out, err) = fed(&town, share.as_str().unwrap());
+        let (code, out, err) = fed(&testbed, share.as_str().unwrap());
         assert_eq!(code, expected, "{out}{err}");
     }
-    until("the realm", async || (town.get("/jwks").await.status == 200).then_some(())).await;
+    until("the realm", async || (testbed.get("/jwks").await.status == 200).then_some(())).await;
 }
 
-fn fed(town: &Town, share: &str) -> (i32, String, String) {
+fn fed(testbed: &TestBed, share: &str) -> (i32, String, String) {
     use std::io::Write as _;
     let mut child = std::process::Command::new(crate::support::BASTIDE)
         .args(["unseal"])
-        .current_dir(town.folder.path())
+        .current_dir(testbed.folder.path())
         .stdin(std::process::Stdio::piped())
         .stdout(std::process::Stdio::piped())
         .stderr(std::process::Stdio::piped())
@@ -150,22 +152,23 @@ fn fed(town: &Town, share: &str) -> (i32, String, String) {
 #[tokio::test]
 async fn people_are_added_listed_and_switched_off() {
     let upstream = Upstream::start().await;
-    let mut town = town(&upstream, "roles: { customer: {} }\n").await;
-    assert_eq!(town.bastide(&["init"]).0, 0);
-    let (code, out, err) = town.bastide(&["user", "add", "alice", "--role", "customer", "--output", "json"]);
+    let mut testbed = testbed(&upstream, "roles: { customer: {} }\n").await;
+    assert_eq!(testbed.bastide(&["init"]).0, 0);
+    let (code, out, err) =
+        testbed.bastide(&["user", "add", "alice", "--role", "customer", "--output", "json"]);
     assert_eq!(code, 0, "{out}{err}");
     let alice: Value = serde_json::from_str(&out).unwrap();
     assert!(alice["password"].as_str().is_some_and(|password| password.len() == 20), "{alice}");
-    assert_eq!(town.bastide(&["user", "add", "Alice"]).0, 1, "names are compared without case");
-    let (code, _, err) = town.bastide(&["user", "add", "bob", "--role", "custmer"]);
+    assert_eq!(testbed.bastide(&["user", "add", "Alice"]).0, 1, "names are compared without case");
+    let (code, _, err) = testbed.bastide(&["user", "add", "bob", "--role", "custmer"]);
     assert_eq!(code, 3);
     assert!(err.contains("declared are: customer"), "{err}");
-    assert_eq!(town.bastide(&["user", "disable", "alice"]).0, 0);
-    let (_, out, _) = town.bastide(&["user", "list", "--output", "json"]);
+    assert_eq!(testbed.bastide(&["user", "disable", "alice"]).0, 0);
+    let (_, out, _) = testbed.bastide(&["user", "list", "--output", "json"]);
     let list: Value = serde_json::from_str(&out).unwrap();
     assert_eq!((&list[0]["username"], &list[0]["disabled"]), (&"alice".into(), &true.into()));
     assert_eq!(list.as_array().unwrap().len(), 1);
-    assert_eq!(town.bastide(&["user", "password", "nobody"]).0, 1);
-    town.start_gateway().await;
-    until("the log", async || town.log().contains("listening").then_some(())).await;
+    assert_eq!(testbed.bastide(&["user", "password", "nobody"]).0, 1);
+    testbed.start_gateway().await;
+    until("the log", async || testbed.log().contains("listening").then_some(())).await;
 }

@@ -16,7 +16,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinHandle;
 
 use crate::handover::{Heir, ready};
-use crate::support::{CONNECTIONS, PATIENCE, Town, Upstream, read, until, until_each_core};
+use crate::support::{CONNECTIONS, PATIENCE, TestBed, Upstream, read, until, until_each_core};
 
 /// How long silence must last to be taken for an open connection.
 const SILENCE: Duration = Duration::from_millis(700);
@@ -48,13 +48,13 @@ pub(crate) async fn endless() -> SocketAddr {
     address
 }
 
-/// Signs tokens for the town.
+/// Signs tokens for the test bed.
 struct Issuer(LocalSigner);
 
 impl Issuer {
-    fn new(town: &Town) -> Self {
+    fn new(testbed: &TestBed) -> Self {
         let signer = LocalSigner::generate(Algorithm::EdDsa, &SystemRandom::new()).unwrap().0;
-        std::fs::write(town.path("jwks.json"), publish(&[&signer])).unwrap();
+        std::fs::write(testbed.path("jwks.json"), publish(&[&signer])).unwrap();
         Self(signer)
     }
 
@@ -80,22 +80,22 @@ fn rules(upstream: SocketAddr, forbid: &str, match_: &str, deny: &str) -> String
 }
 
 /// The status that a credential gets now. Asked for no body, so that the answer has an end.
-async fn status(town: &Town, credential: &str) -> std::io::Result<u16> {
+async fn status(testbed: &TestBed, credential: &str) -> std::io::Result<u16> {
     let request = Request::new("HEAD", "localhost", "/long").field("authorization", credential);
-    Ok(bastide::demo::client::http1::ask(&town.endpoint(), &request).await?.status)
+    Ok(bastide::demo::client::http1::ask(&testbed.endpoint(), &request).await?.status)
 }
 
 /// Waits until a credential is answered so by each core.
-async fn answered(town: &Town, credential: &str, statuses: &[u16]) {
+async fn answered(testbed: &TestBed, credential: &str, statuses: &[u16]) {
     until_each_core(&format!("{credential} to be answered with {statuses:?}"), async || {
         // Let in by a core that does not know yet, it may be cut as well.
-        status(town, credential).await.is_ok_and(|status| statuses.contains(&status))
+        status(testbed, credential).await.is_ok_and(|status| statuses.contains(&status))
     })
     .await;
 }
 
-async fn known(town: &Town, key: &str) {
-    answered(town, &format!("ApiKey {key}"), &[200]).await;
+async fn known(testbed: &TestBed, key: &str) {
+    answered(testbed, &format!("ApiKey {key}"), &[200]).await;
 }
 
 /// An exchange that was begun and does not end by itself.
@@ -161,9 +161,9 @@ impl Live {
 type Cause<'a> = (&'a str, String, Box<dyn Fn() + 'a>, &'a str);
 
 /// Makes an API key: its id and itself.
-pub(crate) fn api_key(town: &Town, name: &str) -> (String, String) {
+pub(crate) fn api_key(testbed: &TestBed, name: &str) -> (String, String) {
     let arguments = ["key", "new", "--name", name, "--owner", "ci", "--output", "json"];
-    let (code, text, error) = town.bastide(&arguments);
+    let (code, text, error) = testbed.bastide(&arguments);
     assert_eq!(code, 0, "{error}");
     let made: Value = serde_json::from_str(&text).unwrap();
     let key = made["key"].as_str().unwrap().to_owned();
@@ -173,13 +173,13 @@ pub(crate) fn api_key(town: &Town, name: &str) -> (String, String) {
 #[tokio::test]
 async fn each_cause_cuts_what_it_names_and_nothing_else() {
     let upstream = endless().await;
-    let mut town = Town::prepare(&rules(upstream, "", "/**", ""));
-    let issuer = Issuer::new(&town);
-    town.start_gateway().await;
-    let (key_id, key) = api_key(&town, "doomed");
-    let (_, kept) = api_key(&town, "kept");
-    known(&town, &key).await;
-    known(&town, &kept).await;
+    let mut testbed = TestBed::prepare(&rules(upstream, "", "/**", ""));
+    let issuer = Issuer::new(&testbed);
+    testbed.start_gateway().await;
+    let (key_id, key) = api_key(&testbed, "doomed");
+    let (_, kept) = api_key(&testbed, "kept");
+    known(&testbed, &key).await;
+    known(&testbed, &kept).await;
     let bearer = |subject: &str, id: &str, session: &str| {
         format!("Bearer {}", issuer.token(subject, id, session, 600))
     };
@@ -188,7 +188,7 @@ async fn each_cause_cuts_what_it_names_and_nothing_else() {
     for credential in &innocents {
         // On HTTP/2 one is begun beside each cause.
         for how in 0..2 {
-            open.push(Live::begin(&town.endpoint(), credential, how).await);
+            open.push(Live::begin(&testbed.endpoint(), credential, how).await);
         }
     }
     let forbid = "forbid (principal == User::\\\"mallory\\\", action, resource);".replace('\\', "");
@@ -197,7 +197,7 @@ async fn each_cause_cuts_what_it_names_and_nothing_else() {
             "token",
             bearer("alice", "t1", "s1"),
             Box::new(|| {
-                assert_eq!(town.bastide(&["revoke", "token", "t1"]).0, 0);
+                assert_eq!(testbed.bastide(&["revoke", "token", "t1"]).0, 0);
             }),
             "revoked by its token",
         ),
@@ -206,16 +206,17 @@ async fn each_cause_cuts_what_it_names_and_nothing_else() {
             bearer("alice", "t2", "s2"),
             Box::new(|| {
                 assert_eq!(
-                    town.bastide(&[
-                        "revoke",
-                        "session",
-                        "s2",
-                        "--issuer",
-                        "https://id.test",
-                        "--expires",
-                        "1h"
-                    ])
-                    .0,
+                    testbed
+                        .bastide(&[
+                            "revoke",
+                            "session",
+                            "s2",
+                            "--issuer",
+                            "https://id.test",
+                            "--expires",
+                            "1h"
+                        ])
+                        .0,
                     0
                 );
             }),
@@ -225,7 +226,7 @@ async fn each_cause_cuts_what_it_names_and_nothing_else() {
             "subject",
             bearer("eve", "t3", "s3"),
             Box::new(|| {
-                assert_eq!(town.bastide(&["revoke", "subject", "eve"]).0, 0);
+                assert_eq!(testbed.bastide(&["revoke", "subject", "eve"]).0, 0);
             }),
             "revoked by its subject",
         ),
@@ -233,7 +234,7 @@ async fn each_cause_cuts_what_it_names_and_nothing_else() {
             "API key",
             format!("ApiKey {key}"),
             Box::new(|| {
-                assert_eq!(town.bastide(&["key", "revoke", &key_id]).0, 0);
+                assert_eq!(testbed.bastide(&["key", "revoke", &key_id]).0, 0);
             }),
             "API key",
         ),
@@ -241,7 +242,7 @@ async fn each_cause_cuts_what_it_names_and_nothing_else() {
             "policy",
             bearer("mallory", "t4", "s4"),
             Box::new(|| {
-                town.configure(&rules(upstream, &forbid, "/**", ""));
+                testbed.configure(&rules(upstream, &forbid, "/**", ""));
             }),
             "forbidden by",
         ),
@@ -249,43 +250,43 @@ async fn each_cause_cuts_what_it_names_and_nothing_else() {
     for (cause, credential, revoke, reason) in causes {
         let mut victims = Vec::new();
         for how in 0..3 {
-            victims.push(Live::begin(&town.endpoint(), &credential, how).await);
+            victims.push(Live::begin(&testbed.endpoint(), &credential, how).await);
         }
-        let mut honest = Live::begin(&town.endpoint(), &innocents[0], 2).await;
+        let mut honest = Live::begin(&testbed.endpoint(), &innocents[0], 2).await;
         revoke();
         for (how, victim) in victims.into_iter().enumerate() {
-            assert!(victim.ends().await, "{cause}, {how}: {}", town.log());
+            assert!(victim.ends().await, "{cause}, {how}: {}", testbed.log());
         }
         assert!(honest.is_open().await, "{cause}: an honest stream was cut");
         // And no new one is let in.
-        answered(&town, &credential, &[401, 403]).await;
+        answered(&testbed, &credential, &[401, 403]).await;
         until(&format!("the events of {cause}"), async || {
-            let events = events(&town);
+            let events = events(&testbed);
             let cuts = events.lines().filter(|line| line.contains("cut after the answer had begun"));
             (cuts.filter(|line| line.contains(reason)).count() == 3).then_some(())
         })
         .await;
     }
     for live in &mut open {
-        assert!(live.is_open().await, "an honest one was cut: {}", town.log());
+        assert!(live.is_open().await, "an honest one was cut: {}", testbed.log());
     }
-    let metrics = String::from_utf8(town.admin("/metrics").await.body).unwrap();
+    let metrics = String::from_utf8(testbed.admin("/metrics").await.body).unwrap();
     assert!(metrics.contains("bastide_exchanges_cut_total 15"), "{metrics}");
 
     // The address, and then the route: everybody goes.
-    town.configure(&rules(upstream, "", "/**", "192.0.2.0/24"));
+    testbed.configure(&rules(upstream, "", "/**", "192.0.2.0/24"));
     for live in &mut open {
         assert!(live.is_open().await, "another address was denied");
     }
     let rest = open.split_off(2);
-    town.configure(&rules(upstream, "", "/elsewhere", ""));
+    testbed.configure(&rules(upstream, "", "/elsewhere", ""));
     for live in open.into_iter().chain(rest) {
         assert!(live.ends().await);
     }
 }
 
-fn events(town: &Town) -> String {
-    let folder = std::fs::read_dir(town.path("state/audit")).into_iter().flatten().flatten();
+fn events(testbed: &TestBed) -> String {
+    let folder = std::fs::read_dir(testbed.path("state/audit")).into_iter().flatten().flatten();
     folder.map(|entry| read(&entry.path())).collect()
 }
 
@@ -293,55 +294,56 @@ fn events(town: &Town) -> String {
 async fn what_is_revoked_ends_although_its_process_drains() {
     for upgrade in [true, false] {
         let upstream = endless().await;
-        let mut town =
-            Town::prepare(&(rules(upstream, "", "/**", "") + "limits: { drain_ms_max: 1h }\nworkers: 2\n"));
-        let issuer = Issuer::new(&town);
-        town.start_gateway().await;
-        let (key_id, key) = api_key(&town, "doomed");
-        known(&town, &key).await;
+        let mut testbed = TestBed::prepare(
+            &(rules(upstream, "", "/**", "") + "limits: { drain_ms_max: 1h }\nworkers: 2\n"),
+        );
+        let issuer = Issuer::new(&testbed);
+        testbed.start_gateway().await;
+        let (key_id, key) = api_key(&testbed, "doomed");
+        known(&testbed, &key).await;
         let bearer = |subject: &str| format!("Bearer {}", issuer.token(subject, subject, subject, 600));
         let mut victims = Vec::new();
         for how in 0..3 {
-            victims.push(Live::begin(&town.endpoint(), &bearer("alice"), how).await);
+            victims.push(Live::begin(&testbed.endpoint(), &bearer("alice"), how).await);
         }
-        let mut by_key = Live::begin(&town.endpoint(), &format!("ApiKey {key}"), 1).await;
-        let mut honest = Live::begin(&town.endpoint(), &bearer("bob"), 1).await;
-        let first = ready(&town).unwrap();
-        town.gateway().signal(if upgrade { Signal::USR2 } else { Signal::TERM });
-        let other = async || ready(&town).filter(|process| *process != first).map(Heir);
+        let mut by_key = Live::begin(&testbed.endpoint(), &format!("ApiKey {key}"), 1).await;
+        let mut honest = Live::begin(&testbed.endpoint(), &bearer("bob"), 1).await;
+        let first = ready(&testbed).unwrap();
+        testbed.gateway().signal(if upgrade { Signal::USR2 } else { Signal::TERM });
+        let other = async || ready(&testbed).filter(|process| *process != first).map(Heir);
         let _heir = if upgrade { Some(until("the heir", other).await) } else { None };
-        until("the drain", async || town.log().contains("draining, at most").then_some(())).await;
-        assert!(honest.is_open().await && by_key.is_open().await, "{}", town.log());
-        assert_eq!(town.bastide(&["revoke", "subject", "alice"]).0, 0);
+        until("the drain", async || testbed.log().contains("draining, at most").then_some(())).await;
+        assert!(honest.is_open().await && by_key.is_open().await, "{}", testbed.log());
+        assert_eq!(testbed.bastide(&["revoke", "subject", "alice"]).0, 0);
         for (how, victim) in victims.into_iter().enumerate() {
-            assert!(victim.ends().await, "upgrade: {upgrade}, {how}: {}", town.log());
+            assert!(victim.ends().await, "upgrade: {upgrade}, {how}: {}", testbed.log());
         }
-        assert!(by_key.is_open().await, "another's was cut: {}", town.log());
-        assert_eq!(town.bastide(&["key", "revoke", &key_id]).0, 0);
-        assert!(by_key.ends().await, "upgrade: {upgrade}: {}", town.log());
-        assert!(honest.is_open().await, "an honest one was cut: {}", town.log());
+        assert!(by_key.is_open().await, "another's was cut: {}", testbed.log());
+        assert_eq!(testbed.bastide(&["key", "revoke", &key_id]).0, 0);
+        assert!(by_key.ends().await, "upgrade: {upgrade}: {}", testbed.log());
+        assert!(honest.is_open().await, "an honest one was cut: {}", testbed.log());
     }
 }
 
 #[tokio::test]
 async fn an_exchange_ends_with_its_token_and_with_its_address() {
     let upstream = endless().await;
-    let mut town = Town::prepare(&rules(upstream, "", "/**", ""));
-    let issuer = Issuer::new(&town);
-    town.start_gateway().await;
+    let mut testbed = TestBed::prepare(&rules(upstream, "", "/**", ""));
+    let issuer = Issuer::new(&testbed);
+    testbed.start_gateway().await;
     // Long enough for three answers to begin.
     let brief = format!("Bearer {}", issuer.token("alice", "t1", "s1", 12));
     let long = format!("Bearer {}", issuer.token("alice", "t2", "s1", 600));
     let mut victims = Vec::new();
     for how in 0..3 {
-        victims.push(Live::begin(&town.endpoint(), &brief, how).await);
+        victims.push(Live::begin(&testbed.endpoint(), &brief, how).await);
     }
-    let mut honest = Live::begin(&town.endpoint(), &long, 1).await;
+    let mut honest = Live::begin(&testbed.endpoint(), &long, 1).await;
     for victim in victims {
         assert!(victim.ends().await);
     }
     assert!(honest.is_open().await);
-    town.configure(&rules(upstream, "", "/**", "127.0.0.0/8"));
+    testbed.configure(&rules(upstream, "", "/**", "127.0.0.0/8"));
     assert!(honest.ends().await);
 }
 
@@ -350,16 +352,17 @@ async fn a_body_that_is_read_ahead_does_not_outlive_its_token() {
     let upstream = Upstream::start().await;
     // The contract reads the whole body before anything is forwarded.
     let validate = "    validate: { body: any.json }\npolicies:";
-    let mut town = Town::prepare(&rules(upstream.address, "", "/**", "").replacen("policies:", validate, 1));
-    std::fs::write(town.path("any.json"), "{}").unwrap();
-    let issuer = Issuer::new(&town);
-    town.start_gateway().await;
+    let mut testbed =
+        TestBed::prepare(&rules(upstream.address, "", "/**", "").replacen("policies:", validate, 1));
+    std::fs::write(testbed.path("any.json"), "{}").unwrap();
+    let issuer = Issuer::new(&testbed);
+    testbed.start_gateway().await;
     // One that ends while the body is on its way, and one that does not.
     for (seconds, expected) in [(3, 401), (600, 200)] {
         let before = upstream.seen();
         let mut connection = until("a token that is taken", async || {
             let ends = SystemClock::start().now().unix_seconds() + seconds;
-            let mut connection = Connection::open(&town.endpoint()).await.unwrap();
+            let mut connection = Connection::open(&testbed.endpoint()).await.unwrap();
             let token = issuer.token("alice", "t1", "s1", seconds);
             let head = format!(
                 "POST /long HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {token}\r\n\
@@ -377,7 +380,7 @@ async fn a_body_that_is_read_ahead_does_not_outlive_its_token() {
         }
         connection.0.send(b"{}").await.unwrap();
         let answer = connection.0.answer(false).await.unwrap();
-        assert_eq!(answer.status, expected, "{}", town.log());
+        assert_eq!(answer.status, expected, "{}", testbed.log());
         let challenge = answer.fields.iter().find(|(name, _)| name == "www-authenticate");
         assert_eq!(challenge.is_some(), expected == 401, "{:?}", answer.fields);
         assert_eq!(upstream.seen() - before, u64::from(expected == 200));
@@ -387,61 +390,62 @@ async fn a_body_that_is_read_ahead_does_not_outlive_its_token() {
 #[tokio::test]
 async fn a_revocation_list_that_cannot_be_read_changes_nothing_and_is_said() {
     let upstream = endless().await;
-    let mut town = Town::prepare(&rules(upstream, "", "/**", ""));
-    let issuer = Issuer::new(&town);
-    town.start_gateway().await;
+    let mut testbed = TestBed::prepare(&rules(upstream, "", "/**", ""));
+    let issuer = Issuer::new(&testbed);
+    testbed.start_gateway().await;
     let token = format!("Bearer {}", issuer.token("alice", "t1", "s1", 600));
-    assert_eq!(town.bastide(&["revoke", "token", "t2"]).0, 0);
+    assert_eq!(testbed.bastide(&["revoke", "token", "t2"]).0, 0);
     until("the list to be taken", async || {
-        town.log().contains("the revocation list has changed").then_some(())
+        testbed.log().contains("the revocation list has changed").then_some(())
     })
     .await;
     let revoked = format!("Bearer {}", issuer.token("alice", "t2", "s1", 600));
-    answered(&town, &revoked, &[401]).await;
-    let mut live = Live::begin(&town.endpoint(), &token, 0).await;
-    std::fs::write(town.path("state/revocations.json"), "{ \"version\": 1, \"entries\": [ {} ] }").unwrap();
-    until("the fault", async || town.log().contains("expected exactly one of token").then_some(())).await;
+    answered(&testbed, &revoked, &[401]).await;
+    let mut live = Live::begin(&testbed.endpoint(), &token, 0).await;
+    std::fs::write(testbed.path("state/revocations.json"), "{ \"version\": 1, \"entries\": [ {} ] }")
+        .unwrap();
+    until("the fault", async || testbed.log().contains("expected exactly one of token").then_some(())).await;
     assert!(live.is_open().await);
     for _ in 0..CONNECTIONS {
-        assert_eq!(status(&town, &revoked).await.unwrap(), 401);
+        assert_eq!(status(&testbed, &revoked).await.unwrap(), 401);
     }
-    assert_eq!(town.bastide(&["revoke", "undo", "t2"]).0, 3);
+    assert_eq!(testbed.bastide(&["revoke", "undo", "t2"]).0, 3);
 }
 
 #[tokio::test]
 async fn a_key_is_revoked_although_the_configuration_on_disk_cannot_be_taken() {
     let upstream = endless().await;
     let good = rules(upstream, "", "/**", "");
-    let mut town = Town::prepare(&good);
+    let mut testbed = TestBed::prepare(&good);
     // The command line reads one without faults.
-    std::fs::copy(town.path("bastide.yaml"), town.path("good.yaml")).unwrap();
-    Issuer::new(&town);
-    town.start_gateway().await;
-    let (_, kept) = api_key(&town, "kept");
-    known(&town, &kept).await;
+    std::fs::copy(testbed.path("bastide.yaml"), testbed.path("good.yaml")).unwrap();
+    Issuer::new(&testbed);
+    testbed.start_gateway().await;
+    let (_, kept) = api_key(&testbed, "kept");
+    known(&testbed, &kept).await;
     let kept = format!("ApiKey {kept}");
-    let refused = async |town: &Town, is: bool| {
+    let refused = async |testbed: &TestBed, is: bool| {
         let line = format!("bastide_reload_refused {}", u8::from(is));
         until(&line, async || {
-            let metrics = String::from_utf8(town.admin("/metrics").await.body).unwrap();
+            let metrics = String::from_utf8(testbed.admin("/metrics").await.body).unwrap();
             metrics.contains(&line).then_some(())
         })
         .await;
     };
     for (name, fault) in [("a-fault", "nonsense: 1\n"), ("a-restart", "workers: 7\n")] {
-        let (id, key) = api_key(&town, name);
-        known(&town, &key).await;
+        let (id, key) = api_key(&testbed, name);
+        known(&testbed, &key).await;
         let key = format!("ApiKey {key}");
-        let victim = Live::begin(&town.endpoint(), &key, 0).await;
-        let mut honest = Live::begin(&town.endpoint(), &kept, 0).await;
-        town.configure(&format!("{good}{fault}"));
-        refused(&town, true).await;
-        assert_eq!(town.bastide(&["key", "revoke", "--config", "good.yaml", &id]).0, 0);
-        assert!(victim.ends().await, "{name}: {}", town.log());
-        answered(&town, &key, &[401]).await;
-        assert!(honest.is_open().await, "{name}: an honest stream was cut: {}", town.log());
-        town.configure(&good);
-        refused(&town, false).await;
+        let victim = Live::begin(&testbed.endpoint(), &key, 0).await;
+        let mut honest = Live::begin(&testbed.endpoint(), &kept, 0).await;
+        testbed.configure(&format!("{good}{fault}"));
+        refused(&testbed, true).await;
+        assert_eq!(testbed.bastide(&["key", "revoke", "--config", "good.yaml", &id]).0, 0);
+        assert!(victim.ends().await, "{name}: {}", testbed.log());
+        answered(&testbed, &key, &[401]).await;
+        assert!(honest.is_open().await, "{name}: an honest stream was cut: {}", testbed.log());
+        testbed.configure(&good);
+        refused(&testbed, false).await;
     }
 }
 
@@ -454,24 +458,24 @@ async fn what_is_revoked_does_not_wait_for_names_that_dns_does_not_answer() {
         let services = format!("{dns}  named: [ \"http://{name}.test:1\" ]\n");
         rules(upstream, "", "/**", "").replacen("services:\n", &services, 1)
     };
-    let mut town = Town::prepare(&named("first"));
-    let issuer = Issuer::new(&town);
-    town.start_gateway().await;
+    let mut testbed = TestBed::prepare(&named("first"));
+    let issuer = Issuer::new(&testbed);
+    testbed.start_gateway().await;
     // Until the machine lets all of it happen within the time for which a reload waits.
     let mut attempt = 0;
     until("a cut during a reload", async || {
         attempt += 1;
         let (id, name) = (format!("t{attempt}"), format!("name{attempt}"));
         let victim =
-            Live::begin(&town.endpoint(), &format!("Bearer {}", issuer.token("alice", &id, "s1", 600)), 0)
+            Live::begin(&testbed.endpoint(), &format!("Bearer {}", issuer.token("alice", &id, "s1", 600)), 0)
                 .await;
         let taken = || {
-            let log = town.log();
+            let log = testbed.log();
             ["the revocation list has changed", "reloaded ("]
                 .map(|line| (log.matches(line).count(), log.rfind(line)))
         };
         let [(lists, _), (reloads, _)] = taken();
-        town.configure(&named(&name));
+        testbed.configure(&named(&name));
         until("the question", async || {
             let mut packet = [0; 512];
             let length = silent.recv(&mut packet).await.ok()?;
@@ -479,8 +483,8 @@ async fn what_is_revoked_does_not_wait_for_names_that_dns_does_not_answer() {
             asked.then_some(())
         })
         .await;
-        assert_eq!(town.bastide(&["revoke", "token", &id]).0, 0);
-        assert!(victim.ends().await, "{}", town.log());
+        assert_eq!(testbed.bastide(&["revoke", "token", &id]).0, 0);
+        assert!(victim.ends().await, "{}", testbed.log());
         until("list and reload", async || {
             let [list, reload] = taken();
             (list.0 > lists && reload.0 > reloads).then_some(list.1 < reload.1)
@@ -514,7 +518,7 @@ impl Partners {
         ClientCertificate { chain: certificate.pem(), key: key.serialize_pem() }
     }
 
-    fn revoke(&self, town: &Town, serials: &[u8]) {
+    fn revoke(&self, testbed: &TestBed, serials: &[u8]) {
         let now = std::time::UNIX_EPOCH + Duration::from_secs(SystemClock::start().now().unix_seconds());
         let revoked = serials.iter().map(|serial| rcgen::RevokedCertParams {
             serial_number: vec![*serial].into(),
@@ -531,8 +535,8 @@ impl Partners {
             key_identifier_method: rcgen::KeyIdMethod::Sha256,
         };
         let list = params.signed_by(&self.issuer).unwrap().pem().unwrap();
-        std::fs::write(town.path("new.crl"), list).unwrap();
-        std::fs::rename(town.path("new.crl"), town.path("partners.crl")).unwrap();
+        std::fs::write(testbed.path("new.crl"), list).unwrap();
+        std::fs::rename(testbed.path("new.crl"), testbed.path("partners.crl")).unwrap();
     }
 }
 
@@ -540,21 +544,21 @@ impl Partners {
 async fn a_revoked_certificate_ends_its_connections_and_tickets() {
     let upstream = endless().await;
     let partners = Partners::new();
-    let mut town = Town::prepare("");
+    let mut testbed = TestBed::prepare("");
     let text = format!(
         "state: ./state\nadmin: {{ address: 127.0.0.1:0 }}\nlisten:\n  - address: 127.0.0.1:0\n    tls:\n      local: true\n      \
          client: {{ ca: partners.pem, mode: required, crl: partners.crl }}\n  - address: 127.0.0.1:0\n\
          services:\n  long: [ http://{upstream} ]\nroutes:\n  - name: long\n    match: /**\n    to: long\n    \
          authenticate: mtls\n    allow: authenticated\n    upgrades: [ websocket ]\n"
     );
-    std::fs::write(town.path("bastide.yaml"), text).unwrap();
-    std::fs::write(town.path("partners.pem"), partners.issuer.pem()).unwrap();
-    partners.revoke(&town, &[]);
-    town.start_gateway().await;
-    let authority = std::fs::read(town.path("state/ca/ca.pem")).unwrap();
+    std::fs::write(testbed.path("bastide.yaml"), text).unwrap();
+    std::fs::write(testbed.path("partners.pem"), partners.issuer.pem()).unwrap();
+    partners.revoke(&testbed, &[]);
+    testbed.start_gateway().await;
+    let authority = std::fs::read(testbed.path("state/ca/ca.pem")).unwrap();
     let endpoint = |serial| {
         let trust = Trust::new("localhost", &authority, Some(&partners.issue(serial))).unwrap();
-        Endpoint { address: town.tls_address(), tls: Some(trust), from: None }
+        Endpoint { address: testbed.tls_address(), tls: Some(trust), from: None }
     };
     let (honest, stolen) = (endpoint(1), endpoint(2));
     let mut kept = Vec::new();
@@ -565,7 +569,7 @@ async fn a_revoked_certificate_ends_its_connections_and_tickets() {
     }
     let mut idle = Connection::open(&stolen).await.unwrap();
     assert!(!idle.leftovers(Duration::from_millis(100)).await.1);
-    partners.revoke(&town, &[2]);
+    partners.revoke(&testbed, &[2]);
     for victim in victims {
         assert!(victim.ends().await);
     }
@@ -573,7 +577,7 @@ async fn a_revoked_certificate_ends_its_connections_and_tickets() {
     let request = Request::new("GET", "localhost", "/long");
     assert!(bastide::demo::client::http1::ask(&stolen, &request).await.is_err());
     for live in &mut kept {
-        assert!(live.is_open().await, "an honest one was cut: {}", town.log());
+        assert!(live.is_open().await, "an honest one was cut: {}", testbed.log());
     }
     kept.push(Live::begin(&honest, "", 0).await);
 }

@@ -6,7 +6,7 @@ use rustix::process::Signal;
 
 use crate::import::mirror;
 use crate::revocation::api_key;
-use crate::support::{Process, Town, Upstream, get_request, until, until_each_core};
+use crate::support::{Process, TestBed, Upstream, get_request, until, until_each_core};
 
 fn one_route(upstream: &Upstream, path: &str) -> String {
     format!(
@@ -24,19 +24,19 @@ async fn body(answer: std::io::Result<Answer>) -> (u16, String) {
 #[tokio::test]
 async fn sigterm_lets_open_requests_end_and_takes_no_new_ones() {
     let upstream = Upstream::start().await;
-    let mut town = Town::start(&one_route(&upstream, "/**")).await;
+    let mut testbed = TestBed::start(&one_route(&upstream, "/**")).await;
     let over1 = {
-        let mut connection = Connection::open(&town.endpoint()).await.unwrap();
+        let mut connection = Connection::open(&testbed.endpoint()).await.unwrap();
         tokio::spawn(async move { connection.ask(&get_request("/slow")).await })
     };
     let over2 = {
-        let connection = http2::Connection::open(&town.endpoint()).await.unwrap();
+        let connection = http2::Connection::open(&testbed.endpoint()).await.unwrap();
         tokio::spawn(async move { connection.ask(&get_request("/slow")).await })
     };
     until("both requests to arrive", async || (upstream.seen() == 2).then_some(())).await;
 
-    town.gateway().signal(Signal::TERM);
-    let endpoint = town.clear_endpoint();
+    testbed.gateway().signal(Signal::TERM);
+    let endpoint = testbed.clear_endpoint();
     until("new connections to be refused", async || {
         tokio::net::TcpStream::connect(endpoint.address).await.err().map(drop)
     })
@@ -46,34 +46,34 @@ async fn sigterm_lets_open_requests_end_and_takes_no_new_ones() {
     for request in [over1, over2] {
         assert_eq!(body(request.await.unwrap()).await, (200, "at last".to_owned()));
     }
-    let status = town.gateway().ended().await;
-    assert!(status.success(), "{status}: {}", town.log());
+    let status = testbed.gateway().ended().await;
+    assert!(status.success(), "{status}: {}", testbed.log());
 }
 
 #[tokio::test]
 async fn a_drain_is_bounded() {
     let upstream = Upstream::start().await;
     let rest = one_route(&upstream, "/**") + "limits: { drain_ms_max: 200 }\n";
-    let mut town = Town::start(&rest).await;
-    let mut connection = Connection::open(&town.endpoint()).await.unwrap();
+    let mut testbed = TestBed::start(&rest).await;
+    let mut connection = Connection::open(&testbed.endpoint()).await.unwrap();
     let stuck = tokio::spawn(async move { connection.ask(&get_request("/slow")).await });
     until("the request to arrive", async || (upstream.seen() == 1).then_some(())).await;
     // Nobody releases it: the process must end all the same.
-    town.gateway().signal(Signal::TERM);
-    assert!(town.gateway().ended().await.success(), "{}", town.log());
+    testbed.gateway().signal(Signal::TERM);
+    assert!(testbed.gateway().ended().await.success(), "{}", testbed.log());
     assert!(stuck.await.unwrap().is_err());
 }
 
 #[tokio::test]
 async fn changed_files_and_sighup_reload_without_closing_connections() {
     let upstream = Upstream::start().await;
-    let mut town = Town::start(&one_route(&upstream, "/old")).await;
-    let mut kept = Connection::open(&town.endpoint()).await.unwrap();
+    let mut testbed = TestBed::start(&one_route(&upstream, "/old")).await;
+    let mut kept = Connection::open(&testbed.endpoint()).await.unwrap();
     assert_eq!(kept.ask(&get_request("/old")).await.unwrap().status, 200);
     assert_eq!(kept.ask(&get_request("/new")).await.unwrap().status, 404);
 
     // Noticed by itself.
-    town.configure(&one_route(&upstream, "/new"));
+    testbed.configure(&one_route(&upstream, "/new"));
     until("the changed file to be noticed", async || {
         (kept.ask(&get_request("/new")).await.unwrap().status == 200).then_some(())
     })
@@ -81,8 +81,8 @@ async fn changed_files_and_sighup_reload_without_closing_connections() {
     assert_eq!(kept.ask(&get_request("/old")).await.unwrap().status, 404);
 
     // On SIGHUP.
-    town.configure(&one_route(&upstream, "/newer"));
-    town.gateway().signal(Signal::HUP);
+    testbed.configure(&one_route(&upstream, "/newer"));
+    testbed.gateway().signal(Signal::HUP);
     until("SIGHUP to be obeyed", async || {
         (kept.ask(&get_request("/newer")).await.unwrap().status == 200).then_some(())
     })
@@ -93,21 +93,21 @@ async fn changed_files_and_sighup_reload_without_closing_connections() {
 async fn a_broken_reload_keeps_the_old_configuration_and_says_why() {
     let upstream = Upstream::start().await;
     let good = one_route(&upstream, "/here");
-    let mut town = Town::start(&good).await;
-    town.configure(&good.replace("to: here", "to: heer"));
-    town.gateway().signal(Signal::HUP);
-    until("the fault to be logged", async || town.log().contains("heer").then_some(())).await;
-    assert!(town.log().contains("did you mean \"here\"?"), "{}", town.log());
-    assert_eq!(town.get("/here").await.status, 200);
+    let mut testbed = TestBed::start(&good).await;
+    testbed.configure(&good.replace("to: here", "to: heer"));
+    testbed.gateway().signal(Signal::HUP);
+    until("the fault to be logged", async || testbed.log().contains("heer").then_some(())).await;
+    assert!(testbed.log().contains("did you mean \"here\"?"), "{}", testbed.log());
+    assert_eq!(testbed.get("/here").await.status, 200);
 
-    let (code, stdout, stderr) = town.bastide(&["check", "bastide.yaml"]);
+    let (code, stdout, stderr) = testbed.bastide(&["check", "bastide.yaml"]);
     assert_eq!(code, 1, "{stdout}{stderr}");
     assert!((stdout + &stderr).contains("heer"));
 
     // And a good one after it is taken again.
-    town.configure(&one_route(&upstream, "/there"));
+    testbed.configure(&one_route(&upstream, "/there"));
     until("the good configuration to be taken", async || {
-        (town.get("/there").await.status == 200).then_some(())
+        (testbed.get("/there").await.status == 200).then_some(())
     })
     .await;
 }
@@ -116,11 +116,11 @@ async fn a_broken_reload_keeps_the_old_configuration_and_says_why() {
 async fn a_refused_reload_is_tried_again_when_a_file_that_it_names_is_mended() {
     let upstream = Upstream::start().await;
     let good = one_route(&upstream, "/here");
-    let town = Town::start(&good).await;
+    let testbed = TestBed::start(&good).await;
     let refused = async |is: u8| {
         let line = format!("bastide_reload_refused {is}\n");
         until(&line, async || {
-            let metrics = String::from_utf8(town.admin("/metrics").await.body).unwrap();
+            let metrics = String::from_utf8(testbed.admin("/metrics").await.body).unwrap();
             metrics.contains(&line).then_some(())
         })
         .await;
@@ -133,56 +133,57 @@ async fn a_refused_reload_is_tried_again_when_a_file_that_it_names_is_mended() {
         ("policies: faulty.cedar\n", "faulty.cedar", Some("permit ("), permit),
     ] {
         if let Some(text) = before {
-            std::fs::write(town.path(file), text).unwrap();
+            std::fs::write(testbed.path(file), text).unwrap();
         }
-        town.configure(&(good.clone() + named));
+        testbed.configure(&(good.clone() + named));
         refused(1).await;
-        assert!(town.log().contains(file), "{}", town.log());
-        std::fs::write(town.path(file), mended).unwrap();
+        assert!(testbed.log().contains(file), "{}", testbed.log());
+        std::fs::write(testbed.path(file), mended).unwrap();
         refused(0).await;
     }
 }
 
 #[tokio::test]
 async fn a_broken_configuration_does_not_start() {
-    let town = Town::prepare("services: { a: [ http://127.0.0.1:1 ] }\nroutes: [ { match: /**, to: b } ]\n");
-    let mut process = Process::spawn(&mut town.serve("log"));
+    let testbed =
+        TestBed::prepare("services: { a: [ http://127.0.0.1:1 ] }\nroutes: [ { match: /**, to: b } ]\n");
+    let mut process = Process::spawn(&mut testbed.serve("log"));
     let status = process.ended().await;
     assert!(!status.success());
-    assert!(town.log().contains("unknown service"), "{}", town.log());
+    assert!(testbed.log().contains("unknown service"), "{}", testbed.log());
 }
 
 #[tokio::test]
 async fn a_second_process_on_the_same_state_is_refused() {
     let upstream = Upstream::start().await;
-    let mut town = Town::start(&one_route(&upstream, "/here")).await;
-    let mut second = Process::spawn(&mut town.serve("log-2"));
+    let mut testbed = TestBed::start(&one_route(&upstream, "/here")).await;
+    let mut second = Process::spawn(&mut testbed.serve("log-2"));
     assert!(!second.ended().await.success());
-    let log = crate::support::read(&town.path("log-2"));
+    let log = crate::support::read(&testbed.path("log-2"));
     assert!(log.contains("already runs on this state folder"), "{log}");
-    assert_eq!(town.get("/here").await.status, 200);
+    assert_eq!(testbed.get("/here").await.status, 200);
 
     // Once the first has ended, the state is free again.
-    town.stop_gateway().await;
-    town.start_gateway().await;
-    assert_eq!(town.get("/here").await.status, 200);
+    testbed.stop_gateway().await;
+    testbed.start_gateway().await;
+    assert_eq!(testbed.get("/here").await.status, 200);
 }
 
 #[tokio::test]
 async fn a_second_process_on_the_same_port_is_refused() {
     let upstream = Upstream::start().await;
-    let town = Town::start(&one_route(&upstream, "/here")).await;
-    let other = Town::prepare("");
+    let testbed = TestBed::start(&one_route(&upstream, "/here")).await;
+    let other = TestBed::prepare("");
     let text = format!(
         "state: ./state\nadmin: {{ address: 127.0.0.1:0 }}\nlisten: [ {{ address: {} }} ]\n{}",
-        town.clear_address(),
+        testbed.clear_address(),
         one_route(&upstream, "/here")
     );
     std::fs::write(other.path("bastide.yaml"), text).unwrap();
     let mut second = Process::spawn(&mut other.serve("log"));
     assert!(!second.ended().await.success());
-    assert!(other.log().contains(&town.clear_address().to_string()), "{}", other.log());
-    assert_eq!(town.get("/here").await.status, 200);
+    assert!(other.log().contains(&testbed.clear_address().to_string()), "{}", other.log());
+    assert_eq!(testbed.get("/here").await.status, 200);
 }
 
 #[tokio::test]
@@ -197,44 +198,44 @@ async fn explain_knows_a_request_after_restart_and_reload() {
         )
     };
     let bread = "resource.params has what && resource.params.what == \"bread\"";
-    let mut town = Town::start(&with_policy(bread)).await;
-    let refused = town.get("/here/wine").await;
+    let mut testbed = TestBed::start(&with_policy(bread)).await;
+    let refused = testbed.get("/here/wine").await;
     assert_ne!(refused.status, 200);
     let id = refused.request_id().unwrap().to_string();
-    assert_eq!(town.get("/here/bread").await.status, 200);
+    assert_eq!(testbed.get("/here/bread").await.status, 200);
 
-    let explained = async |town: &Town| {
+    let explained = async |testbed: &TestBed| {
         until("the event to be written", async || {
-            let (code, text, _) = town.bastide(&["explain", "--config", "bastide.yaml", &id]);
+            let (code, text, _) = testbed.bastide(&["explain", "--config", "bastide.yaml", &id]);
             (code == 1 && text.contains("only-bread") && text.contains("wine")).then_some(())
         })
         .await;
     };
-    explained(&town).await;
+    explained(&testbed).await;
 
     // The policies change: the old decision is still explained by the old ones.
-    town.configure(&with_policy("resource.params has what && resource.params.what == \"wine\""));
-    until("the new policy", async || (town.get("/here/wine").await.status == 200).then_some(())).await;
-    explained(&town).await;
+    testbed.configure(&with_policy("resource.params has what && resource.params.what == \"wine\""));
+    until("the new policy", async || (testbed.get("/here/wine").await.status == 200).then_some(())).await;
+    explained(&testbed).await;
 
-    town.stop_gateway().await;
-    town.start_gateway().await;
-    explained(&town).await;
+    testbed.stop_gateway().await;
+    testbed.start_gateway().await;
+    explained(&testbed).await;
 }
 
 #[tokio::test]
 async fn health_metrics_and_keys_are_served_on_the_admin_listener_alone() {
     let upstream = Upstream::start().await;
-    let town = Town::start(&one_route(&upstream, "/here")).await;
-    assert_eq!(town.get("/here").await.status, 200);
+    let testbed = TestBed::start(&one_route(&upstream, "/here")).await;
+    assert_eq!(testbed.get("/here").await.status, 200);
     for page in ["/healthz", "/readyz", "/metrics", "/.well-known/bastide/jwks.json"] {
-        assert_eq!(town.admin(page).await.status, 200, "{page}");
-        assert_eq!(town.get(page).await.status, 404, "{page}");
+        assert_eq!(testbed.admin(page).await.status, 200, "{page}");
+        assert_eq!(testbed.get(page).await.status, 404, "{page}");
     }
-    let metrics = town.admin("/metrics").await;
+    let metrics = testbed.admin("/metrics").await;
     let text = String::from_utf8(metrics.body).unwrap();
     assert!(text.contains("route=\"here\""), "{text}");
-    let keys = town.admin("/.well-known/bastide/jwks.json").await.json();
+    let keys = testbed.admin("/.well-known/bastide/jwks.json").await.json();
     assert!(keys["keys"][0]["kid"].is_string(), "{keys}");
     assert!(keys["keys"][0]["d"].is_null(), "a private key is published");
 }
@@ -242,34 +243,34 @@ async fn health_metrics_and_keys_are_served_on_the_admin_listener_alone() {
 #[tokio::test]
 async fn a_killed_process_leaves_a_state_that_the_next_one_takes() {
     let upstream = Upstream::start().await;
-    let mut town = Town::start(&one_route(&upstream, "/here")).await;
-    let id = town.get("/here").await.request_id().unwrap().to_string();
+    let mut testbed = TestBed::start(&one_route(&upstream, "/here")).await;
+    let id = testbed.get("/here").await.request_id().unwrap().to_string();
     // Written within some milliseconds; then nothing can take it away any more.
     until("the event to be written", async || {
-        let (code, ..) = town.bastide(&["explain", "--config", "bastide.yaml", &id]);
+        let (code, ..) = testbed.bastide(&["explain", "--config", "bastide.yaml", &id]);
         (code == 0).then_some(())
     })
     .await;
-    town.gateway().signal(Signal::KILL);
-    town.gateway().ended().await;
-    town.start_gateway().await;
-    assert_eq!(town.get("/here").await.status, 200);
-    assert_eq!(town.bastide(&["explain", "--config", "bastide.yaml", &id]).0, 0);
+    testbed.gateway().signal(Signal::KILL);
+    testbed.gateway().ended().await;
+    testbed.start_gateway().await;
+    assert_eq!(testbed.get("/here").await.status, 200);
+    assert_eq!(testbed.bastide(&["explain", "--config", "bastide.yaml", &id]).0, 0);
 }
 
 #[tokio::test]
 async fn an_api_key_reaches_no_upstream_on_open_routes_either() {
     let upstream = mirror().await;
-    let town = Town::start(&format!(
+    let testbed = TestBed::start(&format!(
         "services: {{ here: [ http://{upstream} ] }}\nroutes:\n  \
          - {{ name: open, match: /open, to: here, authenticate: none, allow: anyone }}\n  \
          - {{ name: keyed, match: /keyed, to: here, authenticate: api_key, allow: authenticated }}\n"
     ))
     .await;
-    let (_, key) = api_key(&town, "ci");
+    let (_, key) = api_key(&testbed, "ci");
     let ask = async |path: &str, credential: &str| {
         let request = get_request(path).field("authorization", credential);
-        http1::ask(&town.endpoint(), &request).await.unwrap()
+        http1::ask(&testbed.endpoint(), &request).await.unwrap()
     };
     // By each core: the system picks one for each connection.
     until_each_core("the key to be known", async || {

@@ -17,7 +17,7 @@ use keys::{Algorithm, LocalSigner, SystemRandom, publish, sign_token};
 use model::Clock as _;
 use serde_json::{Value, json};
 
-use crate::support::{Town, Upstream, until};
+use crate::support::{TestBed, Upstream, until};
 
 fn seconds() -> u64 {
     SystemClock::start().now().unix_seconds()
@@ -187,8 +187,8 @@ struct Browser {
 }
 
 impl Browser {
-    fn new(town: &Town) -> Self {
-        Self { endpoint: town.endpoint(), host: "localhost".to_owned(), jar: BTreeMap::new() }
+    fn new(testbed: &TestBed) -> Self {
+        Self { endpoint: testbed.endpoint(), host: "localhost".to_owned(), jar: BTreeMap::new() }
     }
 
     async fn send(&mut self, mut request: Request) -> Answer {
@@ -297,23 +297,23 @@ fn rules(provider: &Provider, upstream: &Upstream) -> String {
     )
 }
 
-async fn town(provider: &Provider, upstream: &Upstream) -> Town {
-    let mut town = Town::prepare("");
-    std::fs::write(town.path("secret.txt"), "a-secret").unwrap();
+async fn testbed(provider: &Provider, upstream: &Upstream) -> TestBed {
+    let mut testbed = TestBed::prepare("");
+    std::fs::write(testbed.path("secret.txt"), "a-secret").unwrap();
     let text = rules(provider, upstream).replace("match: /shop/**", "match: localhost/shop/**");
-    town.configure(&text);
-    town.start_gateway().await;
-    let mut browser = Browser::new(&town);
+    testbed.configure(&text);
+    testbed.start_gateway().await;
+    let mut browser = Browser::new(&testbed);
     until("the provider's metadata", async || (browser.open("/shop/").await.status == 303).then_some(()))
         .await;
-    town
+    testbed
 }
 
 #[tokio::test]
 async fn a_browser_logs_in_comes_back_and_logs_out() {
     let (provider, upstream) = (Provider::start().await, Upstream::start().await);
-    let town = town(&provider, &upstream).await;
-    let mut browser = Browser::new(&town);
+    let testbed = testbed(&provider, &upstream).await;
+    let mut browser = Browser::new(&testbed);
     // A call is told, a page is sent away; nothing has reached the service.
     let told = browser.call("/shop/list").await;
     assert_eq!((told.status, told.field("location")), (401, None));
@@ -327,7 +327,7 @@ async fn a_browser_logs_in_comes_back_and_logs_out() {
     assert_eq!(upstream.seen(), 0);
     assert_is_the_shops(&asked);
     let back = come_back(&mut browser, &provider, &asked).await;
-    assert_eq!((back.status, back.field("location")), (303, Some("/shop/list?page=2")), "{}", town.log());
+    assert_eq!((back.status, back.field("location")), (303, Some("/shop/list?page=2")), "{}", testbed.log());
     let cookie =
         back.fields.iter().find(|(name, value)| name == "set-cookie" && value.contains("session")).unwrap();
     for attribute in ["Path=/;", "Secure", "HttpOnly", "SameSite=Lax"] {
@@ -338,7 +338,7 @@ async fn a_browser_logs_in_comes_back_and_logs_out() {
     assert_eq!(form["redirect_uri"], "https://localhost/auth/callback");
     let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, form["code_verifier"].as_bytes());
     assert_eq!(keys::encoding::encode_base64url(hash.as_ref()), asked["code_challenge"]);
-    assert_eq!(browser.open("/shop/list").await.status, 200, "{}", town.log());
+    assert_eq!(browser.open("/shop/list").await.status, 200, "{}", testbed.log());
     assert_eq!(browser.call("/shop/list").await.status, 200);
     // Logging out ends it here and there, and its cookie is worth nothing afterwards.
     let stolen = browser.clone();
@@ -356,10 +356,10 @@ async fn a_browser_logs_in_comes_back_and_logs_out() {
 #[tokio::test]
 async fn fifty_requests_at_the_end_of_the_tokens_refresh_once() {
     let (provider, upstream) = (Provider::start().await, Upstream::start().await);
-    let town = town(&provider, &upstream).await;
+    let testbed = testbed(&provider, &upstream).await;
     provider.desk.lifetime.store(1, Ordering::SeqCst);
-    let mut browser = Browser::new(&town);
-    assert_eq!(log_in(&mut browser, &provider, "/shop/").await.status, 303, "{}", town.log());
+    let mut browser = Browser::new(&testbed);
+    assert_eq!(log_in(&mut browser, &provider, "/shop/").await.status, 303, "{}", testbed.log());
     tokio::time::sleep(Duration::from_millis(1200)).await;
     let mut tasks = tokio::task::JoinSet::new();
     for _ in 0..50 {
@@ -367,11 +367,11 @@ async fn fifty_requests_at_the_end_of_the_tokens_refresh_once() {
         tasks.spawn(async move { browser.call("/shop/").await.status });
     }
     let statuses = tasks.join_all().await;
-    assert!(statuses.iter().all(|status| *status == 200), "{statuses:?} {}", town.log());
+    assert!(statuses.iter().all(|status| *status == 200), "{statuses:?} {}", testbed.log());
     assert_eq!(provider.desk.refreshes.load(Ordering::SeqCst), 1, "one refresh for all, over two cores");
     // Where the provider cannot be asked, it is said; where it refuses, the session is over.
     provider.desk.renewed_for.store(1, Ordering::SeqCst);
-    let mut second = Browser::new(&town);
+    let mut second = Browser::new(&testbed);
     provider.desk.lifetime.store(1, Ordering::SeqCst);
     assert_eq!(log_in(&mut second, &provider, "/shop/").await.status, 303);
     provider.desk.refuse_refresh.store(503, Ordering::SeqCst);
@@ -388,12 +388,12 @@ async fn fifty_requests_at_the_end_of_the_tokens_refresh_once() {
 #[tokio::test]
 async fn an_answer_that_no_login_of_this_browser_asked_for_opens_nothing() {
     let (provider, upstream) = (Provider::start().await, Upstream::start().await);
-    let town = town(&provider, &upstream).await;
-    let mut victim = Browser::new(&town);
+    let testbed = testbed(&provider, &upstream).await;
+    let mut victim = Browser::new(&testbed);
     let asked = sent_to(&victim.open("/shop/").await, &provider);
     *provider.desk.nonce.lock().unwrap() = asked["nonce"].clone();
     let (state, issuer) = (&asked["state"], encoded(&provider.issuer));
-    let mut attacker = Browser::new(&town);
+    let mut attacker = Browser::new(&testbed);
     let foreign = sent_to(&attacker.open("/shop/").await, &provider)["state"].clone();
     for (why, target) in [
         ("no state", format!("/auth/callback?code=code-1&iss={issuer}")),
@@ -414,7 +414,7 @@ async fn an_answer_that_no_login_of_this_browser_asked_for_opens_nothing() {
     assert!(provider.desk.forms.lock().unwrap().is_empty(), "no code left the gateway");
     // The honest answer; the same once more finds no login.
     let back = come_back(&mut victim, &provider, &asked).await;
-    assert_eq!(back.status, 303, "{}", town.log());
+    assert_eq!(back.status, 303, "{}", testbed.log());
     assert_eq!(
         victim.open(&format!("/auth/callback?code=code-1&state={state}&iss={issuer}")).await.status,
         400
@@ -424,7 +424,7 @@ async fn an_answer_that_no_login_of_this_browser_asked_for_opens_nothing() {
 #[tokio::test]
 async fn an_id_token_is_for_us_and_for_this_login() {
     let (provider, upstream) = (Provider::start().await, Upstream::start().await);
-    let town = town(&provider, &upstream).await;
+    let testbed = testbed(&provider, &upstream).await;
     for (why, changes, status) in [
         ("honest", json!({}), 303),
         ("another login's nonce", json!({ "nonce": "another" }), 400),
@@ -439,8 +439,13 @@ async fn an_id_token_is_for_us_and_for_this_login() {
         ("a logout token", json!({ "events": {} }), 400),
     ] {
         *provider.desk.claims.lock().unwrap() = changes;
-        let mut browser = Browser::new(&town);
-        assert_eq!(log_in(&mut browser, &provider, "/shop/").await.status, status, "{why}: {}", town.log());
+        let mut browser = Browser::new(&testbed);
+        assert_eq!(
+            log_in(&mut browser, &provider, "/shop/").await.status,
+            status,
+            "{why}: {}",
+            testbed.log()
+        );
         assert_eq!(browser.session().is_some(), status == 303, "{why}");
     }
 }
@@ -448,9 +453,9 @@ async fn an_id_token_is_for_us_and_for_this_login() {
 #[tokio::test]
 async fn a_cookie_is_good_where_it_was_given_and_as_it_was_given() {
     let (provider, upstream) = (Provider::start().await, Upstream::start().await);
-    let mut town = town(&provider, &upstream).await;
-    let mut browser = Browser::new(&town);
-    let mut fixed = Browser::new(&town);
+    let mut testbed = testbed(&provider, &upstream).await;
+    let mut browser = Browser::new(&testbed);
+    let mut fixed = Browser::new(&testbed);
     assert_eq!(log_in(&mut fixed, &provider, "/shop/").await.status, 303);
     // Session fixation: a login never goes on in the session that was there before.
     browser.jar = fixed.jar.clone();
@@ -460,7 +465,7 @@ async fn a_cookie_is_good_where_it_was_given_and_as_it_was_given() {
     assert_eq!(browser.call("/shop/").await.status, 200);
     assert_eq!(fixed.call("/shop/").await.status, 401, "whoever fixed it has nothing");
     let good = browser.session().unwrap().clone();
-    let login = sent_to(&Browser::new(&town).open("/shop/").await, &provider);
+    let login = sent_to(&Browser::new(&testbed).open("/shop/").await, &provider);
     drop(login);
     for (why, cookie) in [
         ("tampered", format!("{}AAAA", &good[..good.len() - 4])),
@@ -469,7 +474,7 @@ async fn a_cookie_is_good_where_it_was_given_and_as_it_was_given() {
         ("long", "A".repeat(9000)),
         ("text", "alice".to_owned()),
     ] {
-        let mut thief = Browser::new(&town);
+        let mut thief = Browser::new(&testbed);
         thief.jar.insert("__Host-bastide-session".to_owned(), cookie);
         assert_eq!(thief.call("/shop/").await.status, 401, "{why}");
     }
@@ -484,22 +489,22 @@ async fn a_cookie_is_good_where_it_was_given_and_as_it_was_given() {
     assert_eq!(browser.call("/shop/").await.status, 200, "another host's cookie ends nothing here");
     let twice = browser.request("GET", "/shop/").field("cookie", &format!("__Host-bastide-session={good}"));
     assert_eq!(browser.send(twice).await.status, 401, "two of one name");
-    let clear = Browser { endpoint: town.clear_endpoint(), ..browser.clone() }.call("/shop/").await;
+    let clear = Browser { endpoint: testbed.clear_endpoint(), ..browser.clone() }.call("/shop/").await;
     assert_eq!(clear.status, 401);
     // The service never sees it.
     assert_eq!(browser.call("/shop/").await.status, 200);
     // A process that has other keys knows nothing of it.
-    town.stop_gateway().await;
-    town.start_gateway().await;
-    browser.endpoint = town.endpoint();
+    testbed.stop_gateway().await;
+    testbed.start_gateway().await;
+    browser.endpoint = testbed.endpoint();
     assert_eq!(browser.call("/shop/").await.status, 401);
 }
 
 #[tokio::test]
 async fn other_sites_change_nothing_with_a_session() {
     let (provider, upstream) = (Provider::start().await, Upstream::start().await);
-    let town = town(&provider, &upstream).await;
-    let mut browser = Browser::new(&town);
+    let testbed = testbed(&provider, &upstream).await;
+    let mut browser = Browser::new(&testbed);
     assert_eq!(log_in(&mut browser, &provider, "/shop/").await.status, 303);
     let before = upstream.seen();
     for (from, status) in [
@@ -541,7 +546,7 @@ async fn other_sites_change_nothing_with_a_session() {
 #[tokio::test]
 async fn nobody_is_sent_to_another_host_after_a_login() {
     let (provider, upstream) = (Provider::start().await, Upstream::start().await);
-    let town = town(&provider, &upstream).await;
+    let testbed = testbed(&provider, &upstream).await;
     for (wanted, expected) in [
         ("/shop/a%3Fb", "/shop/a?b"),
         ("//evil.example", "/"),
@@ -551,7 +556,7 @@ async fn nobody_is_sent_to_another_host_after_a_login() {
         ("/%0d%0aset-cookie:a=b", "/"),
         ("", "/"),
     ] {
-        let mut browser = Browser::new(&town);
+        let mut browser = Browser::new(&testbed);
         let away = browser.open(&format!("/auth/login?return={wanted}")).await;
         let asked = sent_to(&away, &provider);
         let back = come_back(&mut browser, &provider, &asked).await;
@@ -562,17 +567,17 @@ async fn nobody_is_sent_to_another_host_after_a_login() {
 #[tokio::test]
 async fn the_provider_ends_sessions_by_back_channel_logout() {
     let (provider, upstream) = (Provider::start().await, Upstream::start().await);
-    let town = town(&provider, &upstream).await;
-    let mut browser = Browser::new(&town);
+    let testbed = testbed(&provider, &upstream).await;
+    let mut browser = Browser::new(&testbed);
     assert_eq!(log_in(&mut browser, &provider, "/shop/").await.status, 303);
     *provider.desk.claims.lock().unwrap() = json!({ "sub": "bob", "sid": "s-2" });
-    let mut other = Browser::new(&town);
+    let mut other = Browser::new(&testbed);
     assert_eq!(log_in(&mut other, &provider, "/shop/").await.status, 303);
     let tell = async |token: &str| {
         let mut request = Request::new("POST", "localhost", "/auth/backchannel-logout")
             .field("content-type", "application/x-www-form-urlencoded");
         request.body = format!("logout_token={token}").into_bytes();
-        http1::ask(&town.endpoint(), &request).await.unwrap().status
+        http1::ask(&testbed.endpoint(), &request).await.unwrap().status
     };
     let honest = provider.logout_token(json!({}));
     for (why, token) in [
@@ -588,7 +593,7 @@ async fn the_provider_ends_sessions_by_back_channel_logout() {
         assert_eq!(tell(&token).await, 400, "{why}");
         assert_eq!(browser.call("/shop/").await.status, 200, "{why}");
     }
-    assert_eq!(tell(&honest).await, 200, "{}", town.log());
+    assert_eq!(tell(&honest).await, 200, "{}", testbed.log());
     assert_eq!(browser.call("/shop/").await.status, 401);
     assert_eq!(other.call("/shop/").await.status, 200, "another person's session goes on");
 }
@@ -596,8 +601,8 @@ async fn the_provider_ends_sessions_by_back_channel_logout() {
 #[tokio::test]
 async fn a_policy_that_wants_a_stronger_login_gets_it_asked_for_once() {
     let (provider, upstream) = (Provider::start().await, Upstream::start().await);
-    let town = town(&provider, &upstream).await;
-    let mut browser = Browser::new(&town);
+    let testbed = testbed(&provider, &upstream).await;
+    let mut browser = Browser::new(&testbed);
     assert_eq!(log_in(&mut browser, &provider, "/shop/").await.status, 303);
     // Who only calls is told (RFC 9470).
     let told = browser.call("/vip/").await;
@@ -610,7 +615,7 @@ async fn a_policy_that_wants_a_stronger_login_gets_it_asked_for_once() {
     assert_eq!((asked["acr_values"].as_str(), asked["max_age"].as_str()), ("gold", "300"));
     // A provider that does not do it: no circle.
     assert_eq!(come_back(&mut browser, &provider, &asked).await.status, 303);
-    assert_eq!(browser.open("/vip/").await.status, 403, "{}", town.log());
+    assert_eq!(browser.open("/vip/").await.status, 403, "{}", testbed.log());
     assert_eq!(browser.open("/shop/").await.status, 200);
     // Whoever leaves `max_age` out on the way gets an old login from the provider.
     let gold = |auth_time: Value| json!({ "acr": "gold", "amr": ["pwd", "otp"], "auth_time": auth_time });
@@ -625,12 +630,12 @@ async fn a_policy_that_wants_a_stronger_login_gets_it_asked_for_once() {
         let mut browser = browser.clone();
         let asked = sent_to(&browser.open("/auth/login?return=/vip/&acr=gold").await, &provider);
         let back = come_back(&mut browser, &provider, &asked).await;
-        assert_eq!(back.status, status, "{auth_time}: {}", town.log());
+        assert_eq!(back.status, status, "{auth_time}: {}", testbed.log());
         let vip = if status == 303 { 200 } else { 403 };
         assert_eq!(browser.open("/vip/").await.status, vip, "{auth_time}");
     }
     *provider.desk.claims.lock().unwrap() = gold(json!(seconds()));
-    let mut strong = Browser::new(&town);
+    let mut strong = Browser::new(&testbed);
     assert_eq!(log_in(&mut strong, &provider, "/shop/").await.status, 303);
     assert_eq!(strong.open("/vip/").await.status, 200);
     // A bearer of a token; one whom no login would help gets a plain no.
@@ -644,8 +649,8 @@ async fn a_policy_that_wants_a_stronger_login_gets_it_asked_for_once() {
         [(json!(["customer"]), "silver", 401), (json!(["customer"]), "gold", 200), (json!([]), "silver", 403)]
     {
         let request = Request::new("GET", "localhost", "/vip/").bearer(&token(roles, acr));
-        let answer = http1::ask(&town.endpoint(), &request).await.unwrap();
-        assert_eq!(answer.status, status, "{acr}: {}", town.log());
+        let answer = http1::ask(&testbed.endpoint(), &request).await.unwrap();
+        assert_eq!(answer.status, status, "{acr}: {}", testbed.log());
         let told = answer.field("www-authenticate").unwrap_or_default();
         assert_eq!(told.contains("insufficient_user_authentication"), status == 401, "{told}");
     }
@@ -654,25 +659,25 @@ async fn a_policy_that_wants_a_stronger_login_gets_it_asked_for_once() {
 #[tokio::test]
 async fn a_reload_that_makes_something_else_of_tokens_ends_the_sessions_of_before() {
     let (provider, upstream) = (Provider::start().await, Upstream::start().await);
-    let town = town(&provider, &upstream).await;
-    let mut browser = Browser::new(&town);
+    let testbed = testbed(&provider, &upstream).await;
+    let mut browser = Browser::new(&testbed);
     assert_eq!(log_in(&mut browser, &provider, "/shop/").await.status, 303);
-    assert_eq!(browser.call("/shop/").await.status, 200, "{}", town.log());
+    assert_eq!(browser.call("/shop/").await.status, 200, "{}", testbed.log());
     // What is about something else ends nothing.
     let before = rules(&provider, &upstream);
     let other = before.replace("max_age: 5m", "max_age: 6m");
-    town.configure(&other);
+    testbed.configure(&other);
     until("the reload", async || {
         let challenge = browser.call("/vip/").await;
         challenge.field("www-authenticate").is_some_and(|told| told.contains("max_age=\"360\"")).then_some(())
     })
     .await;
-    assert_eq!(browser.call("/shop/").await.status, 200, "{}", town.log());
+    assert_eq!(browser.call("/shop/").await.status, 200, "{}", testbed.log());
     // Roles come from another claim: a token would lose its own at once, and so does a session.
-    town.configure(&other.replacen("leeway: 0s", "leeway: 0s\n      roles: [ groups ]", 1));
+    testbed.configure(&other.replacen("leeway: 0s", "leeway: 0s\n      roles: [ groups ]", 1));
     until("the reload", async || (browser.call("/shop/").await.status == 401).then_some(())).await;
     assert_eq!(log_in(&mut browser, &provider, "/shop/").await.status, 303);
-    assert_eq!(browser.call("/shop/").await.status, 403, "{}", town.log());
+    assert_eq!(browser.call("/shop/").await.status, 403, "{}", testbed.log());
 }
 
 #[tokio::test]
@@ -681,8 +686,8 @@ async fn where_requests_are_pushed_a_browser_carries_but_their_name() {
     let pushing = |status, answer: Value| *provider.desk.pushing.lock().unwrap() = Some((status, answer));
     let named = |name: &str| json!({ "request_uri": name, "expires_in": 60 });
     pushing(StatusCode::CREATED, named("urn:x:1"));
-    let town = town(&provider, &upstream).await;
-    let mut browser = Browser::new(&town);
+    let testbed = testbed(&provider, &upstream).await;
+    let mut browser = Browser::new(&testbed);
     let here = |answer: &Answer| {
         assert_eq!(answer.status, 303, "{answer:?}");
         answer.field("location").unwrap().strip_prefix("https://localhost").unwrap().to_owned()
@@ -699,7 +704,7 @@ async fn where_requests_are_pushed_a_browser_carries_but_their_name() {
     assert_eq!(who, format!("Basic {}", keys::encoding::encode_base64(b"shop:a-secret")));
     assert_is_the_shops(&asked);
     let back = come_back(&mut browser, &provider, &asked).await;
-    assert_eq!((back.status, back.field("location")), (303, Some("/shop/list?page=2")), "{}", town.log());
+    assert_eq!((back.status, back.field("location")), (303, Some("/shop/list?page=2")), "{}", testbed.log());
     assert_eq!(browser.open("/shop/list").await.status, 200);
     // A stronger login too.
     let own = here(&browser.open("/vip/").await);
@@ -718,19 +723,19 @@ async fn where_requests_are_pushed_a_browser_carries_but_their_name() {
         (StatusCode::SERVICE_UNAVAILABLE, json!({}), 503),
     ] {
         pushing(status, answer.clone());
-        let mut browser = Browser::new(&town);
+        let mut browser = Browser::new(&testbed);
         let away = browser.open("/auth/login?return=/shop/").await;
-        assert_eq!(away.status, sent, "{status} {answer}: {}", town.log());
+        assert_eq!(away.status, sent, "{status} {answer}: {}", testbed.log());
         assert_eq!(browser.jar.is_empty(), sent == 503, "{status} {answer}");
     }
 }
 
 /// A realm and the gateway whose browsers log in at it, with more settings of `session:`, and
 /// whom its route lets in; and a person's password.
-async fn town_with_a_realm(upstream: &Upstream, session: &str, allow: &str) -> (Town, String) {
-    let mut town = Town::prepare("");
-    std::fs::write(town.path("secret.txt"), "a-client-secret-of-more-than-32-characters").unwrap();
-    town.configure(&format!(
+async fn testbed_with_a_realm(upstream: &Upstream, session: &str, allow: &str) -> (TestBed, String) {
+    let mut testbed = TestBed::prepare("");
+    std::fs::write(testbed.path("secret.txt"), "a-client-secret-of-more-than-32-characters").unwrap();
+    testbed.configure(&format!(
         "roles: {{ customer: {{}} }}\nrealms:\n  town:\n    issuer: https://localhost\n    \
          require_pushed_requests: true\n    resources: {{ \"https://shop.test\": {{}} }}\n    clients:\n      shop:\n        secret: \"${{file:secret.txt}}\"\n        \
          redirect_uris: [ https://localhost/auth/callback ]\n        \
@@ -744,12 +749,13 @@ async fn town_with_a_realm(upstream: &Upstream, session: &str, allow: &str) -> (
          policies:\n  inline: |\n    permit (principal in Role::\"customer\", action, resource == Route::\"shop\");\n",
         upstream.address
     ));
-    assert_eq!(town.bastide(&["init"]).0, 0);
-    let (code, out, err) = town.bastide(&["user", "add", "alice", "--role", "customer", "--output", "json"]);
+    assert_eq!(testbed.bastide(&["init"]).0, 0);
+    let (code, out, err) =
+        testbed.bastide(&["user", "add", "alice", "--role", "customer", "--output", "json"]);
     assert_eq!(code, 0, "{out}{err}");
     let password = serde_json::from_str::<Value>(&out).unwrap()["password"].as_str().unwrap().to_owned();
-    town.start_gateway().await;
-    (town, password)
+    testbed.start_gateway().await;
+    (testbed, password)
 }
 
 /// Logs a person in at the realm of the same process, on its pages.
@@ -791,10 +797,10 @@ async fn log_in_at_realm(browser: &mut Browser, password: &str) -> Answer {
 #[tokio::test]
 async fn a_realm_of_this_process_is_a_provider_like_any_other() {
     let upstream = Upstream::start().await;
-    let (town, password) = town_with_a_realm(&upstream, ", claims_from: access_token", "policy").await;
-    let mut browser = Browser::new(&town);
+    let (testbed, password) = testbed_with_a_realm(&upstream, ", claims_from: access_token", "policy").await;
+    let mut browser = Browser::new(&testbed);
     let answer = log_in_at_realm(&mut browser, &password).await;
-    assert_eq!((answer.status, answer.body.as_slice()), (200, b"here".as_slice()), "{}", town.log());
+    assert_eq!((answer.status, answer.body.as_slice()), (200, b"here".as_slice()), "{}", testbed.log());
     // What ends at the provider ends here: the person's session there is revoked.
     let out = browser.post("/auth/logout", &[("origin", "https://localhost")]).await;
     assert!(out.field("location").is_some_and(|to| to.contains("/logout?id_token_hint=")), "{out:?}");
@@ -805,15 +811,15 @@ async fn a_realm_of_this_process_is_a_provider_like_any_other() {
 async fn a_session_ends_with_its_grant_whichever_token_it_is_of() {
     let upstream = Upstream::start().await;
     for session in ["", ", claims_from: access_token"] {
-        let (town, password) = town_with_a_realm(&upstream, session, "authenticated").await;
-        let (mut browser, mut other) = (Browser::new(&town), Browser::new(&town));
-        assert_eq!(log_in_at_realm(&mut browser, &password).await.status, 200, "{}", town.log());
-        let (code, out, err) = town.bastide(&["session", "grants", "alice", "--output", "json"]);
+        let (testbed, password) = testbed_with_a_realm(&upstream, session, "authenticated").await;
+        let (mut browser, mut other) = (Browser::new(&testbed), Browser::new(&testbed));
+        assert_eq!(log_in_at_realm(&mut browser, &password).await.status, 200, "{}", testbed.log());
+        let (code, out, err) = testbed.bastide(&["session", "grants", "alice", "--output", "json"]);
         assert_eq!(code, 0, "{out}{err}");
         let grants: Value = serde_json::from_str(&out).unwrap();
-        assert_eq!(log_in_at_realm(&mut other, &password).await.status, 200, "{}", town.log());
+        assert_eq!(log_in_at_realm(&mut other, &password).await.status, 200, "{}", testbed.log());
         let grant = grants[0]["id"].as_str().unwrap_or_else(|| panic!("{out}"));
-        assert_eq!(town.bastide(&["revoke", "grant", grant]).0, 0);
+        assert_eq!(testbed.bastide(&["revoke", "grant", grant]).0, 0);
         until("the revocation", async || (browser.call("/shop/list").await.status == 401).then_some(()))
             .await;
         assert_eq!(other.call("/shop/list").await.status, 200, "another grant's goes on: {session}");
@@ -823,22 +829,22 @@ async fn a_session_ends_with_its_grant_whichever_token_it_is_of() {
 #[tokio::test]
 async fn a_session_of_an_id_token_ends_with_its_access_token() {
     let (provider, upstream) = (Provider::start().await, Upstream::start().await);
-    let town = town(&provider, &upstream).await;
+    let testbed = testbed(&provider, &upstream).await;
     let mut browsers = Vec::new();
     for id in ["t-1", "t-2"] {
         let claims = json!({ "iss": provider.issuer, "aud": "api", "sub": "alice", "exp": seconds() + 600, "jti": id });
         let token = sign_token(&provider.desk.signer, "at+jwt", claims.as_object().unwrap()).unwrap();
         *provider.desk.access_token.lock().unwrap() = token;
-        let mut browser = Browser::new(&town);
+        let mut browser = Browser::new(&testbed);
         assert_eq!(log_in(&mut browser, &provider, "/shop/").await.status, 303);
-        assert_eq!(browser.call("/shop/").await.status, 200, "{}", town.log());
+        assert_eq!(browser.call("/shop/").await.status, 200, "{}", testbed.log());
         browsers.push(browser);
     }
-    assert_eq!(town.bastide(&["revoke", "token", "t-1"]).0, 0);
+    assert_eq!(testbed.bastide(&["revoke", "token", "t-1"]).0, 0);
     until("the revocation", async || (browsers[0].call("/shop/").await.status == 401).then_some(())).await;
     assert_eq!(browsers[1].call("/shop/").await.status, 200, "another login's goes on");
     // An access token without `iat` is no older than its ID token.
-    assert_eq!(town.bastide(&["revoke", "subject", "alice"]).0, 0);
+    assert_eq!(testbed.bastide(&["revoke", "subject", "alice"]).0, 0);
     until("the revocation", async || (browsers[1].call("/shop/").await.status == 401).then_some(())).await;
     tokio::time::sleep(Duration::from_millis(1100)).await;
     assert_eq!(log_in(&mut browsers[1], &provider, "/shop/").await.status, 303);

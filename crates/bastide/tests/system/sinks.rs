@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use crate::observability::value;
 use crate::peers::{authority, certificate, free_address, has};
-use crate::support::{Process, Town, Upstream, read, until};
+use crate::support::{Process, TestBed, Upstream, read, until};
 
 fn configuration(upstream: &Upstream, sinks: &str) -> String {
     format!(
@@ -27,8 +27,8 @@ fn configuration(upstream: &Upstream, sinks: &str) -> String {
 }
 
 /// The ids of all events of the log.
-fn logged(town: &Town) -> BTreeSet<String> {
-    let files = std::fs::read_dir(town.path("state/audit")).unwrap();
+fn logged(testbed: &TestBed) -> BTreeSet<String> {
+    let files = std::fs::read_dir(testbed.path("state/audit")).unwrap();
     let mut ids = BTreeSet::new();
     for file in files {
         let text = read(&file.unwrap().path());
@@ -42,9 +42,9 @@ fn logged(town: &Town) -> BTreeSet<String> {
     ids
 }
 
-async fn ask(town: &Town, times: usize) {
+async fn ask(testbed: &TestBed, times: usize) {
     for number in 0..times {
-        assert_eq!(town.get(&format!("/{number}")).await.status, 200);
+        assert_eq!(testbed.get(&format!("/{number}")).await.status, 200);
     }
 }
 
@@ -131,7 +131,7 @@ async fn rsyslog_reads_every_event_by_every_way() {
     let ways = ways(folder.path());
     let rsyslog = rsyslog(folder.path(), &ways).await;
     let upstream = Upstream::start().await;
-    let town = Town::start(&configuration(
+    let testbed = TestBed::start(&configuration(
         &upstream,
         &format!(
             "    - {{ name: udp, app_name: by-udp, facility: local3, syslog: udp://{}, allow_private_addresses: true }}\n    \
@@ -146,8 +146,8 @@ async fn rsyslog_reads_every_event_by_every_way() {
         ),
     ))
     .await;
-    ask(&town, 20).await;
-    let refused = http_refused(&town).await;
+    ask(&testbed, 20).await;
+    let refused = http_refused(&testbed).await;
     assert_eq!(refused, 400);
     for (app_name, facility) in [("by-udp", 19), ("by-tcp", 10), ("by-tls", 10), ("by-unix", 10)] {
         let found = until(app_name, async || {
@@ -169,20 +169,20 @@ async fn rsyslog_reads_every_event_by_every_way() {
             assert!(data.contains("[origin software=\"Bastide\"") && data.ends_with(&numbered), "{data}");
             ids.insert(event["metadata"]["uid"].as_str().unwrap().to_owned());
         }
-        until("the log to have the same", async || (ids == logged(&town)).then_some(())).await;
+        until("the log to have the same", async || (ids == logged(&testbed)).then_some(())).await;
     }
     for sink in ["udp", "tcp", "tls", "unix"] {
         // Counted once they are sent.
         let sent = format!("bastide_audit_sink_events_total{{sink=\"{sink}\",result=\"sent\"}}");
-        until(&sent, async || (value(&town, &sent).await >= 21).then_some(())).await;
-        assert_eq!(value(&town, &sent).await, 21, "{sink}");
+        until(&sent, async || (value(&testbed, &sent).await >= 21).then_some(())).await;
+        assert_eq!(value(&testbed, &sent).await, 21, "{sink}");
     }
 }
 
 /// A request that admission refuses.
-async fn http_refused(town: &Town) -> u16 {
+async fn http_refused(testbed: &TestBed) -> u16 {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    let mut socket = tokio::net::TcpStream::connect(town.clear_address()).await.unwrap();
+    let mut socket = tokio::net::TcpStream::connect(testbed.clear_address()).await.unwrap();
     socket.write_all(b"GET / HTTP/1.1\r\nhost: a\r\nhost: b\r\n\r\n").await.unwrap();
     let mut answer = String::new();
     socket.read_to_string(&mut answer).await.unwrap();
@@ -199,7 +199,7 @@ async fn a_dead_sink_costs_no_request_and_no_logged_event_and_gets_what_its_buff
     certificate(folder.path(), "ca", "server", "IP:127.0.0.1");
     let ways = ways(folder.path());
     let upstream = Upstream::start().await;
-    let town = Town::start(&configuration(
+    let testbed = TestBed::start(&configuration(
         &upstream,
         &format!(
             "    - {{ name: wide, app_name: wide, syslog: tcp://{0}, allow_private_addresses: true }}\n    \
@@ -208,10 +208,10 @@ async fn a_dead_sink_costs_no_request_and_no_logged_event_and_gets_what_its_buff
         ),
     ))
     .await;
-    ask(&town, 20).await;
-    until("the log to have all", async || (logged(&town).len() == 20).then_some(())).await;
+    ask(&testbed, 20).await;
+    until("the log to have all", async || (logged(&testbed).len() == 20).then_some(())).await;
     until("the sinks to be unwell", async || {
-        let page = String::from_utf8(town.admin("/metrics").await.body.to_vec()).unwrap();
+        let page = String::from_utf8(testbed.admin("/metrics").await.body.to_vec()).unwrap();
         page.contains("bastide_audit_sink_healthy{sink=\"wide\"} 0").then_some(())
     })
     .await;
@@ -221,19 +221,19 @@ async fn a_dead_sink_costs_no_request_and_no_logged_event_and_gets_what_its_buff
         ("bastide_audit_sink_events_total{sink=\"narrow\",result=\"dropped\"}", 15),
         ("bastide_audit_sink_pending_events{sink=\"narrow\"}", 5),
     ] {
-        until(series, async || (value(&town, series).await == count).then_some(())).await;
+        until(series, async || (value(&testbed, series).await == count).then_some(())).await;
     }
-    assert_eq!(town.admin("/healthz").await.status, 200);
+    assert_eq!(testbed.admin("/healthz").await.status, 200);
 
     let rsyslog = rsyslog(folder.path(), &ways).await;
     until("what the buffers held", async || {
         (rsyslog.from("wide").len() == 20 && rsyslog.from("narrow").len() == 5).then_some(())
     })
     .await;
-    ask(&town, 3).await;
+    ask(&testbed, 3).await;
     until("what came later", async || (rsyslog.from("narrow").len() == 8).then_some(())).await;
     let healthy = "bastide_audit_sink_healthy{sink=\"narrow\"}";
-    until("the sink to be well", async || (value(&town, healthy).await == 1).then_some(())).await;
+    until("the sink to be well", async || (value(&testbed, healthy).await == 1).then_some(())).await;
 }
 
 #[tokio::test]
@@ -243,23 +243,23 @@ async fn a_full_sink_that_blocks_refuses_requests_until_it_is_emptied_or_taken_a
     let sinks = format!(
         "    - {{ syslog: tcp://{dead}, allow_private_addresses: true, buffer_events: 3, block: true }}\n"
     );
-    let town = Town::start(&configuration(&upstream, &sinks)).await;
+    let testbed = TestBed::start(&configuration(&upstream, &sinks)).await;
     let refused = until("a refusal", async || {
         let before = upstream.seen();
-        let answer = town.get("/").await;
+        let answer = testbed.get("/").await;
         (answer.status != 200).then_some((answer.status, before))
     })
     .await;
     assert_eq!(refused.0, 503);
     assert!(refused.1 >= 3);
     assert_eq!(upstream.seen(), refused.1, "a refused request reached the upstream");
-    until("the log to have what passed", async || (logged(&town).len() as u64 == refused.1).then_some(()))
+    until("the log to have what passed", async || (logged(&testbed).len() as u64 == refused.1).then_some(()))
         .await;
     // After a reload without it requests are taken.
-    town.configure(&configuration(&upstream, "    - { json: sink.jsonl }\n"));
-    until("requests to be taken", async || (town.get("/").await.status == 200).then_some(())).await;
+    testbed.configure(&configuration(&upstream, "    - { json: sink.jsonl }\n"));
+    until("requests to be taken", async || (testbed.get("/").await.status == 200).then_some(())).await;
     until("the new sink to be told", async || {
-        (read(&town.path("sink.jsonl")).lines().count() >= 1).then_some(())
+        (read(&testbed.path("sink.jsonl")).lines().count() >= 1).then_some(())
     })
     .await;
 }
@@ -267,37 +267,38 @@ async fn a_full_sink_that_blocks_refuses_requests_until_it_is_emptied_or_taken_a
 #[tokio::test]
 async fn json_lines_on_standard_output_and_in_a_file_are_the_logs_own() {
     let upstream = Upstream::start().await;
-    let mut town = Town::prepare(&configuration(
+    let mut testbed = TestBed::prepare(&configuration(
         &upstream,
         "    - { json: stdout }\n    - { json: sink.jsonl, name: file }\n",
     ));
-    let mut command = town.serve("log");
-    command.stdout(std::fs::File::create(town.path("stdout")).unwrap());
-    town.start_gateway_by(command).await;
-    ask(&town, 5).await;
+    let mut command = testbed.serve("log");
+    command.stdout(std::fs::File::create(testbed.path("stdout")).unwrap());
+    testbed.start_gateway_by(command).await;
+    ask(&testbed, 5).await;
     // The end of the process sends what is left.
-    town.stop_gateway().await;
-    let log: String = std::fs::read_dir(town.path("state/audit"))
+    testbed.stop_gateway().await;
+    let log: String = std::fs::read_dir(testbed.path("state/audit"))
         .unwrap()
         .map(|file| read(&file.unwrap().path()))
         .collect();
     assert_eq!(log.lines().count(), 5);
-    assert_eq!(read(&town.path("stdout")), log);
-    assert_eq!(read(&town.path("sink.jsonl")), log);
+    assert_eq!(read(&testbed.path("stdout")), log);
+    assert_eq!(read(&testbed.path("sink.jsonl")), log);
 }
 
 #[tokio::test]
 async fn a_refused_reload_takes_no_sink_away() {
     let upstream = Upstream::start().await;
-    let mut town = Town::prepare(&configuration(&upstream, "    - { json: sink.jsonl, name: file }\n"));
-    town.start_gateway().await;
+    let mut testbed = TestBed::prepare(&configuration(&upstream, "    - { json: sink.jsonl, name: file }\n"));
+    testbed.start_gateway().await;
     let occupied = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let other = configuration(&upstream, "    - { json: other.jsonl, name: other }\n");
-    town.configure(&format!("  - {}\n{other}", occupied.local_addr().unwrap()));
-    until("the refusal", async || town.log().contains("reload refused").then_some(())).await;
-    ask(&town, 3).await;
-    until("its events", async || (read(&town.path("sink.jsonl")).lines().count() == 3).then_some(())).await;
-    assert_eq!(read(&town.path("other.jsonl")), "");
+    testbed.configure(&format!("  - {}\n{other}", occupied.local_addr().unwrap()));
+    until("the refusal", async || testbed.log().contains("reload refused").then_some(())).await;
+    ask(&testbed, 3).await;
+    until("its events", async || (read(&testbed.path("sink.jsonl")).lines().count() == 3).then_some(()))
+        .await;
+    assert_eq!(read(&testbed.path("other.jsonl")), "");
 }
 
 type Answer = (StatusCode, Vec<(&'static str, &'static str)>, Value);
@@ -365,16 +366,16 @@ async fn splunk_gets_each_event_once_through_busy_answers_and_a_poisoned_event()
     };
     let (desk, address) = Desk::start(good, vec![Box::new(busy), Box::new(poisoned)]).await;
     let upstream = Upstream::start().await;
-    let town = Town::start(&configuration(
+    let testbed = TestBed::start(&configuration(
         &upstream,
         &format!("    - {{ splunk: http://{address}, token: hunter2, index: security, allow_private_addresses: true }}\n"),
     ))
     .await;
-    ask(&town, 6).await;
+    ask(&testbed, 6).await;
     let of = |result: &str| format!("bastide_audit_sink_events_total{{sink=\"splunk\",result=\"{result}\"}}");
-    until("all events", async || (value(&town, &of("sent")).await == 5).then_some(())).await;
-    assert_eq!(value(&town, &of("failed")).await, 1);
-    assert!(value(&town, &of("retried")).await >= 1);
+    until("all events", async || (value(&testbed, &of("sent")).await == 5).then_some(())).await;
+    assert_eq!(value(&testbed, &of("failed")).await, 1);
+    assert!(value(&testbed, &of("retried")).await >= 1);
     let mut taken = BTreeSet::new();
     {
         let seen = desk.seen.lock().unwrap();
@@ -397,8 +398,8 @@ async fn splunk_gets_each_event_once_through_busy_answers_and_a_poisoned_event()
         }
     }
     assert_eq!(taken.len(), 5);
-    until("the log to have them", async || taken.is_subset(&logged(&town)).then_some(())).await;
-    assert!(!town.log().contains("hunter2"), "{}", town.log());
+    until("the log to have them", async || taken.is_subset(&logged(&testbed)).then_some(())).await;
+    assert!(!testbed.log().contains("hunter2"), "{}", testbed.log());
 }
 
 #[tokio::test]
@@ -418,22 +419,22 @@ async fn elastics_answers_count_event_by_event() {
     let busy = |_: &[Value]| (StatusCode::TOO_MANY_REQUESTS, Vec::new(), json!({}));
     let (desk, address) = Desk::start(good, vec![Box::new(busy), Box::new(mixed)]).await;
     let upstream = Upstream::start().await;
-    let town = Town::start(&configuration(
+    let testbed = TestBed::start(&configuration(
         &upstream,
         &format!("    - {{ elastic: http://{address}, index: logs-x, api_key: hunter2, allow_private_addresses: true }}\n"),
     ))
     .await;
     // All in one batch: the first answer is slow to come back from.
-    ask(&town, 5).await;
+    ask(&testbed, 5).await;
     until("the refusals", async || (desk.count() >= 2).then_some(())).await;
     let of =
         |result: &str| format!("bastide_audit_sink_events_total{{sink=\"elastic\",result=\"{result}\"}}");
     until("all events", async || {
-        let (sent, failed) = (value(&town, &of("sent")).await, value(&town, &of("failed")).await);
+        let (sent, failed) = (value(&testbed, &of("sent")).await, value(&testbed, &of("failed")).await);
         (sent + failed == 5).then_some(())
     })
     .await;
-    let failed = value(&town, &of("failed")).await;
+    let failed = value(&testbed, &of("failed")).await;
     let seen = desk.seen.lock().unwrap();
     let batch = seen[1].objects.len() / 2;
     assert_eq!(failed, u64::from(batch > 2));
@@ -457,5 +458,5 @@ async fn elastics_answers_count_event_by_event() {
         }
     }
     drop(seen);
-    assert!(!town.log().contains("hunter2"));
+    assert!(!testbed.log().contains("hunter2"));
 }

@@ -7,23 +7,23 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-use crate::support::{BASTIDE, Process, Town, until};
+use crate::support::{BASTIDE, Process, TestBed, until};
 
 const REST: &str = "services: { a: [ http://127.0.0.1:9 ] }
 routes: [ { match: localhost/**, to: a, authenticate: none, allow: anyone } ]
 ";
 
-fn json(town: &Town, arguments: &[&str], code: i32) -> Value {
-    let (found, out, err) = town.bastide(&[arguments, &["--output", "json"]].concat());
+fn json(testbed: &TestBed, arguments: &[&str], code: i32) -> Value {
+    let (found, out, err) = testbed.bastide(&[arguments, &["--output", "json"]].concat());
     assert_eq!(found, code, "{arguments:?}: {out}{err}");
     serde_json::from_str(&out).unwrap_or_else(|_| panic!("{arguments:?}: {out}"))
 }
 
 /// `bastide`, with something on its standard input.
-fn fed(town: &Town, arguments: &[&str], input: &str) -> (i32, String) {
+fn fed(testbed: &TestBed, arguments: &[&str], input: &str) -> (i32, String) {
     let mut child = Command::new(BASTIDE)
         .args(arguments)
-        .current_dir(town.folder.path())
+        .current_dir(testbed.folder.path())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
@@ -35,104 +35,104 @@ fn fed(town: &Town, arguments: &[&str], input: &str) -> (i32, String) {
 
 #[tokio::test]
 async fn a_store_is_made_opened_backed_up_restored_and_rotated() {
-    let mut town = Town::prepare(&format!("{REST}storage: store/records.db\n"));
-    std::fs::create_dir(town.path("store")).unwrap();
+    let mut testbed = TestBed::prepare(&format!("{REST}storage: store/records.db\n"));
+    std::fs::create_dir(testbed.path("store")).unwrap();
     // A gateway whose store cannot be opened does not start.
-    let (code, _, err) = town.bastide(&["serve"]);
+    let (code, _, err) = testbed.bastide(&["serve"]);
     assert_eq!(code, 3);
     assert!(err.contains("bastide init"), "{err}");
-    let made = json(&town, &["init"], 0);
+    let made = json(&testbed, &["init"], 0);
     assert_eq!(made["made"], true);
     assert!(made.get("key").is_none(), "a key that is in a file is not shown");
-    let mode = |name: &str| std::fs::metadata(town.path(name)).unwrap().permissions().mode() & 0o777;
+    let mode = |name: &str| std::fs::metadata(testbed.path(name)).unwrap().permissions().mode() & 0o777;
     assert_eq!((mode("state/unseal.key"), mode("store/records.db")), (0o600, 0o600));
-    assert_eq!(json(&town, &["init"], 1)["made"], false);
-    town.start_gateway().await;
+    assert_eq!(json(&testbed, &["init"], 1)["made"], false);
+    testbed.start_gateway().await;
     // Everything beside the running gateway.
-    let status = json(&town, &["store", "status"], 0);
+    let status = json(&testbed, &["store", "status"], 0);
     assert_eq!((&status["backend"], &status["generation"]), (&"sqlite".into(), &1.into()));
-    let backup = json(&town, &["store", "backup", "monday"], 0);
-    assert_eq!(town.bastide(&["store", "backup", "monday"]).0, 3, "a backup takes nobody's place");
-    assert_eq!(json(&town, &["store", "check", "monday"], 0)["records"], backup["backup"]["records"]);
-    assert_eq!(json(&town, &["store", "rotate"], 0)["generation"], 2);
-    assert_eq!(json(&town, &["store", "rotate", "--resume"], 0)["generation"], 2);
-    let (code, out, err) = town.bastide(&["store", "restore", "monday", "--replace"]);
+    let backup = json(&testbed, &["store", "backup", "monday"], 0);
+    assert_eq!(testbed.bastide(&["store", "backup", "monday"]).0, 3, "a backup takes nobody's place");
+    assert_eq!(json(&testbed, &["store", "check", "monday"], 0)["records"], backup["backup"]["records"]);
+    assert_eq!(json(&testbed, &["store", "rotate"], 0)["generation"], 2);
+    assert_eq!(json(&testbed, &["store", "rotate", "--resume"], 0)["generation"], 2);
+    let (code, out, err) = testbed.bastide(&["store", "restore", "monday", "--replace"]);
     assert_eq!(code, 0, "{out}{err}");
-    assert_eq!(json(&town, &["store", "check"], 0)["whole"], true);
-    let mut damaged = std::fs::read(town.path("monday")).unwrap();
+    assert_eq!(json(&testbed, &["store", "check"], 0)["whole"], true);
+    let mut damaged = std::fs::read(testbed.path("monday")).unwrap();
     let middle = damaged.len() / 2;
     damaged[middle] ^= 1;
-    std::fs::write(town.path("damaged"), damaged).unwrap();
-    assert_eq!(json(&town, &["store", "check", "damaged"], 1)["whole"], false);
-    assert_eq!(town.bastide(&["store", "restore", "damaged", "--replace"]).0, 3);
+    std::fs::write(testbed.path("damaged"), damaged).unwrap();
+    assert_eq!(json(&testbed, &["store", "check", "damaged"], 1)["whole"], false);
+    assert_eq!(testbed.bastide(&["store", "restore", "damaged", "--replace"]).0, 3);
     // Others may not read the key; then nobody may use it.
     let open = std::fs::Permissions::from_mode(0o644);
-    std::fs::set_permissions(town.path("state/unseal.key"), open).unwrap();
-    let (code, _, err) = town.bastide(&["store", "status"]);
+    std::fs::set_permissions(testbed.path("state/unseal.key"), open).unwrap();
+    let (code, _, err) = testbed.bastide(&["store", "status"]);
     assert!(code == 3 && err.contains("chmod 600"), "{err}");
-    town.stop_gateway().await;
+    testbed.stop_gateway().await;
 }
 
 #[tokio::test]
 async fn a_sealed_store_waits_for_enough_shares() {
-    let mut town = Town::prepare(&format!("{REST}storage: {{ unseal: shares }}\n"));
-    assert_eq!(town.bastide(&["init", "--shares", "3", "--threshold", "4"]).0, 3);
-    assert_eq!(town.bastide(&["unseal", "--status"]).0, 3, "nobody waits");
-    let made = json(&town, &["init", "--shares", "3", "--threshold", "2"], 0);
+    let mut testbed = TestBed::prepare(&format!("{REST}storage: {{ unseal: shares }}\n"));
+    assert_eq!(testbed.bastide(&["init", "--shares", "3", "--threshold", "4"]).0, 3);
+    assert_eq!(testbed.bastide(&["unseal", "--status"]).0, 3, "nobody waits");
+    let made = json(&testbed, &["init", "--shares", "3", "--threshold", "2"], 0);
     let shares: Vec<&str> =
         made["shares"].as_array().unwrap().iter().map(|share| share.as_str().unwrap()).collect();
     assert_eq!((shares.len(), &made["threshold"]), (3, &2.into()));
-    town.start_gateway().await;
-    let ready = town.admin("/readyz").await;
+    testbed.start_gateway().await;
+    let ready = testbed.admin("/readyz").await;
     assert_eq!(ready.status, 503);
-    let standing = json(&town, &["unseal", "--status"], 1);
+    let standing = json(&testbed, &["unseal", "--status"], 1);
     assert_eq!((&standing["given"], &standing["unsealed"]), (&0.into(), &false.into()));
-    assert_eq!(fed(&town, &["unseal"], shares[0]).0, 1);
+    assert_eq!(fed(&testbed, &["unseal"], shares[0]).0, 1);
     // A slip of the pen, and the same share again, bring nothing.
     let slip = shares[1].replace(shares[1].chars().last().unwrap(), "~");
-    let (code, out) = fed(&town, &["unseal"], &slip);
+    let (code, out) = fed(&testbed, &["unseal"], &slip);
     assert!(code == 1 && out.contains("refused"), "{out}");
-    let (code, out) = fed(&town, &["unseal", "--output", "json"], shares[0]);
+    let (code, out) = fed(&testbed, &["unseal", "--output", "json"], shares[0]);
     assert!(code == 1 && out.contains("\"given\":1"), "{out}");
     // Offline commands make the key up of shares, too, and leave the gateway sealed.
     let both = format!("{}\n{}\n", shares[2], shares[1]);
-    assert_eq!(fed(&town, &["store", "status"], &both).0, 0);
-    assert_eq!(fed(&town, &["store", "status"], shares[2]).0, 3);
-    std::fs::write(town.path("third"), shares[2]).unwrap();
-    let (code, out, err) = town.bastide(&["unseal", "--share-file", "third"]);
+    assert_eq!(fed(&testbed, &["store", "status"], &both).0, 0);
+    assert_eq!(fed(&testbed, &["store", "status"], shares[2]).0, 3);
+    std::fs::write(testbed.path("third"), shares[2]).unwrap();
+    let (code, out, err) = testbed.bastide(&["unseal", "--share-file", "third"]);
     assert!(code == 0 && out.trim() == "unsealed", "{out}{err}");
-    until("the gateway to be ready", async || (town.admin("/readyz").await.status == 200).then_some(()))
+    until("the gateway to be ready", async || (testbed.admin("/readyz").await.status == 200).then_some(()))
         .await;
-    assert_eq!(town.bastide(&["unseal", "--status"]).0, 3, "nobody waits any more");
-    town.stop_gateway().await;
+    assert_eq!(testbed.bastide(&["unseal", "--status"]).0, 3, "nobody waits any more");
+    testbed.stop_gateway().await;
 }
 
 #[tokio::test]
 async fn a_sealed_process_takes_shares_after_an_upgrade_and_where_one_fails() {
-    let mut town = Town::prepare(&format!("{REST}storage: {{ unseal: shares }}\n"));
-    let made = json(&town, &["init", "--shares", "2", "--threshold", "2"], 0);
-    town.start_gateway().await;
+    let mut testbed = TestBed::prepare(&format!("{REST}storage: {{ unseal: shares }}\n"));
+    let made = json(&testbed, &["init", "--shares", "2", "--threshold", "2"], 0);
+    testbed.start_gateway().await;
     let share = |number: usize| made["shares"][number].as_str().unwrap();
-    assert_eq!(fed(&town, &["unseal"], share(0)).0, 1);
+    assert_eq!(fed(&testbed, &["unseal"], share(0)).0, 1);
     // It waits for shares, too, and then cannot have its policies.
-    town.configure(&format!(
+    testbed.configure(&format!(
         "{REST}storage: {{ unseal: shares }}\npolicies: {{ inline: \"permit (principl, action, resource);\" }}\n"
     ));
-    let mut faulty = town.serve("log-2");
+    let mut faulty = testbed.serve("log-2");
     faulty.arg("--take-over");
     assert!(!Process::spawn(&mut faulty).ended().await.success());
-    town.configure(&format!("{REST}storage: {{ unseal: shares }}\n"));
-    assert_eq!(json(&town, &["unseal", "--status"], 1)["given"], 1);
-    let mut heir = town.serve("log-3");
+    testbed.configure(&format!("{REST}storage: {{ unseal: shares }}\n"));
+    assert_eq!(json(&testbed, &["unseal", "--status"], 1)["given"], 1);
+    let mut heir = testbed.serve("log-3");
     heir.arg("--take-over");
     let mut heir = Process::spawn(&mut heir);
-    assert!(town.gateway().ended().await.success(), "{}", town.log());
-    let asked = async || (town.bastide(&["unseal", "--status"]).0 == 1).then_some(());
+    assert!(testbed.gateway().ended().await.success(), "{}", testbed.log());
+    let asked = async || (testbed.bastide(&["unseal", "--status"]).0 == 1).then_some(());
     until("the new process to take shares", asked).await;
-    assert_eq!(json(&town, &["unseal", "--status"], 1)["given"], 0);
-    assert_eq!(fed(&town, &["unseal"], share(0)).0, 1);
-    assert_eq!(fed(&town, &["unseal"], share(1)).0, 0);
-    until("the gateway to be ready", async || (town.admin("/readyz").await.status == 200).then_some(()))
+    assert_eq!(json(&testbed, &["unseal", "--status"], 1)["given"], 0);
+    assert_eq!(fed(&testbed, &["unseal"], share(0)).0, 1);
+    assert_eq!(fed(&testbed, &["unseal"], share(1)).0, 0);
+    until("the gateway to be ready", async || (testbed.admin("/readyz").await.status == 200).then_some(()))
         .await;
     heir.signal(rustix::process::Signal::TERM);
     assert!(heir.ended().await.success());

@@ -159,29 +159,29 @@ impl Pauses {
 }
 
 /// A folder with a configuration, and the gateway that runs on it.
-pub(crate) struct Town {
+pub(crate) struct TestBed {
     pub(crate) folder: TempDir,
     gateway: Option<Process>,
     listen: Vec<SocketAddr>,
     admin: SocketAddr,
 }
 
-impl Town {
+impl TestBed {
     /// Writes the configuration and starts the gateway on it. `state`, `admin` and the
     /// listener are added.
     pub(crate) async fn start(rest: &str) -> Self {
-        let mut town = Self::prepare(rest);
-        town.start_gateway().await;
-        town
+        let mut testbed = Self::prepare(rest);
+        testbed.start_gateway().await;
+        testbed
     }
 
     /// Writes the configuration.
     pub(crate) fn prepare(rest: &str) -> Self {
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
         let folder = tempfile::tempdir().unwrap();
-        let town = Self { folder, gateway: None, listen: Vec::new(), admin: nowhere };
-        town.configure(rest);
-        town
+        let testbed = Self { folder, gateway: None, listen: Vec::new(), admin: nowhere };
+        testbed.configure(rest);
+        testbed
     }
 
     /// Replaces the configuration, whole or not at all.

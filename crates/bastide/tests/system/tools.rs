@@ -6,7 +6,7 @@ use std::process::{Command, Output};
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::support::{BASTIDE, Town, Upstream, read, until};
+use crate::support::{BASTIDE, TestBed, Upstream, read, until};
 
 fn one_route(upstream: &Upstream, limit: &str, more: &str) -> String {
     format!(
@@ -29,8 +29,8 @@ fn other(command: &mut Command) -> Option<Output> {
 
 #[test]
 fn check_prints_the_schema_of_the_documents() {
-    let town = Town::prepare("");
-    let (code, schema, _) = town.bastide(&["check", "--schema"]);
+    let testbed = TestBed::prepare("");
+    let (code, schema, _) = testbed.bastide(&["check", "--schema"]);
     assert_eq!(code, 0);
     let document = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/bastide.schema.json"));
     assert_eq!(schema, read(document));
@@ -38,33 +38,33 @@ fn check_prints_the_schema_of_the_documents() {
 
 #[test]
 fn fmt_lays_out_in_place_and_check_shows_what_it_would_do() {
-    let town = Town::prepare("");
+    let testbed = TestBed::prepare("");
     let written = "# town\nlisten:   [127.0.0.1:1]\nroutes:\n- match: /**   # all\n  to: x\n";
     let formatted = "# town\nlisten: [ 127.0.0.1:1 ]\nroutes:\n  - match: /** # all\n    to: x\n";
-    std::fs::write(town.path("a.yaml"), written).unwrap();
-    std::os::unix::fs::symlink("a.yaml", town.path("link.yaml")).unwrap();
-    let (code, diff, _) = town.bastide(&["fmt", "--check", "a.yaml"]);
+    std::fs::write(testbed.path("a.yaml"), written).unwrap();
+    std::os::unix::fs::symlink("a.yaml", testbed.path("link.yaml")).unwrap();
+    let (code, diff, _) = testbed.bastide(&["fmt", "--check", "a.yaml"]);
     assert_eq!(code, 1);
     assert!(diff.starts_with("--- a.yaml\n+++ a.yaml (formatted)\n"), "{diff}");
     assert!(diff.contains("\n-listen:   [127.0.0.1:1]\n+listen: [ 127.0.0.1:1 ]\n"), "{diff}");
-    assert_eq!(read(&town.path("a.yaml")), written);
-    let (_, json, _) = town.bastide(&["fmt", "--check", "--output", "json", "a.yaml"]);
+    assert_eq!(read(&testbed.path("a.yaml")), written);
+    let (_, json, _) = testbed.bastide(&["fmt", "--check", "--output", "json", "a.yaml"]);
     let json: Value = serde_json::from_str(&json).unwrap();
     assert_eq!(json["files"][0]["changed"], true);
-    assert_eq!(town.bastide(&["fmt", "link.yaml"]), (0, String::new(), String::new()));
-    assert_eq!(read(&town.path("a.yaml")), formatted);
-    assert!(town.path("link.yaml").is_symlink());
-    assert_eq!(town.bastide(&["fmt", "--check", "a.yaml"]).0, 0);
+    assert_eq!(testbed.bastide(&["fmt", "link.yaml"]), (0, String::new(), String::new()));
+    assert_eq!(read(&testbed.path("a.yaml")), formatted);
+    assert!(testbed.path("link.yaml").is_symlink());
+    assert_eq!(testbed.bastide(&["fmt", "--check", "a.yaml"]).0, 0);
     // What cannot be read stays as it is.
-    std::fs::write(town.path("b.yaml"), "a: [1\nb: 2\n").unwrap();
-    let (code, _, said) = town.bastide(&["fmt", "b.yaml"]);
+    std::fs::write(testbed.path("b.yaml"), "a: [1\nb: 2\n").unwrap();
+    let (code, _, said) = testbed.bastide(&["fmt", "b.yaml"]);
     assert_eq!(code, 1);
     assert!(said.starts_with("b.yaml:2:"), "{said}");
-    assert_eq!(read(&town.path("b.yaml")), "a: [1\nb: 2\n");
-    assert_eq!(town.bastide(&["fmt", "none.yaml"]).0, 3);
+    assert_eq!(read(&testbed.path("b.yaml")), "a: [1\nb: 2\n");
+    assert_eq!(testbed.bastide(&["fmt", "none.yaml"]).0, 3);
     let output = Command::new(BASTIDE)
         .args(["fmt", "-"])
-        .stdin(std::fs::File::open(town.path("a.yaml")).unwrap())
+        .stdin(std::fs::File::open(testbed.path("a.yaml")).unwrap())
         .output()
         .unwrap();
     assert_eq!(String::from_utf8_lossy(&output.stdout), formatted);
@@ -73,25 +73,25 @@ fn fmt_lays_out_in_place_and_check_shows_what_it_would_do() {
 #[tokio::test]
 async fn diff_says_what_a_reload_would_change_and_the_reload_does_it() {
     let upstream = Upstream::start().await;
-    let mut town = Town::start(&one_route(&upstream, "100/minute per address", "")).await;
-    assert_eq!(town.bastide(&["diff"]), (0, "nothing would change\n".to_owned(), String::new()));
-    let absolute = town.path("bastide.yaml").display().to_string();
-    assert_eq!(town.bastide(&["diff", "--config", &absolute]).0, 0);
+    let mut testbed = TestBed::start(&one_route(&upstream, "100/minute per address", "")).await;
+    assert_eq!(testbed.bastide(&["diff"]), (0, "nothing would change\n".to_owned(), String::new()));
+    let absolute = testbed.path("bastide.yaml").display().to_string();
+    assert_eq!(testbed.bastide(&["diff", "--config", &absolute]).0, 0);
     // The same in other words changes nothing.
     let same = one_route(&upstream, "{ rate: 100, per: minute, by: address }", "# a comment\n");
     let configure = |rest: &str| {
-        let text = read(&town.path("bastide.yaml"));
+        let text = read(&testbed.path("bastide.yaml"));
         let (head, _) = text.split_once("services:").unwrap();
-        std::fs::write(town.path("next.yaml"), format!("{head}{rest}")).unwrap();
+        std::fs::write(testbed.path("next.yaml"), format!("{head}{rest}")).unwrap();
     };
     configure(&same);
-    assert_eq!(town.bastide(&["diff", "--config", "next.yaml"]).0, 0);
+    assert_eq!(testbed.bastide(&["diff", "--config", "next.yaml"]).0, 0);
     configure(&one_route(
         &upstream,
         "5/minute per address",
         "limits: { drain_ms_max: 1s }\naudit: elsewhere\n",
     ));
-    let (code, said, _) = town.bastide(&["diff", "--config", "next.yaml"]);
+    let (code, said, _) = testbed.bastide(&["diff", "--config", "next.yaml"]);
     assert_eq!(code, 1);
     for line in [
         "~ route \"here\"\n    limit: 100/minute per address → 5/minute per address\n",
@@ -102,31 +102,31 @@ async fn diff_says_what_a_reload_would_change_and_the_reload_does_it() {
         assert!(said.contains(line), "{line}\n{said}");
     }
     // What diff says of a restart is what the gateway does.
-    std::fs::copy(town.path("next.yaml"), town.path("bastide.yaml")).unwrap();
-    until("the reload to be refused", async || town.log().contains("take a restart").then_some(())).await;
-    assert_eq!(town.bastide(&["diff"]).0, 1);
-    town.configure(&one_route(&upstream, "5/minute per address", ""));
-    until("the reload", async || (town.bastide(&["diff"]).0 == 0).then_some(())).await;
-    let kept = std::fs::metadata(town.path("state/running.json")).unwrap();
+    std::fs::copy(testbed.path("next.yaml"), testbed.path("bastide.yaml")).unwrap();
+    until("the reload to be refused", async || testbed.log().contains("take a restart").then_some(())).await;
+    assert_eq!(testbed.bastide(&["diff"]).0, 1);
+    testbed.configure(&one_route(&upstream, "5/minute per address", ""));
+    until("the reload", async || (testbed.bastide(&["diff"]).0 == 0).then_some(())).await;
+    let kept = std::fs::metadata(testbed.path("state/running.json")).unwrap();
     assert_eq!(std::os::unix::fs::PermissionsExt::mode(&kept.permissions()) & 0o777, 0o600);
-    town.gateway().signal(Signal::TERM);
-    town.gateway().ended().await;
-    let (code, _, said) = town.bastide(&["diff"]);
+    testbed.gateway().signal(Signal::TERM);
+    testbed.gateway().ended().await;
+    let (code, _, said) = testbed.bastide(&["diff"]);
     assert_eq!(code, 3);
     assert!(said.contains("no gateway is running"), "{said}");
 }
 
 #[test]
 fn diff_of_two_files_tells_listeners_policies_and_secrets_apart() {
-    let town = Town::prepare("");
+    let testbed = TestBed::prepare("");
     let one = "listen: [ 127.0.0.1:8001, 127.0.0.1:8002 ]\nservices: { a: http://127.0.0.1:1 }\nroutes:\n  - name: a\n    match: /a/**\n    to: a\n    authenticate: none\n    headers: { request: { set: { x-key: \"${KEY}\" } } }\npolicies:\n  - inline: '@id(\"all\") permit (principal, action, resource);'\n";
     let two = "listen: [ 127.0.0.1:8001, 127.0.0.1:8003 ]\nservices: { a: http://127.0.0.1:2 }\nroutes:\n  - name: a\n    match: /a/**\n    to: a\n    allow: anyone\n    headers: { request: { set: { x-key: \"${OTHER}\" } } }\npolicies:\n  - inline: '@id(\"all\") permit (principal is User, action, resource);'\n";
-    std::fs::write(town.path("1.yaml"), one).unwrap();
-    std::fs::write(town.path("2.yaml"), two).unwrap();
+    std::fs::write(testbed.path("1.yaml"), one).unwrap();
+    std::fs::write(testbed.path("2.yaml"), two).unwrap();
     let run = |arguments: &[&str], keys: [&str; 2]| {
         let output = Command::new(BASTIDE)
             .args(arguments)
-            .current_dir(town.folder.path())
+            .current_dir(testbed.folder.path())
             .env("KEY", keys[0])
             .env("OTHER", keys[1])
             .output()
@@ -153,20 +153,20 @@ fn diff_of_two_files_tells_listeners_policies_and_secrets_apart() {
     let json: Value = serde_json::from_str(&json).unwrap();
     assert!(json["consequences"].as_array().unwrap().iter().any(|c| c["effect"] == "weaker"));
     assert_eq!(run(&["diff", "1.yaml", "1.yaml"], ["a", "b"]).0, Some(0));
-    std::fs::write(town.path("3.yaml"), "listen: 1\n").unwrap();
+    std::fs::write(testbed.path("3.yaml"), "listen: 1\n").unwrap();
     assert_eq!(run(&["diff", "1.yaml", "3.yaml"], ["a", "b"]).0, Some(3));
 }
 
 #[test]
 fn every_command_but_check_ends_with_3_on_a_configuration_with_faults() {
-    let town = Town::prepare("");
+    let testbed = TestBed::prepare("");
     std::fs::write(
-        town.path("bastide.yaml"),
+        testbed.path("bastide.yaml"),
         "listen: [ 127.0.0.1:0 ]\nroutes: [ { match: /**, to: oders } ]\n",
     )
     .unwrap();
-    std::fs::write(town.path("people.yaml"), "users: { alice: {} }\n").unwrap();
-    std::fs::create_dir(town.path("log")).unwrap();
+    std::fs::write(testbed.path("people.yaml"), "users: { alice: {} }\n").unwrap();
+    std::fs::create_dir(testbed.path("log")).unwrap();
     for arguments in [
         "serve",
         "explain 019a8f0c3b7e5d1f2a4c6e8091b3d5f7",
@@ -195,12 +195,12 @@ fn every_command_but_check_ends_with_3_on_a_configuration_with_faults() {
         "waf replay --config bastide.yaml log",
     ] {
         let words: Vec<&str> = arguments.split(' ').collect();
-        let (code, said, complained) = town.bastide(&words);
+        let (code, said, complained) = testbed.bastide(&words);
         assert_eq!(code, 3, "{arguments}: {said}{complained}");
         let fault = "unknown service \"oders\"";
         assert_eq!((said + &complained).matches(fault).count(), 1, "{arguments}: the fault is reported once");
     }
-    assert_eq!(town.bastide(&["check"]).0, 1);
+    assert_eq!(testbed.bastide(&["check"]).0, 1);
 }
 
 const POLICIES: &str = "policies:\n  - inline: |\n      @id(\"all\") permit (principal, action, resource);\n";
@@ -213,19 +213,19 @@ async fn policy_diff_replays_the_log() {
          authenticate: none\npolicy: {{ headers: [ x-tenant ] }}\n",
         upstream.address
     );
-    let mut town = Town::start(&(routes.clone() + POLICIES)).await;
+    let mut testbed = TestBed::start(&(routes.clone() + POLICIES)).await;
     for target in ["/here/1", "/here/1", "/here/2", "/nowhere"] {
-        town.get(target).await;
+        testbed.get(target).await;
     }
-    town.stop_gateway().await;
-    let head = read(&town.path("bastide.yaml")).split_once("services:").unwrap().0.to_owned();
+    testbed.stop_gateway().await;
+    let head = read(&testbed.path("bastide.yaml")).split_once("services:").unwrap().0.to_owned();
     let diff = |condition: &str, more: &[&str]| {
         let policy = format!(
             "policies:\n  - inline: |\n      @id(\"new\") permit (principal, action, resource) {condition};\n"
         );
-        std::fs::write(town.path("new.yaml"), format!("{head}{routes}{policy}")).unwrap();
+        std::fs::write(testbed.path("new.yaml"), format!("{head}{routes}{policy}")).unwrap();
         let arguments = ["policy", "diff", "bastide.yaml", "new.yaml", "--against", "state/audit"];
-        town.bastide(&[&arguments[..], more].concat())
+        testbed.bastide(&[&arguments[..], more].concat())
     };
     let (code, said, _) = diff("", &[]);
     assert_eq!(code, 0, "{said}");
@@ -236,7 +236,7 @@ async fn policy_diff_replays_the_log() {
     assert!(said.contains("3 decisions replayed: 0 stay, 3 differ, undecidable: 0\n"), "{said}");
     assert!(said.contains("denied now: 3 × GET on route \"here\" by Anonymous::\"anonymous\"\n  old: permitted by all\n  new: no policy permits it\n"), "{said}");
     let id = said.split_once("requests: ").unwrap().1.split(',').next().unwrap().trim().to_owned();
-    assert_eq!(town.bastide(&["explain", &id]).0, 0);
+    assert_eq!(testbed.bastide(&["explain", &id]).0, 0);
     // The old policies read no parameter, so the log has none.
     let (code, said, _) =
         diff("when { resource.params has id && resource.params.id == \"1\" }", &["--output", "json"]);
@@ -246,17 +246,18 @@ async fn policy_diff_replays_the_log() {
     assert_eq!(json["lacks"][0]["lack"], "the log does not say resource.params.id");
     assert_eq!(json["lacks"][0]["samples"].as_array().unwrap().len(), 3);
     // Generations of the state folder are policies too.
-    let (code, _, said) = town.bastide(&["policy", "diff", "1", "bastide.yaml", "--against", "state/audit"]);
+    let (code, _, said) =
+        testbed.bastide(&["policy", "diff", "1", "bastide.yaml", "--against", "state/audit"]);
     assert_eq!(code, 0, "{said}");
 }
 
 /// All commands and subcommands that `--help` shows.
 fn commands() -> Vec<Vec<String>> {
-    let town = Town::prepare("");
+    let testbed = TestBed::prepare("");
     let below = |path: &[String]| -> Vec<String> {
         let mut arguments: Vec<&str> = path.iter().map(String::as_str).collect();
         arguments.push("--help");
-        let (code, help, _) = town.bastide(&arguments);
+        let (code, help, _) = testbed.bastide(&arguments);
         assert_eq!(code, 0, "{path:?}");
         let Some((_, rest)) = help.split_once("\nCommands:\n") else { return Vec::new() };
         let lines = rest.lines().take_while(|line| !line.is_empty());
@@ -276,21 +277,21 @@ fn commands() -> Vec<Vec<String>> {
 
 #[test]
 fn shells_take_the_completions() {
-    let town = Town::prepare("");
+    let testbed = TestBed::prepare("");
     for (shell, check) in [("bash", "-n"), ("zsh", "-n"), ("fish", "--no-execute")] {
-        let (code, script, _) = town.bastide(&["completions", shell]);
+        let (code, script, _) = testbed.bastide(&["completions", shell]);
         assert_eq!(code, 0);
-        let file = town.path(&format!("completions.{shell}"));
+        let file = testbed.path(&format!("completions.{shell}"));
         std::fs::write(&file, &script).unwrap();
         let Some(output) = other(Command::new(shell).arg(check).arg(&file)) else { continue };
         assert!(output.status.success(), "{shell}: {}", String::from_utf8_lossy(&output.stderr));
     }
     for shell in ["elvish", "powershell"] {
-        assert!(town.bastide(&["completions", shell]).1.contains("bastide"));
+        assert!(testbed.bastide(&["completions", shell]).1.contains("bastide"));
     }
     let complete = "source completions.bash; COMP_WORDS=(bastide fmt --ch); COMP_CWORD=2; \
                     _bastide bastide --ch fmt; echo \"${COMPREPLY[*]}\"";
-    let Some(output) = other(Command::new("bash").args(["-c", complete]).current_dir(town.folder.path()))
+    let Some(output) = other(Command::new("bash").args(["-c", complete]).current_dir(testbed.folder.path()))
     else {
         return;
     };
@@ -299,13 +300,13 @@ fn shells_take_the_completions() {
 
 #[test]
 fn every_command_has_a_page_that_man_and_mandoc_take() {
-    let town = Town::prepare("");
-    assert_eq!(town.bastide(&["man", "pages"]).0, 0);
+    let testbed = TestBed::prepare("");
+    assert_eq!(testbed.bastide(&["man", "pages"]).0, 0);
     let commands = commands();
     assert!(commands.len() > 15, "{commands:?}");
     for path in commands {
         let name = [vec!["bastide".to_owned()], path].concat().join("-");
-        let page = town.path("pages").join(format!("{name}.1"));
+        let page = testbed.path("pages").join(format!("{name}.1"));
         assert!(page.exists(), "no page of {name}");
         if let Some(output) = other(Command::new("mandoc").args(["-T", "lint", "-W", "error"]).arg(&page)) {
             assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stdout));

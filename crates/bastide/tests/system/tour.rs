@@ -12,7 +12,7 @@ use crate::waf::core_rule_set;
 
 fn demo(folder: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(BASTIDE);
-    // The town is built in the folder for temporary files: this one is the test's.
+    // The test bed is built in the folder for temporary files: this one is the test's.
     command.arg("demo").args(arguments).env("TMPDIR", folder).stdin(Stdio::null());
     command
 }

@@ -12,13 +12,13 @@ use tokio::time::sleep;
 
 use crate::clients::python;
 use crate::peers::{NameServer, Nginx, authority, certificate, free_address, haproxy, has};
-use crate::support::{Process, Town, get_request, until};
+use crate::support::{Process, TestBed, get_request, until};
 
 const ROUTES: &str = "routes:\n  - { name: here, match: /**, to: here, authenticate: none, allow: anyone }\n";
 
 /// The value of a metric's sample.
-async fn metric(town: &Town, sample: &str) -> Option<u64> {
-    let text = String::from_utf8(town.admin("/metrics").await.body).unwrap();
+async fn metric(testbed: &TestBed, sample: &str) -> Option<u64> {
+    let text = String::from_utf8(testbed.admin("/metrics").await.body).unwrap();
     let line = text.lines().find(|line| line.starts_with(sample))?;
     line.rsplit(' ').next()?.parse().ok()
 }
@@ -47,7 +47,7 @@ async fn an_endpoint_that_fails_its_health_check_gets_no_requests_until_it_is_we
         std::fs::create_dir_all(folder.path().join(name).join("html")).unwrap();
         std::fs::write(well(name), "well").unwrap();
     }
-    let town = Town::start(&format!(
+    let testbed = TestBed::start(&format!(
         "services:\n  here:\n    endpoints: [ http://{}, http://{} ]\n    balance: random\n    \
          health: {{ http: /healthz, interval: 30ms, timeout: 50s, healthy: 2, unhealthy: 2 }}\n{ROUTES}",
         one.address, other.address
@@ -55,7 +55,7 @@ async fn an_endpoint_that_fails_its_health_check_gets_no_requests_until_it_is_we
     .await;
     let answers = async || {
         let mut found = [0, 0];
-        let mut connection = Connection::open(&town.endpoint()).await.unwrap();
+        let mut connection = Connection::open(&testbed.endpoint()).await.unwrap();
         for _ in 0..40 {
             let answer = connection.ask(&get_request("/")).await.unwrap();
             assert_eq!(answer.status, 200);
@@ -65,23 +65,24 @@ async fn an_endpoint_that_fails_its_health_check_gets_no_requests_until_it_is_we
     };
     let healthy = of("bastide_upstream_endpoint_healthy", one.address);
     let good = of("bastide_upstream_probes_total", one.address) + ",result=\"good\"";
-    until("the first checks", async || (metric(&town, &good).await? > 0).then_some(())).await;
+    until("the first checks", async || (metric(&testbed, &good).await? > 0).then_some(())).await;
     let [from_one, from_other] = answers().await;
     assert!(from_one > 5 && from_other > 5, "{from_one} {from_other}");
 
     std::fs::remove_file(well("one")).unwrap();
-    until("one to be down", async || (metric(&town, &healthy).await == Some(0)).then_some(())).await;
+    until("one to be down", async || (metric(&testbed, &healthy).await == Some(0)).then_some(())).await;
     assert_eq!(answers().await, [0, 40]);
-    until("the log", async || town.log().contains("health check: down").then_some(())).await;
+    until("the log", async || testbed.log().contains("health check: down").then_some(())).await;
 
     // Both down: nobody is refused without being asked.
     std::fs::remove_file(well("other")).unwrap();
     let healthy_other = of("bastide_upstream_endpoint_healthy", other.address);
-    until("both to be down", async || (metric(&town, &healthy_other).await == Some(0)).then_some(())).await;
+    until("both to be down", async || (metric(&testbed, &healthy_other).await == Some(0)).then_some(()))
+        .await;
     assert_eq!(answers().await.iter().sum::<i32>(), 40);
 
     std::fs::write(well("one"), "well").unwrap();
-    until("one to be up", async || (metric(&town, &healthy).await == Some(1)).then_some(())).await;
+    until("one to be up", async || (metric(&testbed, &healthy).await == Some(1)).then_some(())).await;
     assert_eq!(answers().await, [40, 0]);
 }
 
@@ -127,7 +128,7 @@ sys.stdin.read()
             "  {name}: {{ endpoints: \"http://{address}\", protocol: http2, health: {{ {check}, interval: 50ms, timeout: 50s }} }}\n"
         );
     }
-    let town = Town::start(&(services + &ROUTES.replace("to: here", "to: server"))).await;
+    let testbed = TestBed::start(&(services + &ROUTES.replace("to: here", "to: server"))).await;
     for (name, address, expected) in [
         ("server", address, "good"),
         ("awake", address, "good"),
@@ -141,9 +142,9 @@ sys.stdin.read()
                 "bastide_upstream_probes_total{{service=\"{name}\",endpoint=\"http://{address}\",result=\"{result}\""
             )
         };
-        until(name, async || (metric(&town, &family(expected)).await? > 2).then_some(())).await;
+        until(name, async || (metric(&testbed, &family(expected)).await? > 2).then_some(())).await;
         let other = if expected == "good" { "bad" } else { "good" };
-        assert_eq!(metric(&town, &family(other)).await, Some(0), "{name}");
+        assert_eq!(metric(&testbed, &family(other)).await, Some(0), "{name}");
     }
 }
 
@@ -159,7 +160,7 @@ async fn a_rolling_restart_of_all_upstreams_loses_no_idempotent_request() {
         fleet.push(Nginx::start(folder.path(), name, site).await);
     }
     let urls: Vec<String> = fleet.iter().map(|nginx| format!("http://{}", nginx.address)).collect();
-    let town = Town::start(&format!(
+    let testbed = TestBed::start(&format!(
         "services:\n  here:\n    endpoints: [ {} ]\n    retries: 2\n    \
          health: {{ http: /, interval: 50ms, healthy: 1, unhealthy: 1 }}\n{ROUTES}",
         urls.join(", ")
@@ -168,7 +169,7 @@ async fn a_rolling_restart_of_all_upstreams_loses_no_idempotent_request() {
     let (over, asked) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
     let clients: Vec<_> = (0..6)
         .map(|number| {
-            let (endpoint, over, asked) = (town.endpoint(), Arc::clone(&over), Arc::clone(&asked));
+            let (endpoint, over, asked) = (testbed.endpoint(), Arc::clone(&over), Arc::clone(&asked));
             tokio::spawn(async move {
                 let methods = ["GET", "HEAD", "GET", "DELETE"];
                 let mut connection = Connection::open(&endpoint).await.unwrap();
@@ -207,7 +208,7 @@ async fn a_rolling_restart_of_all_upstreams_loses_no_idempotent_request() {
         nginx.run().await;
         // Well again before the next one goes, as a rolling restart does it.
         let up = of("bastide_upstream_endpoint_up", nginx.address);
-        until("it to be up", async || (metric(&town, &up).await == Some(1)).then_some(())).await;
+        until("it to be up", async || (metric(&testbed, &up).await == Some(1)).then_some(())).await;
     }
     some(100).await;
     over.store(true, Ordering::SeqCst);
@@ -217,7 +218,7 @@ async fn a_rolling_restart_of_all_upstreams_loses_no_idempotent_request() {
     }
     let asked = asked.load(Ordering::SeqCst);
     assert!(lost.is_empty(), "{} of {asked} requests were lost: {lost:?}", lost.len());
-    assert!(metric(&town, "bastide_upstream_retries_total{service=\"here\"").await > Some(0));
+    assert!(metric(&testbed, "bastide_upstream_retries_total{service=\"here\"").await > Some(0));
 }
 
 #[tokio::test]
@@ -254,8 +255,8 @@ async fn an_upstream_sees_our_certificate_and_the_new_one_when_its_file_changes(
     certificate(path, "authority", "first", "DNS:first");
     certificate(path, "stranger", "forged", "DNS:first");
     let shows = |name: &str| format!(", client: {{ cert: {}.pem, key: {}.key }}", place(name), place(name));
-    let town = Town::start(&service(&shows("first"))).await;
-    let body = async || String::from_utf8(town.get("/").await.body).unwrap();
+    let testbed = TestBed::start(&service(&shows("first"))).await;
+    let body = async || String::from_utf8(testbed.get("/").await.body).unwrap();
     assert_eq!(body().await, "CN=first");
 
     // The same file, another certificate: the key is replaced first, and a pair that
@@ -267,12 +268,12 @@ async fn an_upstream_sees_our_certificate_and_the_new_one_when_its_file_changes(
 
     // Without one, and with one of somebody else's, nginx answers 400.
     for tls in [String::new(), shows("forged")] {
-        town.configure(&service(&tls));
-        until("nginx to refuse", async || (town.get("/").await.status == 400).then_some(())).await;
+        testbed.configure(&service(&tls));
+        until("nginx to refuse", async || (testbed.get("/").await.status == 400).then_some(())).await;
     }
     // An upstream of an authority that is not trusted is refused by us.
-    town.configure(&service(&shows("first")).replace(&place("authority.pem"), &place("stranger.pem")));
-    until("us to refuse", async || (town.get("/").await.status == 502).then_some(())).await;
+    testbed.configure(&service(&shows("first")).replace(&place("authority.pem"), &place("stranger.pem")));
+    until("us to refuse", async || (testbed.get("/").await.status == 502).then_some(())).await;
 }
 
 #[tokio::test]
@@ -287,7 +288,7 @@ async fn the_clients_address_goes_from_haproxy_through_us_to_nginx() {
         "server { listen ADDRESS proxy_protocol; location / { return 200 $proxy_protocol_addr; } }",
     )
     .await;
-    let town = Town::start(&format!(
+    let testbed = TestBed::start(&format!(
         "  - {{ address: \"127.0.0.1:0\", proxy_protocol: [ 127.0.0.1 ] }}\nservices:\n  here:\n    \
          endpoints: http://{}\n    proxy_protocol: true\n    health: {{ http: /, interval: 50ms }}\n{ROUTES}",
         nginx.address
@@ -299,7 +300,7 @@ async fn the_clients_address_goes_from_haproxy_through_us_to_nginx() {
             "global\n  maxconn 100\ndefaults\n  mode tcp\n  timeout connect 5s\n  timeout client 5s\n  \
              timeout server 5s\nfrontend f\n  bind ADDRESS\n  default_backend b\nbackend b\n  \
              server s {} send-proxy-v2\n",
-            town.address(2)
+            testbed.address(2)
         ),
     )
     .await;
@@ -313,9 +314,9 @@ async fn the_clients_address_goes_from_haproxy_through_us_to_nginx() {
     }
     // The checks say that they are nobody's, and nginx takes that.
     let good = of("bastide_upstream_probes_total", nginx.address) + ",result=\"good\"";
-    until("a good check", async || (metric(&town, &good).await? > 0).then_some(())).await;
+    until("a good check", async || (metric(&testbed, &good).await? > 0).then_some(())).await;
     // The same listener without a header.
-    assert!(http1::ask(&Endpoint::clear(town.address(2)), &get_request("/")).await.is_err());
+    assert!(http1::ask(&Endpoint::clear(testbed.address(2)), &get_request("/")).await.is_err());
 }
 
 #[tokio::test]
@@ -336,7 +337,7 @@ async fn endpoints_follow_their_names() {
     let srv = vec![format!("--srv-host=_orders._tcp.test,target.test,{port},1,5")];
     let server =
         NameServer::start(folder.path(), "127.0.0.1 orders.test\n127.0.0.2 target.test\n", &srv).await;
-    let town = Town::start(&format!(
+    let testbed = TestBed::start(&format!(
         "dns: [ \"{}\" ]\nservices:\n  here: {{ endpoints: \"http://orders.test:{port}\", balance: random }}\n  \
          there: \"srv+http://_orders._tcp.test\"\nroutes:\n  \
          - {{ match: /there, to: there, authenticate: none, allow: anyone }}\n{}",
@@ -344,7 +345,7 @@ async fn endpoints_follow_their_names() {
         ROUTES.strip_prefix("routes:\n").unwrap()
     ))
     .await;
-    let body = async |target: &str| String::from_utf8(town.get(target).await.body).unwrap();
+    let body = async |target: &str| String::from_utf8(testbed.get(target).await.body).unwrap();
     assert_eq!(body("/").await, "one");
     assert_eq!(body("/there").await, "two", "host and port out of the SRV record");
 
@@ -359,12 +360,12 @@ async fn endpoints_follow_their_names() {
     }
     // A name that is gone, or a server that is: what was known stays in use.
     server.replace("127.0.0.1 target.test\n");
-    until("the failure", async || (metric(&town, "bastide_dns_failures_total").await? > 1).then_some(()))
+    until("the failure", async || (metric(&testbed, "bastide_dns_failures_total").await? > 1).then_some(()))
         .await;
-    assert_eq!(town.get("/").await.status, 200);
+    assert_eq!(testbed.get("/").await.status, 200);
     drop(server);
-    assert_eq!(town.get("/").await.status, 200);
-    assert!(!town.log().contains("panicked"), "{}", town.log());
+    assert_eq!(testbed.get("/").await.status, 200);
+    assert!(!testbed.log().contains("panicked"), "{}", testbed.log());
 }
 
 #[tokio::test]
@@ -380,14 +381,14 @@ async fn requests_are_shared_out_and_copied_as_the_configuration_says() {
         servers.push(Nginx::start(folder.path(), name, &site).await);
         addresses.push(format!("  {name}: http://{}\n", servers.last().unwrap().address));
     }
-    let town = Town::start(&format!(
+    let testbed = TestBed::start(&format!(
         "services:\n{}routes:\n  - match: /**\n    authenticate: none\n    allow: anyone\n    mirror: shadow\n    \
          to:\n      - {{ service: stable, weight: 4 }}\n      - {{ service: canary, weight: 1 }}\n      \
          - {{ service: canary, headers: {{ x-canary: \"yes\" }} }}\n",
         addresses.concat()
     ))
     .await;
-    let mut connection = Connection::open(&town.endpoint()).await.unwrap();
+    let mut connection = Connection::open(&testbed.endpoint()).await.unwrap();
     let mut canary = 0;
     for _ in 0..60 {
         let answer = connection.ask(&get_request("/")).await.unwrap();
@@ -400,5 +401,5 @@ async fn requests_are_shared_out_and_copied_as_the_configuration_says() {
         assert_eq!(answer.body, b"canary");
     }
     let copies = "bastide_upstream_mirrored_total{service=\"shadow\",result=\"answered\"}";
-    until("the copies", async || (metric(&town, copies).await? == 65).then_some(())).await;
+    until("the copies", async || (metric(&testbed, copies).await? == 65).then_some(())).await;
 }

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use bastide::demo::client::{Answer, Request, http1};
 use serde_json::Value;
 
-use crate::support::{BASTIDE, Town, Upstream, get_request, read, until};
+use crate::support::{BASTIDE, TestBed, Upstream, get_request, read, until};
 
 /// A rule set that keeps scores as the Core Rule Set does, of two paranoia levels.
 const RULES: &str = r#"
@@ -42,23 +42,23 @@ fn configuration(upstream: &Upstream, waf: &str) -> String {
     )
 }
 
-async fn town(upstream: &Upstream, mode: &str, text: &str) -> Town {
+async fn testbed(upstream: &Upstream, mode: &str, text: &str) -> TestBed {
     let waf = format!("waf: {{ rules: rules.conf, mode: {mode} }}\n");
-    let mut town = Town::prepare(&configuration(upstream, &waf));
-    std::fs::write(town.path("rules.conf"), text).unwrap();
-    town.start_gateway().await;
-    town
+    let mut testbed = TestBed::prepare(&configuration(upstream, &waf));
+    std::fs::write(testbed.path("rules.conf"), text).unwrap();
+    testbed.start_gateway().await;
+    testbed
 }
 
-async fn ask_from(town: &Town, target: &str, from: [u8; 4]) -> Answer {
+async fn ask_from(testbed: &TestBed, target: &str, from: [u8; 4]) -> Answer {
     let endpoint =
-        bastide::demo::client::Endpoint { from: Some(IpAddr::from(from)), ..town.clear_endpoint() };
+        bastide::demo::client::Endpoint { from: Some(IpAddr::from(from)), ..testbed.clear_endpoint() };
     http1::ask(&endpoint, &get_request(target)).await.unwrap()
 }
 
 /// Waits until the firewall's log holds so many lines, and gives its folder.
-async fn logged(town: &Town, lines: usize) -> String {
-    let folder = town.path("state/firewall");
+async fn logged(testbed: &TestBed, lines: usize) -> String {
+    let folder = testbed.path("state/firewall");
     let count = || {
         let files = std::fs::read_dir(&folder).into_iter().flatten().flatten();
         let texts = files.filter(|file| file.path().extension().is_some_and(|e| e == "jsonl"));
@@ -216,16 +216,20 @@ fn test_judges_requests_from_files_and_says_what_they_cost() {
 #[tokio::test]
 async fn test_takes_the_firewall_of_a_route() {
     let upstream = Upstream::start().await;
-    let town = Town::prepare(
+    let testbed = TestBed::prepare(
         &(configuration(&upstream, "waf: rules.conf\n").replace(
             "    allow: anyone\n",
             "    allow: anyone\n    waf: { exclusions: [ { rule: 942100, target: \"ARGS:q\" } ] }\n  - name: open\n    match: /open\n    to: here\n    authenticate: none\n    allow: anyone\n    waf: off\n",
         )),
     );
-    std::fs::write(town.path("rules.conf"), rules(1, 1, 5)).unwrap();
-    std::fs::write(town.path("a.http"), "GET /?q=select HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+    std::fs::write(testbed.path("rules.conf"), rules(1, 1, 5)).unwrap();
+    std::fs::write(testbed.path("a.http"), "GET /?q=select HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
     let test = |arguments: &[&str]| {
-        waf(town.folder.path(), &[&["test", "--config", "bastide.yaml", "a.http"], arguments].concat(), b"")
+        waf(
+            testbed.folder.path(),
+            &[&["test", "--config", "bastide.yaml", "a.http"], arguments].concat(),
+            b"",
+        )
     };
     assert_eq!(test(&[]).0, 1);
     assert_eq!(test(&["--route", "shop"]).0, 0);
@@ -249,25 +253,25 @@ const TARGETS: &[&str] = &[
 ];
 
 /// What a gateway under these settings answers to each target.
-async fn answers(mode: &str, paranoia: u8, detection: u8, threshold: u32) -> (Town, String, Vec<bool>) {
+async fn answers(mode: &str, paranoia: u8, detection: u8, threshold: u32) -> (TestBed, String, Vec<bool>) {
     let upstream = Upstream::start().await;
-    let town = town(&upstream, mode, &rules(paranoia, detection, threshold)).await;
+    let testbed = testbed(&upstream, mode, &rules(paranoia, detection, threshold)).await;
     let mut blocked = Vec::new();
     for target in TARGETS {
-        let answer = http1::ask(&town.clear_endpoint(), &get_request(target)).await.unwrap();
+        let answer = http1::ask(&testbed.clear_endpoint(), &get_request(target)).await.unwrap();
         blocked.push(answer.status != 200);
     }
-    let log = logged(&town, TARGETS.len()).await;
-    (town, log, blocked)
+    let log = logged(&testbed, TARGETS.len()).await;
+    (testbed, log, blocked)
 }
 
 #[tokio::test]
 async fn replay_of_the_same_settings_changes_nothing() {
     for (mode, detection) in [("block", 1), ("detect", 2)] {
-        let (town, log, _) = answers(mode, 1, detection, 5).await;
+        let (testbed, log, _) = answers(mode, 1, detection, 5).await;
         let same =
             ["replay", "--paranoia", "1", "--inbound-threshold", "5", "--outbound-threshold", "4", &log];
-        let (code, report) = json(town.folder.path(), &same);
+        let (code, report) = json(testbed.folder.path(), &same);
         assert_eq!(code, 0, "{mode}: {report:#}");
         assert_eq!(report["requests"], TARGETS.len());
         assert_eq!(
@@ -287,14 +291,14 @@ async fn replay_of_the_same_settings_changes_nothing() {
 /// what they do, and what it cannot say it does not.
 #[tokio::test]
 async fn replay_says_what_another_gateway_does() {
-    let (town, log, was) = answers("detect", 1, 2, 5).await;
+    let (testbed, log, was) = answers("detect", 1, 2, 5).await;
     assert_eq!(was, vec![false; TARGETS.len()]);
     let would = answers("block", 1, 1, 5).await.2;
     for (paranoia, threshold) in [(1, 2), (2, 5), (2, 7), (1, 10)] {
         let (paranoia_text, threshold_text) = (paranoia.to_string(), threshold.to_string());
         let arguments =
             ["replay", "--paranoia", &paranoia_text, "--inbound-threshold", &threshold_text, log.as_str()];
-        let (_, report) = json(town.folder.path(), &arguments);
+        let (_, report) = json(testbed.folder.path(), &arguments);
         let comes = answers("block", paranoia, paranoia, threshold).await.2;
         let pairs = || would.iter().zip(&comes);
         let newly_blocked = pairs().filter(|(was, comes)| !**was && **comes).count();
@@ -310,42 +314,42 @@ async fn replay_says_what_another_gateway_does() {
         );
     }
     // From a log of a blocking gateway at level 1 a higher level cannot be told.
-    let (town, log, _) = answers("block", 1, 1, 5).await;
-    let (code, report) = json(town.folder.path(), &["replay", "--paranoia", "2", &log]);
+    let (testbed, log, _) = answers("block", 1, 1, 5).await;
+    let (code, report) = json(testbed.folder.path(), &["replay", "--paranoia", "2", &log]);
     assert_eq!(code, 1, "what cannot be told is no \"no change\": {report:#}");
     assert_eq!(report["undecidable"]["by_reason"]["level_not_run"], 4, "{report:#}");
     // Nor what stands behind a rule that stopped a request.
-    let (_, report) = json(town.folder.path(), &["replay", "--exclude", "21", &log]);
+    let (_, report) = json(testbed.folder.path(), &["replay", "--exclude", "21", &log]);
     assert_eq!(report["undecidable"]["by_reason"]["cut_short"], 1, "{report:#}");
     let behind = format!("{}SecRule ARGS:z \"@streq z\" \"id:22,phase:2,deny,log\"\n", rules(1, 1, 5));
     let upstream = Upstream::start().await;
-    let followed = self::town(&upstream, "block", &behind).await;
+    let followed = self::testbed(&upstream, "block", &behind).await;
     ask_from(&followed, "/?q=select", [127, 0, 0, 1]).await;
     let followed_log = logged(&followed, 1).await;
     let (_, report) = json(followed.folder.path(), &["replay", "--exclude", "942100", &followed_log]);
     assert_eq!(report["undecidable"]["by_reason"]["cut_short"], 1, "a rule behind the score: {report:#}");
-    let (code, out, _) = waf(town.folder.path(), &["replay", "--exclude", "942100:ARGS:q", &log], b"");
+    let (code, out, _) = waf(testbed.folder.path(), &["replay", "--exclude", "942100:ARGS:q", &log], b"");
     assert!(code == 1 && out.contains("newly let through: 1 (of 1 nobody has seen the answer"), "{out}");
-    let (code, _, error) = waf(town.folder.path(), &["replay", &log], b"");
+    let (code, _, error) = waf(testbed.folder.path(), &["replay", &log], b"");
     assert!(code == 3 && error.contains("choose what to compare with"), "{error}");
-    let (code, _, error) = waf(town.folder.path(), &["replay", "--paranoia", "1", "bastide.yaml"], b"");
+    let (code, _, error) = waf(testbed.folder.path(), &["replay", "--paranoia", "1", "bastide.yaml"], b"");
     assert!(code == 3 && error.contains("not a firewall log"), "{error}");
 }
 
 #[tokio::test]
 async fn replay_against_a_configuration_goes_by_route() {
-    let (town, log, _) = answers("block", 1, 1, 5).await;
+    let (testbed, log, _) = answers("block", 1, 1, 5).await;
     let config = |waf: &str| {
-        let text = read(&town.path("bastide.yaml"));
+        let text = read(&testbed.path("bastide.yaml"));
         let (rest, _) = text.split_once("waf: {").unwrap();
-        std::fs::write(town.path("new.yaml"), format!("{rest}{waf}")).unwrap();
+        std::fs::write(testbed.path("new.yaml"), format!("{rest}{waf}")).unwrap();
     };
     config("waf: { rules: rules.conf }\n");
-    let replay = || json(town.folder.path(), &["replay", "--config", "new.yaml", &log]);
+    let replay = || json(testbed.folder.path(), &["replay", "--config", "new.yaml", &log]);
     let (code, report) = replay();
     assert_eq!((code, &report["undecidable"]["count"]), (0, &0.into()), "{report:#}");
     // Other thresholds in the rule files themselves are seen.
-    std::fs::write(town.path("milder.conf"), rules(1, 1, 6)).unwrap();
+    std::fs::write(testbed.path("milder.conf"), rules(1, 1, 6)).unwrap();
     config("waf: { rules: milder.conf }\n");
     let (code, report) = replay();
     assert_eq!((code, &report["newly_passed"]["count"]), (1, &1.into()), "{report:#}");
@@ -355,18 +359,18 @@ async fn replay_against_a_configuration_goes_by_route() {
     let report = replay().1;
     assert_eq!(report["newly_passed"]["count"], 1, "{report:#}");
     // The log that the configuration names is the default.
-    let (code, report) = json(town.folder.path(), &["replay", "--config", "bastide.yaml"]);
+    let (code, report) = json(testbed.folder.path(), &["replay", "--config", "bastide.yaml"]);
     assert_eq!((code, &report["requests"]), (0, &TARGETS.len().into()), "{report:#}");
 }
 
 #[tokio::test]
 async fn exclude_proposes_for_honest_clients_and_not_for_attackers() {
     let upstream = Upstream::start().await;
-    let town = town(&upstream, "block", &rules(1, 1, 5)).await;
+    let testbed = testbed(&upstream, "block", &rules(1, 1, 5)).await;
     let mut sent = 0;
     let mut ask = async |target: &str, from: [u8; 4]| {
         sent += 1;
-        ask_from(&town, target, from).await.status
+        ask_from(&testbed, target, from).await.status
     };
     // Four customers who write of what they select, and are otherwise served.
     for customer in 1..=4 {
@@ -386,9 +390,9 @@ async fn exclude_proposes_for_honest_clients_and_not_for_attackers() {
     for _ in 0..3 {
         assert_eq!(ask("/?name=alert(select", [127, 3, 1, 1]).await, 403);
     }
-    let log = logged(&town, sent).await;
+    let log = logged(&testbed, sent).await;
 
-    let (code, report) = json(town.folder.path(), &["exclude", "--from-log", &log]);
+    let (code, report) = json(testbed.folder.path(), &["exclude", "--from-log", &log]);
     assert_eq!(code, 0, "{report:#}");
     let proposals = report["proposals"].as_array().unwrap();
     assert_eq!(proposals.len(), 1, "{report:#}");
@@ -409,23 +413,25 @@ async fn exclude_proposes_for_honest_clients_and_not_for_attackers() {
     assert!(why("ARGS:name").contains("0 of the 3 clients"), "{}", why("ARGS:name"));
 
     // A higher bar is not met.
-    let (code, out, _) = waf(town.folder.path(), &["exclude", "--from-log", &log, "--min-clients", "5"], b"");
+    let (code, out, _) =
+        waf(testbed.folder.path(), &["exclude", "--from-log", &log, "--min-clients", "5"], b"");
     assert!(code == 1 && out.contains("nothing to propose") && out.contains("4 of the 5 clients"), "{out}");
 
     // What is proposed is pasted, taken, and does what was said.
-    let text = read(&town.path("bastide.yaml"));
+    let text = read(&testbed.path("bastide.yaml"));
     let pasted = text
         .replace("    allow: anyone\n", &format!("    allow: anyone\n{}", report["yaml"].as_str().unwrap()));
-    std::fs::write(town.path("pasted.yaml"), &pasted).unwrap();
-    let (code, out, _) = town.bastide(&["check", "pasted.yaml"]);
+    std::fs::write(testbed.path("pasted.yaml"), &pasted).unwrap();
+    let (code, out, _) = testbed.bastide(&["check", "pasted.yaml"]);
     assert_eq!(code, 0, "{out}\n{pasted}");
-    std::fs::rename(town.path("pasted.yaml"), town.path("bastide.yaml")).unwrap();
+    std::fs::rename(testbed.path("pasted.yaml"), testbed.path("bastide.yaml")).unwrap();
     until("the exclusion", async || {
-        (ask_from(&town, "/?comment=please+select+green", [127, 1, 1, 1]).await.status == 200).then_some(())
+        (ask_from(&testbed, "/?comment=please+select+green", [127, 1, 1, 1]).await.status == 200)
+            .then_some(())
     })
     .await;
-    assert_eq!(ask_from(&town, "/?id=1+union+select", [127, 2, 1, 1]).await.status, 403);
-    assert_eq!(ask_from(&town, "/?comment=alert(1)", [127, 1, 1, 1]).await.status, 403);
+    assert_eq!(ask_from(&testbed, "/?id=1+union+select", [127, 2, 1, 1]).await.status, 403);
+    assert_eq!(ask_from(&testbed, "/?comment=alert(1)", [127, 1, 1, 1]).await.status, 403);
 }
 
 /// The folder of the Core Rule Set beside the repository, where there is one.
@@ -483,17 +489,17 @@ async fn replay_of_the_core_rule_set_says_what_another_gateway_does() {
     ];
     let run = async |settings: &str| {
         let waf = format!("waf: {{ rules: {crs:?}, {settings} }}\n");
-        let town = Town::start(&configuration(&upstream, &waf)).await;
+        let testbed = TestBed::start(&configuration(&upstream, &waf)).await;
         let mut blocked = Vec::new();
         for target in targets {
             let request =
                 Request::new("GET", "shop.example", target).field("user-agent", "x").field("accept", "*/*");
-            blocked.push(http1::ask(&town.clear_endpoint(), &request).await.unwrap().status != 200);
+            blocked.push(http1::ask(&testbed.clear_endpoint(), &request).await.unwrap().status != 200);
         }
-        let log = logged(&town, targets.len()).await;
-        (town, log, blocked)
+        let log = logged(&testbed, targets.len()).await;
+        (testbed, log, blocked)
     };
-    let (town, log, _) = run("mode: detect, paranoia: 1, paranoia_detection: 3").await;
+    let (testbed, log, _) = run("mode: detect, paranoia: 1, paranoia_detection: 3").await;
     let would = run("mode: block, paranoia: 1").await.2;
     assert!(would.iter().any(|blocked| *blocked) && !would[0]);
     for (paranoia, threshold) in [("1", "5"), ("1", "15"), ("2", "5"), ("3", "8")] {
@@ -502,7 +508,7 @@ async fn replay_of_the_core_rule_set_says_what_another_gateway_does() {
                 .await
                 .2;
         let arguments = ["replay", "--paranoia", paranoia, "--inbound-threshold", threshold, log.as_str()];
-        let (_, report) = json(town.folder.path(), &arguments);
+        let (_, report) = json(testbed.folder.path(), &arguments);
         let pairs = || would.iter().zip(&comes);
         let newly_blocked = pairs().filter(|(was, comes)| !**was && **comes).count();
         let newly_passed = pairs().filter(|(was, comes)| **was && !**comes).count();

@@ -106,7 +106,7 @@ mod tests {
     const NOW: u64 = 1_795_384_267;
     const US: [&str; 2] = ["https://id.example.org", "https://id.example.org/token"];
 
-    fn town() -> (LocalSigner, Client) {
+    fn testbed() -> (LocalSigner, Client) {
         let signer = LocalSigner::generate(Algorithm::Es256, &SystemRandom::new()).unwrap().0;
         let jwks = serde_json::from_str(&publish(&[&signer])).unwrap();
         (signer, Client::new("orders", ClientAuthentication::PrivateKeyJwt { jwks }))
@@ -127,7 +127,7 @@ mod tests {
 
     #[test]
     fn an_assertion_is_the_clients_own_fresh_and_for_us_alone() {
-        let (signer, client) = town();
+        let (signer, client) = testbed();
         let judge = |token_type: &str, change: Value| {
             let text = sign_token(&signer, token_type, &claims(change)).unwrap();
             verify(&text, &client, &US, Timestamp::from_unix_seconds(NOW))
@@ -167,8 +167,8 @@ mod tests {
 
     #[test]
     fn no_algorithm_but_the_keys_own() {
-        let (signer, client) = town();
-        let other = town().0;
+        let (signer, client) = testbed();
+        let other = testbed().0;
         let judge = |text: &str| verify(text, &client, &US, Timestamp::from_unix_seconds(NOW));
         let good = sign_token(&signer, "JWT", &claims(json!({}))).unwrap();
         assert!(judge(&good).is_ok());

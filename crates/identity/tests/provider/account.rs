@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 
 use identity::GrantType;
 
-use crate::support::{Browser, ISSUER, PASSWORD, Reply, SECRET, Town, form, secret, web};
+use crate::support::{Browser, ISSUER, PASSWORD, Reply, SECRET, TestBed, form, secret, web};
 
 const ACCOUNT: &str = "/realms/shop/account";
 
 /// Alice, logged in and at her account.
-async fn at_home(town: &Town) -> (Browser<'_>, Reply) {
-    let mut browser = Browser::new(town);
+async fn at_home(testbed: &TestBed) -> (Browser<'_>, Reply) {
+    let mut browser = Browser::new(testbed);
     let page = browser.go(ACCOUNT).await;
     let page = browser.log_in(&page).await;
     assert!(page.text.contains("Your account"), "{page:?}");
@@ -37,16 +37,23 @@ async fn press(browser: &mut Browser<'_>, page: &Reply, path: &str, pairs: &[(&s
 }
 
 /// The `sid`s that the gateways are told of.
-async fn revoked(town: &Town) -> BTreeSet<String> {
-    town.realm.revocations().await.unwrap().into_iter().filter_map(|revocation| revocation.session).collect()
+async fn revoked(testbed: &TestBed) -> BTreeSet<String> {
+    testbed
+        .realm
+        .revocations()
+        .await
+        .unwrap()
+        .into_iter()
+        .filter_map(|revocation| revocation.session)
+        .collect()
 }
 
 #[tokio::test]
 async fn sessions_are_listed_and_ended_everywhere() {
-    let town = Town::new().await;
-    let (mut phone, _) = at_home(&town).await;
-    let (mut tablet, _) = at_home(&town).await;
-    let (mut home, page) = at_home(&town).await;
+    let testbed = TestBed::new().await;
+    let (mut phone, _) = at_home(&testbed).await;
+    let (mut tablet, _) = at_home(&testbed).await;
+    let (mut home, page) = at_home(&testbed).await;
     let others = buttons(&page, "session");
     assert_eq!(others.len(), 2, "this one has no button: {}", page.text);
     assert_eq!(page.text.matches("this browser").count(), 1);
@@ -54,12 +61,12 @@ async fn sessions_are_listed_and_ended_everywhere() {
     assert!(others.contains(&sid));
     let page = press(&mut home, &page, "sessions", &[("session", &sid)]).await;
     assert!(page.text.contains("The session has ended.") && buttons(&page, "session").len() == 1);
-    assert_eq!(revoked(&town).await, BTreeSet::from([sid]));
+    assert_eq!(revoked(&testbed).await, BTreeSet::from([sid]));
     assert!(phone.go(ACCOUNT).await.text.contains("type=\"password\""));
     assert!(tablet.go(ACCOUNT).await.text.contains("Your account"));
     // Somebody else's session is not hers to end, nor is hers theirs.
-    town.give_password("bob").await;
-    let mut bob = Browser::new(&town);
+    testbed.give_password("bob").await;
+    let mut bob = Browser::new(&testbed);
     let login = bob.go(ACCOUNT).await;
     let bobs = bob.submit(&login, &[("username", "bob"), ("password", PASSWORD)]).await;
     assert!(!bobs.text.contains(&home.session().unwrap()[..22]) && buttons(&bobs, "session").is_empty());
@@ -70,14 +77,14 @@ async fn sessions_are_listed_and_ended_everywhere() {
     assert!(page.text.contains("All other sessions have ended.") && buttons(&page, "session").is_empty());
     assert!(tablet.go(ACCOUNT).await.text.contains("type=\"password\""));
     assert!(bob.go(ACCOUNT).await.text.contains("Your account"));
-    assert_eq!(revoked(&town).await.len(), 2);
+    assert_eq!(revoked(&testbed).await.len(), 2);
 }
 
 #[tokio::test]
 async fn no_form_is_taken_that_is_not_of_this_sessions_page() {
-    let town = Town::new().await;
-    let (mut home, _) = at_home(&town).await;
-    let (mut other, other_page) = at_home(&town).await;
+    let testbed = TestBed::new().await;
+    let (mut home, _) = at_home(&testbed).await;
+    let (mut other, other_page) = at_home(&testbed).await;
     let page = home.go(ACCOUNT).await;
     let foreign = csrf(&other_page);
     for token in ["", "x", foreign.as_str()] {
@@ -96,7 +103,7 @@ async fn no_form_is_taken_that_is_not_of_this_sessions_page() {
     }
     assert!(other.go(ACCOUNT).await.text.contains("Your account"));
     // And without a session: the way to the login, and nothing is done.
-    let stranger = town.post("/account/sessions", &[("others", "all"), ("csrf", &csrf(&page))]).await;
+    let stranger = testbed.post("/account/sessions", &[("others", "all"), ("csrf", &csrf(&page))]).await;
     assert!(stranger.field("location").contains("/flow?"), "{stranger:?}");
     let policy = page.field("content-security-policy");
     assert!(!page.text.contains("<script") && !policy.contains("script-src"), "{policy}");
@@ -105,19 +112,19 @@ async fn no_form_is_taken_that_is_not_of_this_sessions_page() {
 
 #[tokio::test]
 async fn factors_are_added_named_and_removed_by_who_logged_in_a_moment_ago() {
-    let town = Town::new().await;
-    let (mut home, page) = at_home(&town).await;
+    let testbed = TestBed::new().await;
+    let (mut home, page) = at_home(&testbed).await;
     assert!(page.text.contains("the password alone is enough"));
     let add = home.go(&format!("{ACCOUNT}/factor")).await;
     assert_eq!(add.text.matches("otpauth://").count(), 1);
     // Loaded again, it is the same secret.
     let again = home.go(&format!("{ACCOUNT}/factor")).await;
     let app = super::factors::App::scan(&add);
-    assert_eq!(app.code(&town, 0), super::factors::App::scan(&again).code(&town, 0));
-    let wrong = press(&mut home, &add, "factor", &[("code", &app.wrong(&town))]).await;
+    assert_eq!(app.code(&testbed, 0), super::factors::App::scan(&again).code(&testbed, 0));
+    let wrong = press(&mut home, &add, "factor", &[("code", &app.wrong(&testbed))]).await;
     assert_eq!(wrong.status, 401);
     let codes =
-        press(&mut home, &add, "factor", &[("code", &app.code(&town, 0)), ("name", "blue <phone>")]).await;
+        press(&mut home, &add, "factor", &[("code", &app.code(&testbed, 0)), ("name", "blue <phone>")]).await;
     assert_eq!(codes.text.matches("<li><code>").count(), 10, "{codes:?}");
     // It asks for the factor now that there is one: the session showed none.
     let page = home.go(ACCOUNT).await;
@@ -125,9 +132,9 @@ async fn factors_are_added_named_and_removed_by_who_logged_in_a_moment_ago() {
     let id = buttons(&page, "remove")[0].clone();
     let asked = press(&mut home, &page, "factors", &[("remove", &id)]).await;
     assert!(asked.text.contains("type=\"password\""), "{asked:?}");
-    town.advance(30);
+    testbed.advance(30);
     let asked = home.log_in(&asked).await;
-    let page = home.submit(&asked, &[("code", &app.code(&town, 0))]).await;
+    let page = home.submit(&asked, &[("code", &app.code(&testbed, 0))]).await;
     assert!(page.text.contains("Your account"), "{page:?}");
     let page = press(&mut home, &page, "factors", &[("rename", &id), ("name", "old phone")]).await;
     assert!(page.text.contains("old phone") && !page.text.contains("blue"));
@@ -135,24 +142,24 @@ async fn factors_are_added_named_and_removed_by_who_logged_in_a_moment_ago() {
     let codes = press(&mut home, &page, "factors", &[("recovery", "new")]).await;
     assert!(codes.text.matches("<li><code>").count() == 10 && !codes.text.contains(&before));
     // Ten minutes later the login is not of a moment ago.
-    town.advance(601);
+    testbed.advance(601);
     let asked = press(&mut home, &page, "factors", &[("remove", &id)]).await;
     assert!(
-        asked.text.contains("type=\"password\"") && town.realm.factors("alice").await.unwrap().len() == 1
+        asked.text.contains("type=\"password\"") && testbed.realm.factors("alice").await.unwrap().len() == 1
     );
     let asked = home.log_in(&asked).await;
-    let page = home.submit(&asked, &[("code", &app.code(&town, 0))]).await;
+    let page = home.submit(&asked, &[("code", &app.code(&testbed, 0))]).await;
     let page = press(&mut home, &page, "factors", &[("remove", &id)]).await;
     assert!(page.text.contains("The factor is removed."));
-    assert!(town.realm.factors("alice").await.unwrap().is_empty());
+    assert!(testbed.realm.factors("alice").await.unwrap().is_empty());
 }
 
 #[tokio::test]
 async fn with_the_password_alone_nobody_gets_rid_of_a_factor() {
     // Where factors are asked for only when something needs them.
-    let town = Town::with(|settings| settings.factors.ask_enrolled = false).await;
-    town.realm.put_totp("alice", "phone", model::Secret::new(vec![7; 20])).await.unwrap();
-    let (mut thief, page) = at_home(&town).await;
+    let testbed = TestBed::with(|settings| settings.factors.ask_enrolled = false).await;
+    testbed.realm.put_totp("alice", "phone", model::Secret::new(vec![7; 20])).await.unwrap();
+    let (mut thief, page) = at_home(&testbed).await;
     let id = buttons(&page, "remove")[0].clone();
     for (path, pairs) in [
         ("factors", vec![("remove", id.as_str())]),
@@ -165,14 +172,14 @@ async fn with_the_password_alone_nobody_gets_rid_of_a_factor() {
         let asked = thief.log_in(&asked).await;
         assert!(asked.text.contains("one-time-code"), "{path}: {asked:?}");
     }
-    assert_eq!(town.realm.factors("alice").await.unwrap().len(), 1);
+    assert_eq!(testbed.realm.factors("alice").await.unwrap().len(), 1);
 }
 
 #[tokio::test]
 async fn another_password_ends_every_session() {
-    let town = Town::new().await;
-    let (mut phone, _) = at_home(&town).await;
-    let (mut home, _) = at_home(&town).await;
+    let testbed = TestBed::new().await;
+    let (mut phone, _) = at_home(&testbed).await;
+    let (mut home, _) = at_home(&testbed).await;
     let page = home.go(&format!("{ACCOUNT}/password")).await;
     let new = "a horse of another colour 42";
     let differ = press(&mut home, &page, "password", &[("password", new), ("again", "x")]).await;
@@ -192,39 +199,39 @@ async fn another_password_ends_every_session() {
 
 #[tokio::test]
 async fn what_an_application_was_allowed_is_taken_back() {
-    let town = Town::new().await;
+    let testbed = TestBed::new().await;
     let mut asking = web("asking", secret());
     asking.trusted = false;
     asking.name = "Asking & Co".to_owned();
-    town.put(asking).await;
-    let (mut home, page) = at_home(&town).await;
+    testbed.put(asking).await;
+    let (mut home, page) = at_home(&testbed).await;
     assert!(page.text.contains("You have not allowed any application anything."));
     let consent = home.authorize("asking", &[("scope", "openid offline_access orders:read")]).await;
     let code = home.submit(&consent, &[("decision", "allow")]).await.answer()["code"].clone();
-    let tokens = town.redeem("asking", &code).await.json();
+    let tokens = testbed.redeem("asking", &code).await.json();
     let (access, refresh) =
         (tokens["access_token"].as_str().unwrap(), tokens["refresh_token"].as_str().unwrap());
-    assert!(town.is_active(access).await);
+    assert!(testbed.is_active(access).await);
     let page = home.go(ACCOUNT).await;
     assert!(page.text.contains("Asking &#38; Co") && page.text.contains("see your orders"), "{}", page.text);
     let page = press(&mut home, &page, "applications", &[("client", "asking")]).await;
     assert!(page.text.contains("has no access any more") && !page.text.contains("Asking"));
-    assert!(!town.is_active(access).await);
-    town.refresh("asking", refresh).await.refused(400, "invalid_grant");
+    assert!(!testbed.is_active(access).await);
+    testbed.refresh("asking", refresh).await.refused(400, "invalid_grant");
     assert!(home.authorize("asking", &[]).await.text.contains("asks for access"), "asked anew");
 }
 
 #[tokio::test]
 async fn what_an_application_has_not_fetched_yet_is_taken_back_too() {
     const DEVICE: &str = "urn:ietf:params:oauth:grant-type:device_code";
-    let town = Town::new().await;
+    let testbed = TestBed::new().await;
     let mut asking = web("asking", secret());
     asking.trusted = false;
     asking.grant_types.insert(GrantType::DeviceCode);
-    town.put(asking.clone()).await;
+    testbed.put(asking.clone()).await;
     asking.id = "other".to_owned();
-    town.put(asking).await;
-    let (mut home, _) = at_home(&town).await;
+    testbed.put(asking).await;
+    let (mut home, _) = at_home(&testbed).await;
     let allowed = async |home: &mut Browser<'_>, client: &str| {
         let consent = home.authorize(client, &[]).await;
         let answer = if consent.text.contains("asks for access") {
@@ -233,7 +240,7 @@ async fn what_an_application_has_not_fetched_yet_is_taken_back_too() {
             consent.answer()
         };
         let begin = [("client_id", client), ("client_secret", SECRET), ("scope", "openid")];
-        let device = town.post("/device_authorization", &begin).await.json();
+        let device = testbed.post("/device_authorization", &begin).await.json();
         let page = home.go(device["verification_uri_complete"].as_str().unwrap()).await;
         let allow = [("user_code", device["user_code"].as_str().unwrap()), ("decision", "allow")];
         assert!(home.submit(&page, &allow).await.text.contains("Connected"));
@@ -243,7 +250,7 @@ async fn what_an_application_has_not_fetched_yet_is_taken_back_too() {
     let other = allowed(&mut home, "other").await;
     let page = home.go(ACCOUNT).await;
     press(&mut home, &page, "applications", &[("client", "asking")]).await;
-    town.advance(1);
+    testbed.advance(1);
     let after = allowed(&mut home, "asking").await;
     for (client, (code, device), good) in
         [("asking", before, false), ("other", other, true), ("asking", after, true)]
@@ -254,7 +261,7 @@ async fn what_an_application_has_not_fetched_yet_is_taken_back_too() {
             ("client_id", client),
             ("client_secret", SECRET),
         ];
-        for reply in [town.redeem(client, &code).await, town.post("/token", &device).await] {
+        for reply in [testbed.redeem(client, &code).await, testbed.post("/token", &device).await] {
             if good {
                 assert_eq!(reply.status, 200, "{client}: {reply:?}");
             } else {
@@ -266,18 +273,18 @@ async fn what_an_application_has_not_fetched_yet_is_taken_back_too() {
 
 #[tokio::test]
 async fn a_person_has_only_so_many_sessions() {
-    let town = Town::with(|settings| settings.sessions_per_person = 3).await;
+    let testbed = TestBed::with(|settings| settings.sessions_per_person = 3).await;
     let mut browsers = Vec::new();
     for _ in 0..4 {
-        browsers.push(at_home(&town).await.0);
-        town.advance(60);
+        browsers.push(at_home(&testbed).await.0);
+        testbed.advance(60);
     }
     // The one that was not seen for longest went; at the limit none does.
     assert!(browsers[0].go(ACCOUNT).await.text.contains("type=\"password\""));
     for browser in &mut browsers[1..] {
         assert!(browser.go(ACCOUNT).await.text.contains("Your account"));
     }
-    assert_eq!(revoked(&town).await.len(), 1);
+    assert_eq!(revoked(&testbed).await.len(), 1);
     // Logging in again in a browser that has one adds none.
     let page = browsers[1].authorize("web", &[("prompt", "login")]).await;
     browsers[1].log_in(&page).await.answer();
@@ -289,46 +296,46 @@ async fn a_person_has_only_so_many_sessions() {
 #[tokio::test]
 async fn a_session_ends_at_its_limits_and_not_before() {
     let (idle, absolute) = (600, 3000);
-    let town = Town::with(|settings| {
+    let testbed = TestBed::with(|settings| {
         settings.lifetimes.session_idle = std::time::Duration::from_secs(idle);
         settings.lifetimes.session_absolute = std::time::Duration::from_secs(absolute);
     })
     .await;
-    let (mut browser, _) = at_home(&town).await;
-    town.advance(idle - 1);
+    let (mut browser, _) = at_home(&testbed).await;
+    testbed.advance(idle - 1);
     assert!(browser.go(ACCOUNT).await.text.contains("Your account"));
-    town.advance(idle);
+    testbed.advance(idle);
     assert!(browser.go(ACCOUNT).await.text.contains("type=\"password\""));
-    let (mut browser, _) = at_home(&town).await;
+    let (mut browser, _) = at_home(&testbed).await;
     for _ in 0..5 {
-        town.advance(500);
+        testbed.advance(500);
         assert!(browser.go(ACCOUNT).await.text.contains("Your account"));
     }
-    town.advance(499);
+    testbed.advance(499);
     assert!(browser.go(ACCOUNT).await.text.contains("Your account"));
-    town.advance(1);
+    testbed.advance(1);
     assert!(browser.go(ACCOUNT).await.text.contains("type=\"password\""));
 }
 
 #[tokio::test]
 async fn the_page_is_in_the_language_of_its_reader() {
-    let town = Town::new().await;
-    let (home, _) = at_home(&town).await;
+    let testbed = TestBed::new().await;
+    let (home, _) = at_home(&testbed).await;
     let cookies: Vec<_> = home.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
     let request = axum::http::Request::get(format!("{ISSUER}/account"))
         .header(axum::http::header::COOKIE, cookies.join("; "))
         .header(axum::http::header::ACCEPT_LANGUAGE, "de-AT,de;q=0.9,en;q=0.5")
         .body(form(&[]).into())
         .unwrap();
-    let page = town.send(request).await;
+    let page = testbed.send(request).await;
     assert!(page.text.contains("Ihr Konto") && page.text.contains("lang=\"de\""), "{}", page.text);
 }
 
 #[tokio::test]
 async fn what_is_too_long_to_be_a_name_is_nobodys() {
-    let town = Town::new().await;
-    at_home(&town).await;
-    let (mut browser, page) = at_home(&town).await;
+    let testbed = TestBed::new().await;
+    at_home(&testbed).await;
+    let (mut browser, page) = at_home(&testbed).await;
     let long = "x".repeat(600);
     let reply = press(&mut browser, &page, "applications", &[("client", &long)]).await;
     assert_eq!(reply.status, 200, "{reply:?}");

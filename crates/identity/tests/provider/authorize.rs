@@ -7,12 +7,12 @@ use serde_json::json;
 use store::Expect;
 
 use crate::support::{
-    Browser, CALLBACK, ISSUER, Reply, Town, authorization, form, payload, query, read_form, secret, web,
+    Browser, CALLBACK, ISSUER, Reply, TestBed, authorization, form, payload, query, read_form, secret, web,
 };
 
 #[tokio::test]
 async fn nothing_is_sent_to_an_address_that_is_not_registered() {
-    let town = Town::new().await;
+    let testbed = TestBed::new().await;
     for uri in [
         "https://evil.example/cb",
         "https://app.example/cb/",
@@ -31,22 +31,25 @@ async fn nothing_is_sent_to_an_address_that_is_not_registered() {
         for more in [[("x", "x")], [("prompt", "none")], [("response_type", "token")]] {
             let mut pairs = vec![("redirect_uri", uri)];
             pairs.extend(more);
-            let reply = town.get(&authorization("web", &pairs)).await;
+            let reply = testbed.get(&authorization("web", &pairs)).await;
             assert_eq!((reply.status.as_u16(), reply.field("location")), (400, ""), "{uri}");
             assert!(reply.field("content-type").starts_with("text/html"), "{uri}");
             assert!(!reply.text.contains("evil"), "{uri}");
         }
     }
-    let unknown = town.get(&authorization("nobody", &[])).await;
+    let unknown = testbed.get(&authorization("nobody", &[])).await;
     assert_eq!((unknown.status.as_u16(), unknown.field("location")), (400, ""));
     let twice = format!("{}&redirect_uri=https%3A%2F%2Fevil.example", authorization("web", &[]));
-    assert_eq!(town.get(&twice).await.field("location"), "");
-    assert_eq!(town.get(&authorization("web", &[("response_mode", "fragment")])).await.field("location"), "");
+    assert_eq!(testbed.get(&twice).await.field("location"), "");
+    assert_eq!(
+        testbed.get(&authorization("web", &[("response_mode", "fragment")])).await.field("location"),
+        ""
+    );
 }
 
 #[tokio::test]
 async fn the_client_is_told_by_code_with_state_and_issuer() {
-    let town = Town::new().await;
+    let testbed = TestBed::new().await;
     for (error, pairs) in [
         ("unsupported_response_type", &[("response_type", "token")][..]),
         ("unsupported_response_type", &[("response_type", "code id_token")]),
@@ -67,7 +70,7 @@ async fn the_client_is_told_by_code_with_state_and_issuer() {
         ("registration_not_supported", &[("registration", "{}")]),
         ("login_required", &[("prompt", "none")]),
     ] {
-        let answer = town.get(&authorization("web", pairs)).await.answer();
+        let answer = testbed.get(&authorization("web", pairs)).await.answer();
         let found = (answer["error"].as_str(), answer["state"].as_str(), answer["iss"].as_str());
         assert_eq!(found, (error, "the state", ISSUER), "{pairs:?}");
         assert!(!answer.contains_key("code"));
@@ -76,13 +79,13 @@ async fn the_client_is_told_by_code_with_state_and_issuer() {
 
 #[tokio::test]
 async fn prompts_and_ages_ask_for_a_login() {
-    let town = Town::new().await;
-    let mut browser = Browser::new(&town);
+    let testbed = TestBed::new().await;
+    let mut browser = Browser::new(&testbed);
     browser.log_in_for("web", &[]).await;
     assert!(browser.authorize("web", &[("prompt", "none")]).await.answer().contains_key("code"));
     let at_once = browser.authorize("web", &[("max_age", "0")]).await;
     assert!(at_once.text.contains("type=\"password\""), "zero: whenever they logged in");
-    town.advance(100);
+    testbed.advance(100);
     for (pairs, asks) in [
         (&[("max_age", "100")][..], false),
         (&[("max_age", "99")], true),
@@ -100,14 +103,14 @@ async fn prompts_and_ages_ask_for_a_login() {
     // Logging in again renews the session, and the token says so.
     let page = browser.authorize("web", &[("prompt", "login")]).await;
     let answer = browser.log_in(&page).await.answer();
-    let tokens = town.redeem("web", &answer["code"]).await.json();
+    let tokens = testbed.redeem("web", &answer["code"]).await.json();
     assert_eq!(payload(tokens["id_token"].as_str().unwrap())["auth_time"], json!(crate::support::NOW + 100));
 }
 
 #[tokio::test]
 async fn a_class_that_cannot_be_reached_is_told_when_it_is_essential() {
-    let town = Town::new().await;
-    let mut browser = Browser::new(&town);
+    let testbed = TestBed::new().await;
+    let mut browser = Browser::new(&testbed);
     browser.log_in_for("web", &[]).await;
     let claims =
         |value: &str| format!(r#"{{"id_token":{{"acr":{{"essential":true,"values":["{value}"]}}}}}}"#);
@@ -119,11 +122,11 @@ async fn a_class_that_cannot_be_reached_is_told_when_it_is_essential() {
 
 #[tokio::test]
 async fn a_hint_names_the_person_who_has_to_be_there() {
-    let town = Town::new().await;
-    town.give_password("bob").await;
-    let mut browser = Browser::new(&town);
+    let testbed = TestBed::new().await;
+    testbed.give_password("bob").await;
+    let mut browser = Browser::new(&testbed);
     let code = browser.log_in_for("web", &[]).await["code"].clone();
-    let tokens = town.redeem("web", &code).await.json();
+    let tokens = testbed.redeem("web", &code).await.json();
     let hint = tokens["id_token"].as_str().unwrap();
     assert!(
         browser
@@ -143,7 +146,7 @@ async fn a_hint_names_the_person_who_has_to_be_there() {
         "invalid_request"
     );
 
-    let mut other = Browser::new(&town);
+    let mut other = Browser::new(&testbed);
     let page = other.authorize("web", &[]).await;
     other.submit(&page, &[("username", "bob"), ("password", crate::support::PASSWORD)]).await.answer();
     let quiet = other.authorize("web", &[("prompt", "none"), ("id_token_hint", hint)]).await.answer();
@@ -168,14 +171,14 @@ async fn a_hint_names_the_person_who_has_to_be_there() {
 
 #[tokio::test]
 async fn an_answer_can_be_a_form() {
-    let town = Town::new().await;
-    let mut browser = Browser::new(&town);
+    let testbed = TestBed::new().await;
+    let mut browser = Browser::new(&testbed);
     browser.log_in_for("web", &[]).await;
     let hostile = "\"><script>alert(1)</script>";
     let reply = browser.authorize("web", &[("response_mode", "form_post"), ("state", hostile)]).await;
     let (action, fields) = crate::support::read_form(&reply.text);
     assert_eq!((action.as_str(), fields["iss"].as_str()), (CALLBACK, ISSUER));
-    assert_eq!(town.redeem("web", &fields["code"]).await.status, 200);
+    assert_eq!(testbed.redeem("web", &fields["code"]).await.status, 200);
     assert!(!reply.text.contains("<script>alert"), "{}", reply.text);
     let policy = reply.field("content-security-policy");
     assert!(policy.contains("script-src 'sha256-") && !policy.contains("unsafe"), "{policy}");
@@ -184,12 +187,12 @@ async fn an_answer_can_be_a_form() {
 
 #[tokio::test]
 async fn consent_is_asked_once_and_for_more_again() {
-    let town = Town::new().await;
+    let testbed = TestBed::new().await;
     let mut other = web("other", secret());
     other.name = "The <b>Other</b>".to_owned();
     other.trusted = false;
-    town.put(other).await;
-    let mut browser = Browser::new(&town);
+    testbed.put(other).await;
+    let mut browser = Browser::new(&testbed);
     let page = browser.authorize("other", &[("scope", "openid orders:read")]).await;
     let consent = browser.log_in(&page).await;
     for text in ["know who you are", "see your orders", "&#60;b&#62;Other"] {
@@ -220,12 +223,12 @@ async fn consent_is_asked_once_and_for_more_again() {
 
 #[tokio::test]
 async fn one_persons_consent_is_not_anothers() {
-    let town = Town::new().await;
-    town.give_password("bob").await;
+    let testbed = TestBed::new().await;
+    testbed.give_password("bob").await;
     let mut other = web("other", secret());
     other.trusted = false;
-    town.put(other).await;
-    let mut browser = Browser::new(&town);
+    testbed.put(other).await;
+    let mut browser = Browser::new(&testbed);
     let page = browser.authorize("other", &[("prompt", "consent")]).await;
     let consent = browser.log_in(&page).await;
     let (action, hidden) = crate::support::read_form(&consent.text);
@@ -241,8 +244,8 @@ async fn one_persons_consent_is_not_anothers() {
 
 #[tokio::test]
 async fn the_request_can_be_posted() {
-    let town = Town::new().await;
-    let mut browser = Browser::new(&town);
+    let testbed = TestBed::new().await;
+    let mut browser = Browser::new(&testbed);
     let address = authorization("web", &[]);
     let pairs = query(&address);
     let pairs: Vec<_> = pairs.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
@@ -252,13 +255,13 @@ async fn the_request_can_be_posted() {
         .header(header::CONTENT_TYPE, "application/json")
         .body(Body::from(form(&pairs)))
         .unwrap();
-    assert_eq!(town.send(json).await.status, 415);
+    assert_eq!(testbed.send(json).await.status, 415);
 }
 
 #[tokio::test]
 async fn what_is_not_understood_is_left_alone() {
-    let town = Town::new().await;
-    let mut browser = Browser::new(&town);
+    let testbed = TestBed::new().await;
+    let mut browser = Browser::new(&testbed);
     let pairs = [
         ("display", "popup"),
         ("ui_locales", "de en"),
@@ -268,21 +271,21 @@ async fn what_is_not_understood_is_left_alone() {
         ("acr_values", "gold silver"),
     ];
     let answer = browser.log_in_for("web", &pairs).await;
-    let tokens = town.redeem("web", &answer["code"]).await.json();
+    let tokens = testbed.redeem("web", &answer["code"]).await.json();
     let claims = payload(tokens["id_token"].as_str().unwrap());
     assert_eq!((&claims["sub"], claims.get("nonce")), (&json!("alice"), None));
 }
 
 #[tokio::test]
 async fn a_native_client_is_not_answered_by_a_session_alone() {
-    let town = Town::new().await;
+    let testbed = TestBed::new().await;
     for (id, trusted) in [("native", false), ("own-native", true)] {
         let mut native = web(id, identity::ClientAuthentication::None);
         native.redirect_uris = vec!["http://127.0.0.1/cb".to_owned(), CALLBACK.to_owned()];
         native.trusted = trusted;
-        town.put(native).await;
+        testbed.put(native).await;
     }
-    let mut browser = Browser::new(&town);
+    let mut browser = Browser::new(&testbed);
     browser.log_in_for("web", &[]).await;
     // Any program of this machine may listen there and call itself so.
     let port = ("redirect_uri", "http://127.0.0.1:49152/cb");
@@ -308,23 +311,23 @@ async fn a_native_client_is_not_answered_by_a_session_alone() {
 #[tokio::test]
 async fn a_hint_is_understood_for_as_long_as_the_session_lasts() {
     let day = 24 * 3600;
-    let town = Town::with(|settings| {
+    let testbed = TestBed::with(|settings| {
         settings.lifetimes.session_idle = std::time::Duration::from_secs(day);
     })
     .await;
     // Logged in at the last moment of the keys.
-    town.advance(29 * day);
-    town.realm.rotate_keys().await.unwrap();
-    town.advance(day - 1);
-    town.realm.rotate_keys().await.unwrap();
-    let mut browser = Browser::new(&town);
+    testbed.advance(29 * day);
+    testbed.realm.rotate_keys().await.unwrap();
+    testbed.advance(day - 1);
+    testbed.realm.rotate_keys().await.unwrap();
+    let mut browser = Browser::new(&testbed);
     let code = browser.log_in_for("web", &[]).await["code"].clone();
-    let tokens = town.redeem("web", &code).await.json();
+    let tokens = testbed.redeem("web", &code).await.json();
     let hint = tokens["id_token"].as_str().unwrap();
     let access = tokens["access_token"].as_str().unwrap();
-    town.advance(day - 1);
-    town.realm.rotate_keys().await.unwrap();
-    let jwks = town.get(&format!("{ISSUER}/jwks")).await.json();
+    testbed.advance(day - 1);
+    testbed.realm.rotate_keys().await.unwrap();
+    let jwks = testbed.get(&format!("{ISSUER}/jwks")).await.json();
     let head = hint.split('.').next().unwrap();
     let head = keys::encoding::decode_base64url(head.as_bytes()).unwrap();
     let head: serde_json::Value = serde_json::from_slice(&head).unwrap();
@@ -332,7 +335,7 @@ async fn a_hint_is_understood_for_as_long_as_the_session_lasts() {
     let quiet = browser.authorize("web", &[("prompt", "none"), ("id_token_hint", hint)]).await.answer();
     assert!(quiet.contains_key("code"), "{quiet:?}");
     // It is a hint and nothing more.
-    let reply = town
+    let reply = testbed
         .send(
             Request::get(format!("{ISSUER}/userinfo"))
                 .header(header::AUTHORIZATION, format!("Bearer {access}"))
@@ -342,7 +345,7 @@ async fn a_hint_is_understood_for_as_long_as_the_session_lasts() {
         .await;
     assert_eq!(reply.status, 401);
     // And with the keys that somebody else may know, it ends.
-    town.realm.replace_keys(true).await.unwrap();
+    testbed.realm.replace_keys(true).await.unwrap();
     let quiet = browser.authorize("web", &[("prompt", "none"), ("id_token_hint", hint)]).await.answer();
     assert_eq!(quiet["error"], "invalid_request");
 }
@@ -350,17 +353,17 @@ async fn a_hint_is_understood_for_as_long_as_the_session_lasts() {
 /// What may become of a client while a person is on their way.
 const CHANGES: [&str; 3] = ["another address", "switched off", "removed"];
 
-async fn change(town: &Town, client: &Client, how: &str) {
+async fn change(testbed: &TestBed, client: &Client, how: &str) {
     let mut changed = client.clone();
     match how {
         "removed" => {
-            assert_eq!(town.realm.remove_client(&client.id, Expect::Any).await.unwrap(), Written::Done);
+            assert_eq!(testbed.realm.remove_client(&client.id, Expect::Any).await.unwrap(), Written::Done);
             return;
         }
         "switched off" => changed.disabled = true,
         _ => changed.redirect_uris = vec!["https://app.example/other".to_owned()],
     }
-    town.put(changed).await;
+    testbed.put(changed).await;
 }
 
 /// Refused by a page that says why, and nothing is sent anywhere.
@@ -374,24 +377,24 @@ fn stays_here(reply: &Reply, what: &str) {
 async fn an_answer_goes_only_where_the_client_is_registered_at_that_moment() {
     for how in CHANGES {
         for mode in ["query", "form_post"] {
-            let town = Town::new().await;
+            let testbed = TestBed::new().await;
             let mut asking = web("asking", secret());
             asking.trusted = false;
-            town.put(asking.clone()).await;
+            testbed.put(asking.clone()).await;
             let begin = [("response_mode", mode)];
             // At the login, and with a login that was shown for another client meanwhile.
-            let mut browser = Browser::new(&town);
+            let mut browser = Browser::new(&testbed);
             let login = browser.authorize("asking", &begin).await;
-            let mut other = Browser::new(&town);
+            let mut other = Browser::new(&testbed);
             let other_login = other.authorize("asking", &begin).await;
             let flow = read_form(&other_login.text).1["flow"].clone();
             other.log_in_for("web", &[]).await;
             // Before what was asked is allowed, denied, or looked at.
-            let mut third = Browser::new(&town);
+            let mut third = Browser::new(&testbed);
             let page = third.authorize("asking", &begin).await;
             let consent = third.log_in(&page).await;
             assert!(consent.text.contains("decision"), "{}", consent.text);
-            change(&town, &asking, how).await;
+            change(&testbed, &asking, how).await;
             stays_here(&browser.log_in(&login).await, how);
             stays_here(&other.go(&format!("{ISSUER}/flow?{}", form(&[("flow", &flow)]))).await, how);
             let flow = read_form(&consent.text).1["flow"].clone();
@@ -404,7 +407,7 @@ async fn an_answer_goes_only_where_the_client_is_registered_at_that_moment() {
             }
             // As it was, the person goes on.
             asking.disabled = false;
-            town.put(asking.clone()).await;
+            testbed.put(asking.clone()).await;
             let reply = third.submit(&consent, &[("decision", "deny")]).await;
             let sent = if mode == "query" { reply.field("location") } else { reply.text.as_str() };
             assert!(sent.contains("access_denied") && sent.contains("app.example/cb"), "{how}: {sent}");
@@ -414,14 +417,14 @@ async fn an_answer_goes_only_where_the_client_is_registered_at_that_moment() {
 
 #[tokio::test]
 async fn what_a_client_lost_since_somebody_decided_is_not_granted() {
-    let town = Town::new().await;
-    let mut browser = Browser::new(&town);
+    let testbed = TestBed::new().await;
+    let mut browser = Browser::new(&testbed);
     let scope = [("scope", "openid offline_access orders:read orders:write")];
     let code = browser.log_in_for("web", &scope).await["code"].clone();
     let mut fewer = web("web", secret());
     fewer.scopes.retain(|scope| scope != "orders:write" && scope != "offline_access");
-    town.put(fewer).await;
-    let tokens = town.redeem("web", &code).await.json();
+    testbed.put(fewer).await;
+    let tokens = testbed.redeem("web", &code).await.json();
     let claims = payload(tokens["access_token"].as_str().unwrap());
     assert_eq!(claims["scope"], "openid orders:read");
     assert!(claims["sid"].is_string(), "it ends with its session: {claims}");

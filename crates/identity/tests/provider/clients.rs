@@ -8,7 +8,7 @@ use keys::{Algorithm, LocalSigner, Signer, SystemRandom, publish, sign_token};
 use serde_json::{Value, json};
 
 use crate::sign_out::gateway_takes;
-use crate::support::{Browser, ISSUER, NOW, Reply, SECRET, Steps, Town, client, payload, web};
+use crate::support::{Browser, ISSUER, NOW, Reply, SECRET, Steps, TestBed, client, payload, web};
 
 const GRANT: (&str, &str) = ("grant_type", "client_credentials");
 const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
@@ -19,28 +19,28 @@ fn basic(id: &str, secret: &str) -> String {
 
 #[tokio::test]
 async fn a_secret_by_header_or_form_and_never_both() {
-    let town = Town::new().await;
+    let testbed = TestBed::new().await;
     let good = basic("service", SECRET);
-    assert_eq!(town.post_with("/token", ("authorization", &good), &[GRANT]).await.status, 200);
+    assert_eq!(testbed.post_with("/token", ("authorization", &good), &[GRANT]).await.status, 200);
     let posted = [GRANT, ("client_id", "service"), ("client_secret", SECRET)];
-    assert_eq!(town.post("/token", &posted).await.status, 200);
-    town.post_with("/token", ("authorization", &good), &posted).await.refused(400, "invalid_request");
+    assert_eq!(testbed.post("/token", &posted).await.status, 200);
+    testbed.post_with("/token", ("authorization", &good), &posted).await.refused(400, "invalid_request");
     // Form-encoded before base64 (RFC 6749 §2.3.1).
     let encoded = basic("service", &SECRET.replace('-', "%2D"));
-    assert_eq!(town.post_with("/token", ("authorization", &encoded), &[GRANT]).await.status, 200);
+    assert_eq!(testbed.post_with("/token", ("authorization", &encoded), &[GRANT]).await.status, 200);
     let other = [GRANT, ("client_id", "web")];
-    town.post_with("/token", ("authorization", &good), &other).await.refused(400, "invalid_request");
+    testbed.post_with("/token", ("authorization", &good), &other).await.refused(400, "invalid_request");
 }
 
 /// RFC 6749 §2.3.1 wants both encoded before they are joined, and many clients do not.
 #[tokio::test]
 async fn a_secret_with_signs_counts_encoded_and_as_it_is() {
-    let town = Town::new().await;
+    let testbed = TestBed::new().await;
     let secret = "plus+and%41percent/0123456789abcdefgh";
     let hashes = vec![Client::secret_hash(secret).unwrap()];
     let mut signs = client("signs", ClientAuthentication::Secret { hashes });
     signs.grant_types = [GrantType::ClientCredentials].into();
-    town.put(signs).await;
+    testbed.put(signs).await;
     let encoded: String = form_urlencoded::byte_serialize(secret.as_bytes()).collect();
     for (shown, good) in [
         (secret.to_owned(), true),
@@ -49,17 +49,17 @@ async fn a_secret_with_signs_counts_encoded_and_as_it_is() {
         (secret.replace("%41", "A"), false),
         (encoded.replace("%2B", "%2b%2B"), false),
     ] {
-        let reply = town.post_with("/token", ("authorization", &basic("signs", &shown)), &[GRANT]).await;
+        let reply = testbed.post_with("/token", ("authorization", &basic("signs", &shown)), &[GRANT]).await;
         assert_eq!(reply.status == 200, good, "{shown}: {reply:?}");
     }
 }
 
 #[tokio::test]
 async fn every_failure_has_one_answer() {
-    let town = Town::new().await;
+    let testbed = TestBed::new().await;
     let mut off = client("off", crate::support::secret());
     off.disabled = true;
-    town.put(off).await;
+    testbed.put(off).await;
     let mut bodies = Vec::new();
     for field in [
         basic("service", "wrong"),
@@ -69,55 +69,55 @@ async fn every_failure_has_one_answer() {
         basic("spa", SECRET),
         basic("", SECRET),
     ] {
-        let reply = town.post_with("/token", ("authorization", &field), &[GRANT]).await;
+        let reply = testbed.post_with("/token", ("authorization", &field), &[GRANT]).await;
         reply.refused(401, "invalid_client");
         assert!(reply.field("www-authenticate").starts_with("Basic"));
         bodies.push(reply.text);
     }
     assert!(bodies.windows(2).all(|pair| pair[0] == pair[1]), "{bodies:?}");
     for field in ["Basic !", "Basic", "Bearer x", "Basic eA=="] {
-        town.post_with("/token", ("authorization", field), &[GRANT]).await.refused(401, "invalid_client");
+        testbed.post_with("/token", ("authorization", field), &[GRANT]).await.refused(401, "invalid_client");
     }
     // A client with a secret is not one without.
-    town.post("/token", &[GRANT, ("client_id", "service")]).await.refused(401, "invalid_client");
-    town.post("/token", &[GRANT]).await.refused(401, "invalid_client");
+    testbed.post("/token", &[GRANT, ("client_id", "service")]).await.refused(401, "invalid_client");
+    testbed.post("/token", &[GRANT]).await.refused(401, "invalid_client");
 }
 
 #[tokio::test]
 async fn grants_are_what_is_registered() {
-    let town = Town::new().await;
+    let testbed = TestBed::new().await;
     let by = |id: &'static str, grant: &'static str| {
         vec![("grant_type", grant), ("client_id", id), ("client_secret", SECRET)]
     };
-    town.post("/token", &by("web", "client_credentials")).await.refused(400, "unauthorized_client");
+    testbed.post("/token", &by("web", "client_credentials")).await.refused(400, "unauthorized_client");
     for grant in ["password", "implicit", "CLIENT_CREDENTIALS"] {
-        town.post("/token", &by("service", grant)).await.refused(400, "unsupported_grant_type");
+        testbed.post("/token", &by("service", grant)).await.refused(400, "unsupported_grant_type");
     }
-    town.post("/token", &by("service", "")).await.refused(400, "invalid_request");
+    testbed.post("/token", &by("service", "")).await.refused(400, "invalid_request");
     let twice =
         format!("{}&grant_type=refresh_token", crate::support::form(&by("service", "client_credentials")));
     let twice = axum::http::Request::post(format!("{ISSUER}/token"))
         .header("content-type", "application/x-www-form-urlencoded")
         .body(twice.into())
         .unwrap();
-    town.send(twice).await.refused(400, "invalid_request");
-    assert_eq!(town.get(&format!("{ISSUER}/token?grant_type=client_credentials")).await.status, 405);
+    testbed.send(twice).await.refused(400, "invalid_request");
+    assert_eq!(testbed.get(&format!("{ISSUER}/token?grant_type=client_credentials")).await.status, 405);
 }
 
 struct Signing {
-    town: Town,
+    testbed: TestBed,
     signer: LocalSigner,
 }
 
 impl Signing {
     async fn new(algorithm: Algorithm) -> Self {
-        let town = Town::new().await;
+        let testbed = TestBed::new().await;
         let signer = LocalSigner::generate(algorithm, &SystemRandom::new()).unwrap().0;
         let jwks = serde_json::from_str(&publish(&[&signer])).unwrap();
         let mut signing = client("signing", ClientAuthentication::PrivateKeyJwt { jwks });
         signing.grant_types = [GrantType::ClientCredentials].into();
-        town.put(signing).await;
-        Self { town, signer }
+        testbed.put(signing).await;
+        Self { testbed, signer }
     }
 
     fn assertion(&self, id: &str, change: Value) -> String {
@@ -130,7 +130,7 @@ impl Signing {
 
     async fn present(&self, assertion: &str) -> crate::support::Reply {
         let pairs = [GRANT, ("client_assertion_type", ASSERTION_TYPE), ("client_assertion", assertion)];
-        self.town.post("/token", &pairs).await
+        self.testbed.post("/token", &pairs).await
     }
 }
 
@@ -152,7 +152,7 @@ async fn an_assertion_is_used_once_and_here() {
         for (id, aud, status) in [("3", "/par", 400), ("4", "/introspect", 401)] {
             let pushed = signing.assertion(id, json!({ "aud": format!("{ISSUER}{aud}") }));
             let pairs = [("client_assertion_type", ASSERTION_TYPE), ("client_assertion", &pushed)];
-            assert_eq!(signing.town.post("/par", &pairs).await.status, status, "{aud}");
+            assert_eq!(signing.testbed.post("/par", &pairs).await.status, status, "{aud}");
         }
         for (place, change) in [
             json!({ "aud": "https://other.example.org" }),
@@ -194,18 +194,18 @@ async fn an_assertion_is_signed_by_its_client() {
     }
     for broken in ["", "x", "a.b.c", "e30.e30.e30"] {
         let pairs = [GRANT, ("client_assertion_type", ASSERTION_TYPE), ("client_assertion", broken)];
-        assert_eq!(signing.town.post("/token", &pairs).await.status, 401, "{broken}");
+        assert_eq!(signing.testbed.post("/token", &pairs).await.status, 401, "{broken}");
     }
     let pairs = [GRANT, ("client_assertion_type", "urn:other"), ("client_assertion", good.as_str())];
-    signing.town.post("/token", &pairs).await.refused(400, "invalid_request");
+    signing.testbed.post("/token", &pairs).await.refused(400, "invalid_request");
     // The name alone is not enough, and the assertion is still unused.
-    signing.town.post("/token", &[GRANT, ("client_id", "signing")]).await.refused(401, "invalid_client");
+    signing.testbed.post("/token", &[GRANT, ("client_id", "signing")]).await.refused(401, "invalid_client");
     assert_eq!(signing.present(&good).await.status, 200);
 }
 
 #[tokio::test]
 async fn a_certificate_authenticates_and_binds() {
-    let town = Town::new().await;
+    let testbed = TestBed::new().await;
     let make = |name: &str| {
         let parameters = rcgen::CertificateParams::new([name.to_owned()]).unwrap();
         parameters.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap().der().to_vec()
@@ -215,49 +215,49 @@ async fn a_certificate_authenticates_and_binds() {
     let mut by_name = client("by-name", ClientAuthentication::TlsClientAuth { subject });
     by_name.grant_types = [GrantType::ClientCredentials].into();
     by_name.certificate_bound_access_tokens = true;
-    town.put(by_name).await;
+    testbed.put(by_name).await;
     let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &orders);
     let thumbprint = encode_base64url(digest.as_ref());
     let thumbprints = vec![thumbprint.clone()];
     let mut pinned = client("pinned", ClientAuthentication::SelfSignedTlsClientAuth { thumbprints });
     pinned.grant_types = [GrantType::ClientCredentials].into();
-    town.put(pinned).await;
+    testbed.put(pinned).await;
     for id in ["by-name", "pinned"] {
         let pairs = [GRANT, ("client_id", id)];
-        let reply = town.post_by(&orders, "/token", &pairs).await;
+        let reply = testbed.post_by(&orders, "/token", &pairs).await;
         assert_eq!(reply.status, 200, "{id}: {reply:?}");
         let bound = payload(reply.json()["access_token"].as_str().unwrap())["cnf"]["x5t#S256"].clone();
         assert_eq!(bound.as_str(), (id == "by-name").then_some(thumbprint.as_str()));
-        town.post_by(&other, "/token", &pairs).await.refused(401, "invalid_client");
-        town.post_by(b"no certificate", "/token", &pairs).await.refused(401, "invalid_client");
-        town.post("/token", &pairs).await.refused(401, "invalid_client");
+        testbed.post_by(&other, "/token", &pairs).await.refused(401, "invalid_client");
+        testbed.post_by(b"no certificate", "/token", &pairs).await.refused(401, "invalid_client");
+        testbed.post("/token", &pairs).await.refused(401, "invalid_client");
     }
     // A header that a client can write proves nothing.
     let pairs = [GRANT, ("client_id", "by-name")];
     let pem = format!(":{}:", STANDARD.encode(&orders));
-    town.post_with("/token", ("client-cert", &pem), &pairs).await.refused(401, "invalid_client");
+    testbed.post_with("/token", ("client-cert", &pem), &pairs).await.refused(401, "invalid_client");
 }
 
 #[tokio::test]
 async fn no_person_has_a_clients_id_and_no_client_a_persons() {
-    let town = Town::new().await;
-    let person = |id: &str| User::new(id, &format!("{id}@town"), town.now());
-    let refused = town.realm.put_user(&person("service")).await.unwrap_err().to_string();
+    let testbed = TestBed::new().await;
+    let person = |id: &str| User::new(id, &format!("{id}@town"), testbed.now());
+    let refused = testbed.realm.put_user(&person("service")).await.unwrap_err().to_string();
     assert_eq!(refused, "user \"service\": id: expected one that is not a client's");
-    let refused = town.realm.put_client(&client("alice", crate::support::secret())).await;
+    let refused = testbed.realm.put_client(&client("alice", crate::support::secret())).await;
     assert_eq!(refused.unwrap_err().to_string(), "client \"alice\": id: expected one that is not a user's");
     // Neither in a hurry.
     for number in 0..10 {
         let id = format!("both-{number}");
         let (person, client) = (person(&id), client(&id, crate::support::secret()));
-        let (one, other) = tokio::join!(town.realm.put_user(&person), town.realm.put_client(&client));
+        let (one, other) = tokio::join!(testbed.realm.put_user(&person), testbed.realm.put_client(&client));
         assert_ne!(one.is_ok(), other.is_ok(), "{one:?} {other:?}");
     }
     // One that is nobody's any more is free, and who is there is changed as ever.
-    assert_eq!(town.realm.remove_client("service", store::Expect::Any).await.unwrap(), Written::Done);
-    town.realm.put_user(&person("service")).await.unwrap();
-    town.realm.put_user(&person("service")).await.unwrap();
-    town.put(client("api", crate::support::secret())).await;
+    assert_eq!(testbed.realm.remove_client("service", store::Expect::Any).await.unwrap(), Written::Done);
+    testbed.realm.put_user(&person("service")).await.unwrap();
+    testbed.realm.put_user(&person("service")).await.unwrap();
+    testbed.put(client("api", crate::support::secret())).await;
 }
 
 /// A client that asks for consent, and gets tokens of its own too.
@@ -271,29 +271,29 @@ fn asking() -> Client {
 const SCOPE: (&str, &str) = ("scope", "openid offline_access orders:read");
 
 /// Tokens of alice's for the client, and of its own.
-async fn granted(town: &Town, browser: &mut Browser<'_>) -> [Value; 2] {
+async fn granted(testbed: &TestBed, browser: &mut Browser<'_>) -> [Value; 2] {
     let page = browser.authorize("asking", &[SCOPE]).await;
     let page = browser.log_in(&page).await;
     let code = browser.submit(&page, &[("decision", "allow")]).await.answer()["code"].clone();
-    let own = town.post_with("/token", ("authorization", &basic("asking", SECRET)), &[GRANT]).await;
-    [town.redeem("asking", &code).await.json(), own.json()]
+    let own = testbed.post_with("/token", ("authorization", &basic("asking", SECRET)), &[GRANT]).await;
+    [testbed.redeem("asking", &code).await.json(), own.json()]
 }
 
 /// A code, and the code of a device, that alice allowed it and it did not fetch yet.
-async fn allowed(town: &Town, browser: &mut Browser<'_>) -> [String; 2] {
+async fn allowed(testbed: &TestBed, browser: &mut Browser<'_>) -> [String; 2] {
     let code = browser.authorize("asking", &[SCOPE]).await.answer()["code"].clone();
     let pairs = [("client_id", "asking"), ("client_secret", SECRET), ("scope", "openid")];
-    let device = town.post("/device_authorization", &pairs).await.json();
+    let device = testbed.post("/device_authorization", &pairs).await.json();
     let page = browser.go(device["verification_uri_complete"].as_str().unwrap()).await;
     let allow = [("user_code", device["user_code"].as_str().unwrap()), ("decision", "allow")];
     assert!(browser.submit(&page, &allow).await.text.contains("Connected"));
     [code, device["device_code"].as_str().unwrap().to_owned()]
 }
 
-async fn fetch(town: &Town, [code, device]: &[String; 2]) -> [Reply; 2] {
+async fn fetch(testbed: &TestBed, [code, device]: &[String; 2]) -> [Reply; 2] {
     let grant = ("grant_type", "urn:ietf:params:oauth:grant-type:device_code");
     let pairs = [grant, ("device_code", device), ("client_id", "asking"), ("client_secret", SECRET)];
-    [town.redeem("asking", code).await, town.post("/token", &pairs).await]
+    [testbed.redeem("asking", code).await, testbed.post("/token", &pairs).await]
 }
 
 fn refresh_token(tokens: &Value) -> &str {
@@ -303,44 +303,44 @@ fn refresh_token(tokens: &Value) -> &str {
 /// Whoever removes it goes away at any moment.
 #[tokio::test]
 async fn what_a_client_was_granted_is_not_for_the_next_of_its_name() {
-    let town = Town::new().await;
-    let neighbour = town.tokens("web", "openid offline_access").await;
+    let testbed = TestBed::new().await;
+    let neighbour = testbed.tokens("web", "openid offline_access").await;
     let (mut cut_short, mut polls) = (0, 0_usize);
     loop {
         polls += 1;
-        town.put(asking()).await;
-        let mut browser = Browser::new(&town);
-        let [of_alice, own] = granted(&town, &mut browser).await;
-        assert!(gateway_takes(&town, &of_alice).await && gateway_takes(&town, &own).await);
-        let unfetched = allowed(&town, &mut browser).await;
-        let mut other = Browser::new(&town);
+        testbed.put(asking()).await;
+        let mut browser = Browser::new(&testbed);
+        let [of_alice, own] = granted(&testbed, &mut browser).await;
+        assert!(gateway_takes(&testbed, &of_alice).await && gateway_takes(&testbed, &own).await);
+        let unfetched = allowed(&testbed, &mut browser).await;
+        let mut other = Browser::new(&testbed);
         let page = other.authorize("asking", &[SCOPE, ("prompt", "consent")]).await;
         let open = other.log_in(&page).await;
-        let removed = town.realm.remove_client("asking", store::Expect::Any);
+        let removed = testbed.realm.remove_client("asking", store::Expect::Any);
         let whole = Steps::of(removed).go(polls).await.is_some();
         // What was on its way to the store is there before this is.
-        town.put(web("later", crate::support::secret())).await;
-        let begun = town.realm.find_client("asking").await.unwrap().is_none();
+        testbed.put(web("later", crate::support::secret())).await;
+        let begun = testbed.realm.find_client("asking").await.unwrap().is_none();
         if begun {
             // On a page of before.
             let late = other.submit(&open, &[("decision", "allow")]).await;
             assert_eq!(late.status, 400, "{late:?}");
         }
-        town.advance(1);
-        town.put(asking()).await;
-        for reply in fetch(&town, &unfetched).await {
+        testbed.advance(1);
+        testbed.put(asking()).await;
+        for reply in fetch(&testbed, &unfetched).await {
             match begun {
                 true => reply.refused(400, "invalid_grant"),
                 false => assert_eq!(reply.status, 200, "{reply:?}"),
             }
         }
-        let refreshed = town.refresh("asking", refresh_token(&of_alice)).await;
+        let refreshed = testbed.refresh("asking", refresh_token(&of_alice)).await;
         let page = browser.authorize("asking", &[SCOPE]).await;
         if begun {
             refreshed.refused(400, "invalid_grant");
             assert!(page.text.contains("asks for access"), "after {polls} polls: {page:?}");
             for tokens in [&of_alice, &own] {
-                assert!(!gateway_takes(&town, tokens).await, "after {polls} polls");
+                assert!(!gateway_takes(&testbed, tokens).await, "after {polls} polls");
             }
             cut_short += usize::from(!whole);
         } else {
@@ -350,62 +350,62 @@ async fn what_a_client_was_granted_is_not_for_the_next_of_its_name() {
         if whole {
             break;
         }
-        town.realm.remove_client("asking", store::Expect::Any).await.map(drop).unwrap();
+        testbed.realm.remove_client("asking", store::Expect::Any).await.map(drop).unwrap();
         // One person may try twenty codes of devices in ten minutes.
-        town.advance(if polls.is_multiple_of(10) { 601 } else { 1 });
+        testbed.advance(if polls.is_multiple_of(10) { 601 } else { 1 });
     }
     assert!(cut_short > 3, "{cut_short} of {polls}");
-    let neighbour = town.refresh("web", refresh_token(&neighbour)).await.json();
+    let neighbour = testbed.refresh("web", refresh_token(&neighbour)).await.json();
     // One that is none ends nothing of whoever else is called so.
-    assert_eq!(town.realm.remove_client("alice", store::Expect::Any).await.unwrap(), Written::Done);
-    let none = town.realm.remove_client("alice", store::Expect::Present).await.unwrap();
+    assert_eq!(testbed.realm.remove_client("alice", store::Expect::Any).await.unwrap(), Written::Done);
+    let none = testbed.realm.remove_client("alice", store::Expect::Present).await.unwrap();
     assert_eq!(none, Written::Conflict);
-    assert!(gateway_takes(&town, &neighbour).await);
-    assert_eq!(town.refresh("web", refresh_token(&neighbour)).await.status, 200);
+    assert!(gateway_takes(&testbed, &neighbour).await);
+    assert_eq!(testbed.refresh("web", refresh_token(&neighbour)).await.status, 200);
 }
 
 #[tokio::test]
 async fn what_a_client_was_granted_ends_when_it_is_switched_off_and_consent_stays() {
-    let town = Town::new().await;
-    town.put(asking()).await;
-    let mut browser = Browser::new(&town);
-    let [of_alice, own] = granted(&town, &mut browser).await;
+    let testbed = TestBed::new().await;
+    testbed.put(asking()).await;
+    let mut browser = Browser::new(&testbed);
+    let [of_alice, own] = granted(&testbed, &mut browser).await;
     // A change that switches nothing off ends nothing.
-    town.put(Client { name: "Asking".to_owned(), ..asking() }).await;
-    assert!(gateway_takes(&town, &of_alice).await && gateway_takes(&town, &own).await);
-    let unfetched = allowed(&town, &mut browser).await;
-    town.put(Client { disabled: true, ..asking() }).await;
-    assert!(!gateway_takes(&town, &of_alice).await && !gateway_takes(&town, &own).await);
-    town.advance(1);
-    town.put(asking()).await;
-    town.refresh("asking", refresh_token(&of_alice)).await.refused(400, "invalid_grant");
-    for reply in fetch(&town, &unfetched).await {
+    testbed.put(Client { name: "Asking".to_owned(), ..asking() }).await;
+    assert!(gateway_takes(&testbed, &of_alice).await && gateway_takes(&testbed, &own).await);
+    let unfetched = allowed(&testbed, &mut browser).await;
+    testbed.put(Client { disabled: true, ..asking() }).await;
+    assert!(!gateway_takes(&testbed, &of_alice).await && !gateway_takes(&testbed, &own).await);
+    testbed.advance(1);
+    testbed.put(asking()).await;
+    testbed.refresh("asking", refresh_token(&of_alice)).await.refused(400, "invalid_grant");
+    for reply in fetch(&testbed, &unfetched).await {
         reply.refused(400, "invalid_grant");
     }
     let code = browser.authorize("asking", &[SCOPE]).await.answer()["code"].clone();
-    let again = town.redeem("asking", &code).await.json();
-    let own = town.post_with("/token", ("authorization", &basic("asking", SECRET)), &[GRANT]).await;
-    assert!(gateway_takes(&town, &again).await && gateway_takes(&town, &own.json()).await);
-    assert_eq!(town.refresh("asking", refresh_token(&again)).await.status, 200);
+    let again = testbed.redeem("asking", &code).await.json();
+    let own = testbed.post_with("/token", ("authorization", &basic("asking", SECRET)), &[GRANT]).await;
+    assert!(gateway_takes(&testbed, &again).await && gateway_takes(&testbed, &own.json()).await);
+    assert_eq!(testbed.refresh("asking", refresh_token(&again)).await.status, 200);
 }
 
 /// The client is removed, and there again, at any moment of its fetching tokens.
 #[tokio::test]
 async fn what_a_client_fetches_while_it_ends_is_none() {
-    let town = Town::new().await;
+    let testbed = TestBed::new().await;
     let (mut between, mut polls) = (0, 0);
     loop {
         polls += 1;
-        town.put(asking()).await;
-        let mut browser = Browser::new(&town);
+        testbed.put(asking()).await;
+        let mut browser = Browser::new(&testbed);
         let page = browser.authorize("asking", &[SCOPE]).await;
         let page = browser.log_in(&page).await;
         let code = browser.submit(&page, &[("decision", "allow")]).await.answer()["code"].clone();
-        let mut fetching = Steps::of(town.redeem("asking", &code));
+        let mut fetching = Steps::of(testbed.redeem("asking", &code));
         let early = fetching.go(polls).await;
-        town.realm.remove_client("asking", store::Expect::Any).await.map(drop).unwrap();
-        town.advance(1);
-        town.put(asking()).await;
+        testbed.realm.remove_client("asking", store::Expect::Any).await.map(drop).unwrap();
+        testbed.advance(1);
+        testbed.put(asking()).await;
         let whole = early.is_some();
         let reply = match early {
             Some(reply) => reply,
@@ -413,14 +413,14 @@ async fn what_a_client_fetches_while_it_ends_is_none() {
         };
         if reply.status == 200 {
             let tokens = reply.json();
-            town.refresh("asking", refresh_token(&tokens)).await.refused(400, "invalid_grant");
-            assert!(!gateway_takes(&town, &tokens).await, "after {polls} polls");
+            testbed.refresh("asking", refresh_token(&tokens)).await.refused(400, "invalid_grant");
+            assert!(!gateway_takes(&testbed, &tokens).await, "after {polls} polls");
         }
         if whole {
             break;
         }
         between += 1;
-        town.realm.remove_client("asking", store::Expect::Any).await.map(drop).unwrap();
+        testbed.realm.remove_client("asking", store::Expect::Any).await.map(drop).unwrap();
     }
     assert!(between > 0, "{between}");
 }

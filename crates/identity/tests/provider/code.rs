@@ -2,23 +2,23 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Browser, CALLBACK, ISSUER, NOW, ORDERS, SECRET, Town, VERIFIER, payload};
+use crate::support::{Browser, CALLBACK, ISSUER, NOW, ORDERS, SECRET, TestBed, VERIFIER, payload};
 
 #[tokio::test]
 async fn a_person_logs_in_and_the_client_gets_its_tokens() {
-    let town = Town::new().await;
-    let mut browser = Browser::new(&town);
+    let testbed = TestBed::new().await;
+    let mut browser = Browser::new(&testbed);
     let page = browser.authorize("web", &[("scope", "openid email orders:read")]).await;
     assert!(page.text.contains("type=\"password\""), "{page:?}");
     let answer = browser.log_in(&page).await.answer();
     assert_eq!((answer["state"].as_str(), answer["iss"].as_str()), ("the state", ISSUER));
 
-    let reply = town.redeem("web", &answer["code"]).await;
+    let reply = testbed.redeem("web", &answer["code"]).await;
     assert_eq!(reply.field("cache-control"), "no-store");
     let tokens = reply.json();
     assert_eq!((&tokens["token_type"], &tokens["expires_in"]), (&json!("Bearer"), &json!(300)));
     assert_eq!(tokens["scope"], "email openid orders:read");
-    let (token_type, mut access) = town.claims(tokens["access_token"].as_str().unwrap()).await;
+    let (token_type, mut access) = testbed.claims(tokens["access_token"].as_str().unwrap()).await;
     assert_eq!(token_type, "at+jwt");
     let session = access["sid"].clone();
     let grant = |claims: &Value| claims["jti"].as_str().unwrap().split_once('.').unwrap().0.to_owned();
@@ -32,7 +32,7 @@ async fn a_person_logs_in_and_the_client_gets_its_tokens() {
     });
     assert_eq!(access, expected);
 
-    let (token_type, mut id) = town.claims(tokens["id_token"].as_str().unwrap()).await;
+    let (token_type, mut id) = testbed.claims(tokens["id_token"].as_str().unwrap()).await;
     assert_eq!(token_type, "JWT");
     assert_eq!(grant(&id), granted, "it ends with its grant");
     for random in ["jti", "at_hash"] {
@@ -52,12 +52,12 @@ async fn a_person_logs_in_and_the_client_gets_its_tokens() {
 
 #[tokio::test]
 async fn a_code_that_is_used_again_takes_back_what_it_gave() {
-    let town = Town::new().await;
-    let answer = Browser::new(&town).log_in_for("web", &[]).await;
-    let tokens = town.redeem("web", &answer["code"]).await.json();
+    let testbed = TestBed::new().await;
+    let answer = Browser::new(&testbed).log_in_for("web", &[]).await;
+    let tokens = testbed.redeem("web", &answer["code"]).await.json();
     let access = tokens["access_token"].as_str().unwrap();
     let refresh = tokens["refresh_token"].as_str().unwrap();
-    assert!(town.is_active(access).await);
+    assert!(testbed.is_active(access).await);
     // A thief without the verifier ends nothing.
     let stolen = [
         ("grant_type", "authorization_code"),
@@ -66,15 +66,15 @@ async fn a_code_that_is_used_again_takes_back_what_it_gave() {
         ("client_id", "web"),
         ("client_secret", SECRET),
     ];
-    town.post("/token", &stolen).await.refused(400, "invalid_grant");
-    town.redeem("spa", &answer["code"]).await.refused(400, "invalid_grant");
-    assert!(town.is_active(access).await);
+    testbed.post("/token", &stolen).await.refused(400, "invalid_grant");
+    testbed.redeem("spa", &answer["code"]).await.refused(400, "invalid_grant");
+    assert!(testbed.is_active(access).await);
 
-    town.redeem("web", &answer["code"]).await.refused(400, "invalid_grant");
-    assert!(!town.is_active(access).await);
-    town.refresh("web", refresh).await.refused(400, "invalid_grant");
+    testbed.redeem("web", &answer["code"]).await.refused(400, "invalid_grant");
+    assert!(!testbed.is_active(access).await);
+    testbed.refresh("web", refresh).await.refused(400, "invalid_grant");
     // Gateways learn of it too.
-    let revoked = town.realm.revocations().await.unwrap();
+    let revoked = testbed.realm.revocations().await.unwrap();
     assert_eq!(revoked.len(), 1);
     let id = payload(access)["jti"].as_str().unwrap().to_owned();
     assert_eq!(revoked[0].grant.as_deref(), id.split('.').next());
@@ -82,11 +82,11 @@ async fn a_code_that_is_used_again_takes_back_what_it_gave() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn of_many_uses_at_once_one_wins_and_even_that_is_taken_back() {
-    let town = std::sync::Arc::new(Town::new().await);
-    let answer = Browser::new(&town).log_in_for("web", &[]).await;
+    let testbed = std::sync::Arc::new(TestBed::new().await);
+    let answer = Browser::new(&testbed).log_in_for("web", &[]).await;
     let uses = (0..16).map(|_| {
-        let (town, code) = (std::sync::Arc::clone(&town), answer["code"].clone());
-        tokio::spawn(async move { town.redeem("web", &code).await })
+        let (testbed, code) = (std::sync::Arc::clone(&testbed), answer["code"].clone());
+        tokio::spawn(async move { testbed.redeem("web", &code).await })
     });
     let mut won = Vec::new();
     for reply in uses.collect::<Vec<_>>() {
@@ -97,13 +97,13 @@ async fn of_many_uses_at_once_one_wins_and_even_that_is_taken_back() {
         }
     }
     assert_eq!(won.len(), 1);
-    assert!(!town.is_active(&won[0]).await);
+    assert!(!testbed.is_active(&won[0]).await);
 }
 
 #[tokio::test]
 async fn a_code_is_for_its_client_its_address_its_verifier_and_a_minute() {
-    let town = Town::new().await;
-    let mut browser = Browser::new(&town);
+    let testbed = TestBed::new().await;
+    let mut browser = Browser::new(&testbed);
     browser.log_in_for("web", &[]).await;
     let usual = |code: &str| {
         vec![
@@ -129,35 +129,35 @@ async fn a_code_is_for_its_client_its_address_its_verifier_and_a_minute() {
         pairs.retain(|(known, _)| *known != name);
         pairs.push((name, value.to_owned()));
         let pairs: Vec<_> = pairs.iter().map(|(name, value)| (*name, value.as_str())).collect();
-        let reply = town.post("/token", &pairs).await;
+        let reply = testbed.post("/token", &pairs).await;
         assert_eq!((reply.status.as_u16(), &reply.json()["error"]), (400, &json!(error)), "{why}");
         if name == "code_verifier" {
-            town.redeem("web", &code).await.refused(400, "invalid_grant");
+            testbed.redeem("web", &code).await.refused(400, "invalid_grant");
         }
     }
     let code = browser.authorize("web", &[]).await.answer()["code"].clone();
-    town.redeem("spa", &code).await.refused(400, "invalid_grant");
-    assert_eq!(town.redeem("web", &code).await.status, 200, "another client did not end it");
+    testbed.redeem("spa", &code).await.refused(400, "invalid_grant");
+    assert_eq!(testbed.redeem("web", &code).await.status, 200, "another client did not end it");
     let (almost, over) = (59, 60);
     for (seconds, good) in [(almost, true), (over, false)] {
         let code = browser.authorize("web", &[]).await.answer()["code"].clone();
-        town.advance(seconds);
-        assert_eq!(town.redeem("web", &code).await.status == 200, good, "{seconds} s");
+        testbed.advance(seconds);
+        assert_eq!(testbed.redeem("web", &code).await.status == 200, good, "{seconds} s");
     }
 }
 
 #[tokio::test]
 async fn no_code_is_redeemed_for_somebody_who_is_gone() {
-    let town = Town::new().await;
-    let mut browser = Browser::new(&town);
+    let testbed = TestBed::new().await;
+    let mut browser = Browser::new(&testbed);
     let code = browser.log_in_for("web", &[]).await["code"].clone();
     let session = browser.session().unwrap().split('.').next().unwrap().to_owned();
-    town.realm.end_session(&session).await.unwrap();
-    town.redeem("web", &code).await.refused(400, "invalid_grant");
+    testbed.realm.end_session(&session).await.unwrap();
+    testbed.redeem("web", &code).await.refused(400, "invalid_grant");
 
-    let code = Browser::new(&town).log_in_for("web", &[]).await["code"].clone();
+    let code = Browser::new(&testbed).log_in_for("web", &[]).await["code"].clone();
     let mut alice = identity::User::new("alice", "alice", model::Timestamp::default());
     alice.disabled = true;
-    town.realm.put_user(&alice).await.unwrap();
-    town.redeem("web", &code).await.refused(400, "invalid_grant");
+    testbed.realm.put_user(&alice).await.unwrap();
+    testbed.redeem("web", &code).await.refused(400, "invalid_grant");
 }

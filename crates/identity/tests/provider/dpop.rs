@@ -6,7 +6,7 @@ use keys::encoding::encode_base64url;
 use keys::{Algorithm, LocalSigner, Signer, SystemRandom};
 use serde_json::{Value, json};
 
-use crate::support::{Browser, CALLBACK, ISSUER, NOW, Reply, Town, VERIFIER, payload};
+use crate::support::{Browser, CALLBACK, ISSUER, NOW, Reply, TestBed, VERIFIER, payload};
 
 struct Key(LocalSigner);
 
@@ -26,7 +26,7 @@ impl Key {
     }
 }
 
-async fn redeem(town: &Town, code: &str, proof: &str) -> Reply {
+async fn redeem(testbed: &TestBed, code: &str, proof: &str) -> Reply {
     let pairs = [
         ("grant_type", "authorization_code"),
         ("code", code),
@@ -34,21 +34,21 @@ async fn redeem(town: &Town, code: &str, proof: &str) -> Reply {
         ("code_verifier", VERIFIER),
         ("client_id", "spa"),
     ];
-    town.post_with("/token", ("dpop", proof), &pairs).await
+    testbed.post_with("/token", ("dpop", proof), &pairs).await
 }
 
-async fn refresh(town: &Town, token: &str, proof: &str) -> Reply {
+async fn refresh(testbed: &TestBed, token: &str, proof: &str) -> Reply {
     let pairs = [("grant_type", "refresh_token"), ("refresh_token", token), ("client_id", "spa")];
-    town.post_with("/token", ("dpop", proof), &pairs).await
+    testbed.post_with("/token", ("dpop", proof), &pairs).await
 }
 
-async fn userinfo(town: &Town, scheme: &str, token: &str, proof: Option<&str>) -> Reply {
+async fn userinfo(testbed: &TestBed, scheme: &str, token: &str, proof: Option<&str>) -> Reply {
     let mut request =
         Request::get(format!("{ISSUER}/userinfo")).header("authorization", format!("{scheme} {token}"));
     if let Some(proof) = proof {
         request = request.header("dpop", proof);
     }
-    town.send(request.body(Body::empty()).unwrap()).await
+    testbed.send(request.body(Body::empty()).unwrap()).await
 }
 
 fn hash(token: &str) -> Value {
@@ -58,17 +58,17 @@ fn hash(token: &str) -> Value {
 
 #[tokio::test]
 async fn a_bound_token_is_worth_nothing_without_its_key() {
-    let town = Town::new().await;
+    let testbed = TestBed::new().await;
     let (key, thief) = (Key::new(), Key::new());
-    let code = Browser::new(&town).log_in_for("spa", &[]).await["code"].clone();
-    let tokens = redeem(&town, &code, &key.proof("POST", "/token", "1", json!({}))).await.json();
+    let code = Browser::new(&testbed).log_in_for("spa", &[]).await["code"].clone();
+    let tokens = redeem(&testbed, &code, &key.proof("POST", "/token", "1", json!({}))).await.json();
     assert_eq!(tokens["token_type"], "DPoP");
     let access = tokens["access_token"].as_str().unwrap();
     assert_eq!(payload(access)["cnf"], json!({ "jkt": key.0.key_id() }));
 
     let with = |key: &Key, id: &str, more: Value| key.proof("GET", "/userinfo", id, more);
     let good = with(&key, "2", hash(access));
-    assert_eq!(userinfo(&town, "DPoP", access, Some(&good)).await.status, 200);
+    assert_eq!(userinfo(&testbed, "DPoP", access, Some(&good)).await.status, 200);
     for (why, scheme, proof, error) in [
         ("the proof again", "DPoP", Some(good.clone()), "invalid_dpop_proof"),
         ("as a bearer token", "Bearer", Some(with(&key, "3", hash(access))), "invalid_token"),
@@ -90,80 +90,86 @@ async fn a_bound_token_is_worth_nothing_without_its_key() {
             "invalid_dpop_proof",
         ),
     ] {
-        let reply = userinfo(&town, scheme, access, proof.as_deref()).await;
+        let reply = userinfo(&testbed, scheme, access, proof.as_deref()).await;
         assert_eq!((reply.status.as_u16(), &reply.json()["error"]), (401, &json!(error)), "{why}");
         assert!(reply.field("www-authenticate").starts_with("DPoP"), "{why}");
     }
-    let bearer = town.tokens("web", "openid").await;
+    let bearer = testbed.tokens("web", "openid").await;
     let bearer = bearer["access_token"].as_str().unwrap();
     let proof = with(&key, "9", hash(bearer));
-    userinfo(&town, "DPoP", bearer, Some(&proof)).await.refused(401, "invalid_token");
+    userinfo(&testbed, "DPoP", bearer, Some(&proof)).await.refused(401, "invalid_token");
 }
 
 #[tokio::test]
 async fn a_public_clients_refresh_token_needs_the_key_too() {
-    let town = Town::new().await;
+    let testbed = TestBed::new().await;
     let (key, thief) = (Key::new(), Key::new());
-    let code = Browser::new(&town).log_in_for("spa", &[]).await["code"].clone();
-    let tokens = redeem(&town, &code, &key.proof("POST", "/token", "1", json!({}))).await.json();
+    let code = Browser::new(&testbed).log_in_for("spa", &[]).await["code"].clone();
+    let tokens = redeem(&testbed, &code, &key.proof("POST", "/token", "1", json!({}))).await.json();
     let token = tokens["refresh_token"].as_str().unwrap();
-    refresh(&town, token, &thief.proof("POST", "/token", "2", json!({}))).await.refused(400, "invalid_grant");
-    town.refresh("spa", token).await.refused(400, "invalid_grant");
-    let next = refresh(&town, token, &key.proof("POST", "/token", "3", json!({}))).await;
+    refresh(&testbed, token, &thief.proof("POST", "/token", "2", json!({})))
+        .await
+        .refused(400, "invalid_grant");
+    testbed.refresh("spa", token).await.refused(400, "invalid_grant");
+    let next = refresh(&testbed, token, &key.proof("POST", "/token", "3", json!({}))).await;
     assert_eq!(next.status, 200, "the thief ended nothing: {next:?}");
     // Reuse by the thief does not end it either.
-    town.advance(11);
-    refresh(&town, token, &thief.proof("POST", "/token", "4", json!({}))).await.refused(400, "invalid_grant");
+    testbed.advance(11);
+    refresh(&testbed, token, &thief.proof("POST", "/token", "4", json!({})))
+        .await
+        .refused(400, "invalid_grant");
     let next = next.json()["refresh_token"].as_str().unwrap().to_owned();
-    assert_eq!(refresh(&town, &next, &key.proof("POST", "/token", "5", json!({}))).await.status, 200);
+    assert_eq!(refresh(&testbed, &next, &key.proof("POST", "/token", "5", json!({}))).await.status, 200);
 }
 
 #[tokio::test]
 async fn a_code_can_be_bound_ahead() {
-    let town = Town::new().await;
+    let testbed = TestBed::new().await;
     let (key, thief) = (Key::new(), Key::new());
-    let mut browser = Browser::new(&town);
+    let mut browser = Browser::new(&testbed);
     let code = browser.log_in_for("spa", &[("dpop_jkt", key.0.key_id())]).await["code"].clone();
-    redeem(&town, &code, &thief.proof("POST", "/token", "1", json!({}))).await.refused(400, "invalid_grant");
-    town.redeem("spa", &code).await.refused(400, "invalid_grant");
-    assert_eq!(redeem(&town, &code, &key.proof("POST", "/token", "2", json!({}))).await.status, 200);
+    redeem(&testbed, &code, &thief.proof("POST", "/token", "1", json!({})))
+        .await
+        .refused(400, "invalid_grant");
+    testbed.redeem("spa", &code).await.refused(400, "invalid_grant");
+    assert_eq!(redeem(&testbed, &code, &key.proof("POST", "/token", "2", json!({}))).await.status, 200);
 }
 
 #[tokio::test]
 async fn a_proof_is_used_once_and_clients_can_be_held_to_it() {
-    let town = Town::new().await;
+    let testbed = TestBed::new().await;
     let mut spa = crate::support::web("spa", identity::ClientAuthentication::None);
     spa.dpop_bound_access_tokens = true;
-    town.put(spa).await;
+    testbed.put(spa).await;
     let key = Key::new();
-    let mut browser = Browser::new(&town);
+    let mut browser = Browser::new(&testbed);
     let code = browser.log_in_for("spa", &[]).await["code"].clone();
-    town.redeem("spa", &code).await.refused(400, "invalid_dpop_proof");
+    testbed.redeem("spa", &code).await.refused(400, "invalid_dpop_proof");
     let proof = key.proof("POST", "/token", "1", json!({}));
-    assert_eq!(redeem(&town, &code, &proof).await.status, 200);
+    assert_eq!(redeem(&testbed, &code, &proof).await.status, 200);
     let code = browser.authorize("spa", &[]).await.answer()["code"].clone();
-    redeem(&town, &code, &proof).await.refused(400, "invalid_dpop_proof");
-    redeem(&town, &code, "x").await.refused(400, "invalid_dpop_proof");
+    redeem(&testbed, &code, &proof).await.refused(400, "invalid_dpop_proof");
+    redeem(&testbed, &code, "x").await.refused(400, "invalid_dpop_proof");
     let other = Key::new().proof("POST", "/token", "1", json!({}));
-    assert_eq!(redeem(&town, &code, &other).await.status, 200, "names are per key");
+    assert_eq!(redeem(&testbed, &code, &other).await.status, 200, "names are per key");
 }
 
 #[tokio::test]
 async fn a_nonce_is_asked_for_and_grows_old() {
-    let town = Town::with(|settings| settings.require_dpop_nonce = true).await;
+    let testbed = TestBed::with(|settings| settings.require_dpop_nonce = true).await;
     let key = Key::new();
-    let mut browser = Browser::new(&town);
+    let mut browser = Browser::new(&testbed);
     let code = browser.log_in_for("spa", &[]).await["code"].clone();
-    let asked = redeem(&town, &code, &key.proof("POST", "/token", "1", json!({}))).await;
+    let asked = redeem(&testbed, &code, &key.proof("POST", "/token", "1", json!({}))).await;
     asked.refused(400, "use_dpop_nonce");
     let nonce = asked.field("dpop-nonce").to_owned();
-    redeem(&town, &code, &key.proof("POST", "/token", "2", json!({ "nonce": "x" })))
+    redeem(&testbed, &code, &key.proof("POST", "/token", "2", json!({ "nonce": "x" })))
         .await
         .refused(400, "use_dpop_nonce");
-    let good = redeem(&town, &code, &key.proof("POST", "/token", "3", json!({ "nonce": nonce }))).await;
+    let good = redeem(&testbed, &code, &key.proof("POST", "/token", "3", json!({ "nonce": nonce }))).await;
     assert_eq!((good.status.as_u16(), good.field("dpop-nonce")), (200, nonce.as_str()));
-    town.advance(120);
+    testbed.advance(120);
     let code = browser.authorize("spa", &[]).await.answer()["code"].clone();
     let late = key.proof("POST", "/token", "4", json!({ "nonce": nonce, "iat": NOW + 120 }));
-    redeem(&town, &code, &late).await.refused(400, "use_dpop_nonce");
+    redeem(&testbed, &code, &late).await.refused(400, "use_dpop_nonce");
 }

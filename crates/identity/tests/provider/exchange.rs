@@ -5,12 +5,12 @@ use serde_json::{Value, json};
 use store::Expect;
 
 use crate::sign_out::is_good;
-use crate::support::{ORDERS, PAYMENTS, Reply, SECRET, Town, payload};
+use crate::support::{ORDERS, PAYMENTS, Reply, SECRET, TestBed, payload};
 
 const GRANT: (&str, &str) = ("grant_type", "urn:ietf:params:oauth:grant-type:token-exchange");
 const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
 
-async fn exchange(town: &Town, token: &str, pairs: &[(&str, &str)]) -> Reply {
+async fn exchange(testbed: &TestBed, token: &str, pairs: &[(&str, &str)]) -> Reply {
     let mut all = vec![
         GRANT,
         ("subject_token", token),
@@ -20,7 +20,7 @@ async fn exchange(town: &Town, token: &str, pairs: &[(&str, &str)]) -> Reply {
     ];
     all.retain(|(name, _)| pairs.iter().all(|(other, _)| other != name));
     all.extend(pairs);
-    town.post("/token", &all).await
+    testbed.post("/token", &all).await
 }
 
 fn access(tokens: &Value) -> &str {
@@ -29,10 +29,11 @@ fn access(tokens: &Value) -> &str {
 
 #[tokio::test]
 async fn a_service_calls_on_and_the_token_says_who_acts() {
-    let town = Town::new().await;
-    let tokens = town.tokens("web", "openid orders:read orders:write").await;
-    town.advance(100);
-    let reply = exchange(&town, access(&tokens), &[("resource", PAYMENTS), ("scope", "orders:read")]).await;
+    let testbed = TestBed::new().await;
+    let tokens = testbed.tokens("web", "openid orders:read orders:write").await;
+    testbed.advance(100);
+    let reply =
+        exchange(&testbed, access(&tokens), &[("resource", PAYMENTS), ("scope", "orders:read")]).await;
     assert_eq!(reply.status, 200, "{reply:?}");
     let exchanged = reply.json();
     assert_eq!(exchanged["issued_token_type"], ACCESS_TOKEN);
@@ -48,30 +49,30 @@ async fn a_service_calls_on_and_the_token_says_who_acts() {
         assert_eq!(claims[same], before[same], "{same}");
     }
     // It ends with the grant that it came of.
-    assert!(town.is_active(access(&exchanged)).await);
-    town.realm.end_session(claims["sid"].as_str().unwrap()).await.unwrap();
-    assert!(!town.is_active(access(&exchanged)).await);
+    assert!(testbed.is_active(access(&exchanged)).await);
+    testbed.realm.end_session(claims["sid"].as_str().unwrap()).await.unwrap();
+    assert!(!testbed.is_active(access(&exchanged)).await);
 }
 
 #[tokio::test]
 async fn a_chain_of_services_is_a_chain_of_actors() {
-    let town = Town::new().await;
+    let testbed = TestBed::new().await;
     let mut next = crate::support::client("payments", crate::support::secret());
     next.grant_types = [identity::GrantType::TokenExchange].into();
     next.serves = [PAYMENTS.to_owned()].into();
     next.resources = [ORDERS.to_owned()].into();
-    town.put(next).await;
-    let tokens = town.tokens("web", "orders:read").await;
-    let first = exchange(&town, access(&tokens), &[("audience", PAYMENTS)]).await.json();
+    testbed.put(next).await;
+    let tokens = testbed.tokens("web", "orders:read").await;
+    let first = exchange(&testbed, access(&tokens), &[("audience", PAYMENTS)]).await.json();
     let second =
-        exchange(&town, access(&first), &[("client_id", "payments"), ("resource", ORDERS)]).await.json();
+        exchange(&testbed, access(&first), &[("client_id", "payments"), ("resource", ORDERS)]).await.json();
     assert_eq!(payload(access(&second))["act"], json!({ "sub": "payments", "act": { "sub": "service" } }));
 }
 
 #[tokio::test]
 async fn no_token_is_exchanged_for_more_or_by_others() {
-    let town = Town::new().await;
-    let tokens = town.tokens("web", "openid orders:read").await;
+    let testbed = TestBed::new().await;
+    let tokens = testbed.tokens("web", "openid orders:read").await;
     let token = access(&tokens);
     for (error, pairs) in [
         ("invalid_scope", &[("resource", PAYMENTS), ("scope", "orders:write")][..]),
@@ -106,7 +107,7 @@ async fn no_token_is_exchanged_for_more_or_by_others() {
         ),
         ("unauthorized_client", &[("resource", ORDERS), ("client_id", "web")]),
     ] {
-        exchange(&town, token, pairs).await.refused(400, error);
+        exchange(&testbed, token, pairs).await.refused(400, error);
     }
     // A token that was sent to payments is none that orders may exchange.
     let machine = [
@@ -115,82 +116,82 @@ async fn no_token_is_exchanged_for_more_or_by_others() {
         ("client_id", "service"),
         ("client_secret", SECRET),
     ];
-    let elsewhere = town.post("/token", &machine).await.json();
-    exchange(&town, access(&elsewhere), &[("resource", PAYMENTS)]).await.refused(400, "invalid_target");
+    let elsewhere = testbed.post("/token", &machine).await.json();
+    exchange(&testbed, access(&elsewhere), &[("resource", PAYMENTS)]).await.refused(400, "invalid_target");
     // One that is over is over.
-    town.advance(300);
-    exchange(&town, token, &[("resource", PAYMENTS)]).await.refused(400, "invalid_request");
+    testbed.advance(300);
+    exchange(&testbed, token, &[("resource", PAYMENTS)]).await.refused(400, "invalid_request");
 }
 
 #[tokio::test]
 async fn a_machines_token_stays_a_machines() {
-    let town = Town::new().await;
+    let testbed = TestBed::new().await;
     let mut robot = crate::support::client("robot", crate::support::secret());
     robot.grant_types = [identity::GrantType::ClientCredentials].into();
     robot.resources = [ORDERS.to_owned()].into();
-    town.put(robot).await;
+    testbed.put(robot).await;
     let asked = [("grant_type", "client_credentials"), ("client_id", "robot"), ("client_secret", SECRET)];
-    let tokens = town.post("/token", &[&asked[..], &[("resource", ORDERS)]].concat()).await.json();
-    let exchanged = exchange(&town, access(&tokens), &[("resource", PAYMENTS)]).await.json();
+    let tokens = testbed.post("/token", &[&asked[..], &[("resource", ORDERS)]].concat()).await.json();
+    let exchanged = exchange(&testbed, access(&tokens), &[("resource", PAYMENTS)]).await.json();
     let claims = payload(access(&exchanged));
     // Verifiers tell machines from people by a party that is the subject.
     assert_eq!((&claims["sub"], &claims["azp"]), (&json!("robot"), &json!("robot")));
     assert_eq!(claims["client_id"], "service");
-    assert!(town.is_active(access(&exchanged)).await);
+    assert!(testbed.is_active(access(&exchanged)).await);
     // A person's token has no such party.
-    let tokens = town.tokens("web", "orders:read").await;
-    let exchanged = exchange(&town, access(&tokens), &[("resource", PAYMENTS)]).await.json();
+    let tokens = testbed.tokens("web", "orders:read").await;
+    let exchanged = exchange(&testbed, access(&tokens), &[("resource", PAYMENTS)]).await.json();
     assert!(payload(access(&exchanged)).get("azp").is_none());
 }
 
 #[tokio::test]
 async fn what_a_client_got_by_exchange_ends_with_it() {
     for how in ["removed", "switched off"] {
-        let town = Town::new().await;
-        let (service, _) = town.realm.find_client("service").await.unwrap().unwrap();
+        let testbed = TestBed::new().await;
+        let (service, _) = testbed.realm.find_client("service").await.unwrap().unwrap();
         let mut next = crate::support::client("next", crate::support::secret());
         next.grant_types = [GrantType::TokenExchange].into();
         next.serves = [ORDERS.to_owned()].into();
         next.resources = [PAYMENTS.to_owned()].into();
-        town.put(next).await;
-        let of_alice = town.tokens("web", "openid orders:read").await;
-        let exchanged = exchange(&town, access(&of_alice), &[("resource", PAYMENTS)]).await.json();
+        testbed.put(next).await;
+        let of_alice = testbed.tokens("web", "openid orders:read").await;
+        let exchanged = exchange(&testbed, access(&of_alice), &[("resource", PAYMENTS)]).await.json();
         let credentials = [("client_id", "service"), ("client_secret", SECRET), ("resource", ORDERS)];
         let own = [&[("grant_type", "client_credentials")][..], &credentials].concat();
-        let own = town.post("/token", &own).await.json();
+        let own = testbed.post("/token", &own).await.json();
         let by_next = [("client_id", "next"), ("resource", PAYMENTS)];
         // Of its own, in the hands of the next; and of alice's, by the next alone.
-        let about_it = exchange(&town, access(&own), &by_next).await.json();
-        let beside = exchange(&town, access(&of_alice), &by_next).await.json();
+        let about_it = exchange(&testbed, access(&own), &by_next).await.json();
+        let beside = exchange(&testbed, access(&of_alice), &by_next).await.json();
         let its = [&exchanged, &own, &about_it];
         for tokens in its.into_iter().chain([&beside, &of_alice]) {
-            assert!(is_good(&town, tokens).await);
+            assert!(is_good(&testbed, tokens).await);
         }
         let end = async {
             if how == "removed" {
-                let removed = town.realm.remove_client("service", Expect::Any).await;
+                let removed = testbed.realm.remove_client("service", Expect::Any).await;
                 assert_eq!(removed.unwrap(), Written::Done);
             } else {
                 let off = identity::Client { disabled: true, ..service.clone() };
-                town.put(off).await;
+                testbed.put(off).await;
             }
         };
         end.await;
         // Also when there is one of its name again.
         for again in [false, true] {
             if again {
-                town.put(service.clone()).await;
+                testbed.put(service.clone()).await;
             }
             for tokens in its {
-                assert!(!is_good(&town, tokens).await, "{how}, again: {again}");
+                assert!(!is_good(&testbed, tokens).await, "{how}, again: {again}");
             }
             for tokens in [&beside, &of_alice] {
-                assert!(is_good(&town, tokens).await, "{how}: what others got");
+                assert!(is_good(&testbed, tokens).await, "{how}: what others got");
             }
         }
         // What it gets from now on is good.
-        town.advance(1);
-        let anew = exchange(&town, access(&of_alice), &[("resource", PAYMENTS)]).await.json();
-        assert!(is_good(&town, &anew).await, "{how}");
+        testbed.advance(1);
+        let anew = exchange(&testbed, access(&of_alice), &[("resource", PAYMENTS)]).await.json();
+        assert!(is_good(&testbed, &anew).await, "{how}");
     }
 }

@@ -1,6 +1,6 @@
 //! Password hashes that people brought along: good for one login, and ours from then on.
 
-use crate::support::{Browser, Town};
+use crate::support::{Browser, TestBed};
 
 /// Of [`crate::support::PASSWORD`], made by others: Keycloak, Python's `hashlib` and `bcrypt`.
 const BY_OTHERS: [(&str, &str); 7] = [
@@ -27,10 +27,10 @@ const OURS: &str = "$argon2id$v=19$m=19456,t=2,p=1$";
 #[tokio::test]
 async fn a_hash_of_another_program_is_replaced_at_the_first_login() {
     for (scheme, hash) in BY_OTHERS {
-        let town = Town::new().await;
-        town.realm.put_password_hash("alice", hash).await.unwrap();
-        let kept = async || town.realm.password_hash("alice").await.unwrap().unwrap();
-        let mut browser = Browser::new(&town);
+        let testbed = TestBed::new().await;
+        testbed.realm.put_password_hash("alice", hash).await.unwrap();
+        let kept = async || testbed.realm.password_hash("alice").await.unwrap().unwrap();
+        let mut browser = Browser::new(&testbed);
         let page = browser.authorize("web", &[]).await;
         // A wrong password changes nothing, and is not taken.
         let page = browser.submit(&page, &[("username", "alice"), ("password", "correct horse")]).await;
@@ -40,7 +40,7 @@ async fn a_hash_of_another_program_is_replaced_at_the_first_login() {
         assert!(renewed.starts_with(OURS), "{scheme}: {renewed}");
         // The session that the old hash opened goes on, and the new one opens another; it stays.
         assert!(browser.authorize("web", &[]).await.answer().contains_key("code"), "{scheme}");
-        let mut other = Browser::new(&town);
+        let mut other = Browser::new(&testbed);
         assert!(other.log_in_for("web", &[]).await.contains_key("code"), "{scheme}");
         assert_eq!(kept().await, renewed, "{scheme}");
     }

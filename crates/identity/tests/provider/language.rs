@@ -4,14 +4,14 @@ use axum::body::Body;
 use axum::http::{Request, header};
 use identity::theme::{Format, Theme};
 
-use crate::support::{Browser, ISSUER, Town, authorization};
+use crate::support::{Browser, ISSUER, TestBed, authorization};
 
 const SVG: &[u8] = b"<svg xmlns=\"http://www.w3.org/2000/svg\"/>";
 
 #[tokio::test]
 async fn a_page_is_in_the_language_that_its_person_wants() {
-    let town = Town::new().await;
-    let mut browser = Browser::new(&town);
+    let testbed = TestBed::new().await;
+    let mut browser = Browser::new(&testbed);
     let page = browser.authorize("web", &[]).await;
     assert!(page.text.contains("<html lang=\"en\">") && page.text.contains("Password"), "{}", page.text);
     // What the client asks for holds for every page of this login.
@@ -31,7 +31,7 @@ async fn a_page_is_in_the_language_that_its_person_wants() {
 
 #[tokio::test]
 async fn browsers_say_what_they_prefer_and_realms_what_is_usual() {
-    let german = Town::with(|settings| settings.language = identity::Language::German).await;
+    let german = TestBed::with(|settings| settings.language = identity::Language::German).await;
     for (accept, language) in [("", "de"), ("fr", "de"), ("en-GB,de;q=0.5", "en"), ("fr,de;q=0.5", "de")] {
         let request = Request::get(format!("{ISSUER}/flow?flow=unknown"))
             .header(header::ACCEPT_LANGUAGE, accept)
@@ -49,29 +49,29 @@ async fn browsers_say_what_they_prefer_and_realms_what_is_usual() {
 
 #[tokio::test]
 async fn choosing_a_language_leads_nowhere_else() {
-    let town = Town::new().await;
-    let reply = town.get(&format!("{ISSUER}/language?lang=de&page=/login&flow=a%26b")).await;
+    let testbed = TestBed::new().await;
+    let reply = testbed.get(&format!("{ISSUER}/language?lang=de&page=/login&flow=a%26b")).await;
     assert_eq!(reply.field("location"), "/realms/shop/login?flow=a%26b");
     assert!(reply.field("set-cookie").starts_with("__Host-shop-language=de; "), "{reply:?}");
     for page in ["//evil.example", "https://evil.example", "/%5Cevil.example", "/..", ""] {
-        let reply = town.get(&format!("{ISSUER}/language?lang=de&page={page}")).await;
+        let reply = testbed.get(&format!("{ISSUER}/language?lang=de&page={page}")).await;
         assert_eq!((reply.status.as_u16(), reply.field("location")), (400, ""), "{page}");
     }
 }
 
 #[tokio::test]
 async fn a_theme_paints_pages_and_changes_nothing_else() {
-    let plain = Town::new().await;
+    let plain = TestBed::new().await;
     for path in ["theme.css", "logo"] {
         assert_eq!(plain.get(&format!("{ISSUER}/{path}")).await.status, 404);
     }
     let theme = Theme::new(Some(b":root{--wall:#00f}".to_vec()), Some((Format::Svg, SVG.to_vec()))).unwrap();
-    let town = Town::with(|settings| settings.theme = theme).await;
-    let page = Browser::new(&town).authorize("web", &[]).await;
+    let testbed = TestBed::with(|settings| settings.theme = theme).await;
+    let page = Browser::new(&testbed).authorize("web", &[]).await;
     for path in ["style.css", "theme.css", "logo"] {
         let place = page.text.find(&format!("/realms/shop/{path}?v=")).unwrap_or_else(|| panic!("{path}"));
         let address = page.text[place..].split('"').next().unwrap();
-        let reply = town.get(address).await;
+        let reply = testbed.get(address).await;
         assert_eq!((reply.status.as_u16(), reply.field("x-content-type-options")), (200, "nosniff"));
         assert!(reply.field("content-security-policy").contains("sandbox"));
     }

@@ -2,12 +2,12 @@
 
 use axum::http::header;
 
-use crate::support::{Browser, ISSUER, PASSWORD, Town, read_form};
+use crate::support::{Browser, ISSUER, PASSWORD, TestBed, read_form};
 
 #[tokio::test]
 async fn the_page_works_without_scripts_and_cannot_be_framed() {
-    let town = Town::new().await;
-    let mut browser = Browser::new(&town);
+    let testbed = TestBed::new().await;
+    let mut browser = Browser::new(&testbed);
     let page = browser.authorize("web", &[("login_hint", "al\"><script>ice")]).await;
     // Passkeys alone need one, which is our own file.
     assert_eq!(page.text.matches("<script").count(), 1, "{}", page.text);
@@ -26,17 +26,17 @@ async fn the_page_works_without_scripts_and_cannot_be_framed() {
         assert!(policy.contains(expected), "{policy}");
     }
     assert_eq!((page.field("x-frame-options"), page.field("cache-control")), ("DENY", "no-store"));
-    let style = town.get(&format!("{ISSUER}/style.css")).await;
+    let style = testbed.get(&format!("{ISSUER}/style.css")).await;
     assert!(style.field("content-type").starts_with("text/css"));
 }
 
 #[tokio::test]
 async fn nobody_learns_which_users_exist() {
-    let town = Town::new().await;
+    let testbed = TestBed::new().await;
     let mut bob = identity::User::new("carol", "carol", model::Timestamp::default());
     bob.disabled = true;
-    town.realm.put_user(&bob).await.unwrap();
-    town.give_password("carol").await;
+    testbed.realm.put_user(&bob).await.unwrap();
+    testbed.give_password("carol").await;
     let mut pages = Vec::new();
     for (username, password) in [
         ("alice", "wrong"),
@@ -47,7 +47,7 @@ async fn nobody_learns_which_users_exist() {
         ("", PASSWORD),
         ("alice", &"x".repeat(2000)),
     ] {
-        let mut browser = Browser::new(&town);
+        let mut browser = Browser::new(&testbed);
         let page = browser.authorize("web", &[]).await;
         let failed = browser.submit(&page, &[("username", username), ("password", password)]).await;
         assert_eq!(failed.status, 401, "{username}");
@@ -63,7 +63,7 @@ async fn nobody_learns_which_users_exist() {
         pages.push(text.replace(&value, "value=\"\"").replace(" autofocus", ""));
     }
     assert!(pages.windows(2).all(|pair| pair[0] == pair[1]), "{pages:#?}");
-    let mut browser = Browser::new(&town);
+    let mut browser = Browser::new(&testbed);
     let page = browser.authorize("web", &[]).await;
     let good = browser.submit(&page, &[("username", " Alice "), ("password", PASSWORD)]).await;
     assert!(good.answer().contains_key("code"), "user names have no case");
@@ -71,15 +71,15 @@ async fn nobody_learns_which_users_exist() {
 
 #[tokio::test]
 async fn a_form_is_taken_only_from_our_page_in_the_browser_that_began() {
-    let town = Town::new().await;
-    let mut browser = Browser::new(&town);
+    let testbed = TestBed::new().await;
+    let mut browser = Browser::new(&testbed);
     let page = browser.authorize("web", &[]).await;
     let (action, hidden) = read_form(&page.text);
     let flow = hidden["flow"].as_str();
     let good =
         [("username", "alice"), ("password", PASSWORD), ("flow", flow), ("csrf", hidden["csrf"].as_str())];
     // The attacker's own form, with a token of another login of theirs.
-    let mut attacker = Browser::new(&town);
+    let mut attacker = Browser::new(&testbed);
     let own = attacker.authorize("web", &[]).await;
     let (_, own) = read_form(&own.text);
     for csrf in ["", "x", own["csrf"].as_str()] {
@@ -90,7 +90,7 @@ async fn a_form_is_taken_only_from_our_page_in_the_browser_that_began() {
     // The victim's address in the attacker's browser, and the other way.
     assert_eq!(attacker.post(&action, &good).await.status, 400);
     assert_eq!(attacker.go(&format!("/realms/shop/login?flow={flow}")).await.status, 400);
-    assert_eq!(Browser::new(&town).go(&format!("/realms/shop/flow?flow={flow}")).await.status, 400);
+    assert_eq!(Browser::new(&testbed).go(&format!("/realms/shop/flow?flow={flow}")).await.status, 400);
     // From another origin, though everything else is right.
     let cookies: Vec<_> = browser.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
     let foreign = |origin: &str| {
@@ -102,9 +102,9 @@ async fn a_form_is_taken_only_from_our_page_in_the_browser_that_began() {
             .unwrap()
     };
     for origin in ["https://evil.example", "null", "http://id.example.org"] {
-        assert_eq!(town.send(foreign(origin)).await.status, 400, "{origin}");
+        assert_eq!(testbed.send(foreign(origin)).await.status, 400, "{origin}");
     }
-    assert_eq!(town.send(foreign("https://id.example.org")).await.status, 303);
+    assert_eq!(testbed.send(foreign("https://id.example.org")).await.status, 303);
     // Sent twice, it is over.
     let next = browser.go(&format!("/realms/shop/flow?flow={flow}")).await;
     assert_eq!(next.status, 200, "the session's cookie went to nobody: {next:?}");
@@ -112,14 +112,14 @@ async fn a_form_is_taken_only_from_our_page_in_the_browser_that_began() {
 
 #[tokio::test]
 async fn a_planted_session_is_worth_nothing_after_login() {
-    let town = Town::new().await;
-    town.give_password("bob").await;
+    let testbed = TestBed::new().await;
+    testbed.give_password("bob").await;
     // The attacker logs in and plants their cookies in the victim's browser.
-    let mut attacker = Browser::new(&town);
+    let mut attacker = Browser::new(&testbed);
     let page = attacker.authorize("web", &[]).await;
     attacker.submit(&page, &[("username", "bob"), ("password", PASSWORD)]).await.answer();
     let planted = attacker.session().unwrap().clone();
-    let mut victim = Browser::new(&town);
+    let mut victim = Browser::new(&testbed);
     victim.cookies.insert("__Host-shop-session".to_owned(), planted.clone());
     let page = victim.authorize("web", &[("prompt", "login")]).await;
     victim.log_in(&page).await.answer();
@@ -130,7 +130,7 @@ async fn a_planted_session_is_worth_nothing_after_login() {
     let before = victim.session().unwrap().clone();
     let page = victim.authorize("web", &[("prompt", "login")]).await;
     victim.log_in(&page).await.answer();
-    let mut thief = Browser::new(&town);
+    let mut thief = Browser::new(&testbed);
     thief.cookies.insert("__Host-shop-session".to_owned(), before);
     assert!(thief.authorize("web", &[]).await.text.contains("type=\"password\""));
     assert!(victim.authorize("web", &[]).await.answer().contains_key("code"));
@@ -142,15 +142,15 @@ async fn a_planted_session_is_worth_nothing_after_login() {
 
 #[tokio::test]
 async fn a_login_with_many_wrong_passwords_begins_anew() {
-    let town = Town::new().await;
-    let mut browser = Browser::new(&town);
+    let testbed = TestBed::new().await;
+    let mut browser = Browser::new(&testbed);
     let mut page = browser.authorize("web", &[]).await;
     for _ in 0..10 {
-        town.advance(20);
+        testbed.advance(20);
         page = browser.submit(&page, &[("username", "alice"), ("password", "wrong")]).await;
         assert_eq!(page.status, 401);
     }
-    town.advance(20);
+    testbed.advance(20);
     assert_eq!(browser.log_in(&page).await.status, 400, "not even the right one");
     // Alice herself is not locked out.
     let page = browser.authorize("web", &[]).await;
@@ -159,19 +159,19 @@ async fn a_login_with_many_wrong_passwords_begins_anew() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn passwords_that_are_tried_at_once_are_not_tried_uncounted() {
-    let town = std::sync::Arc::new(Town::new().await);
-    let mut browser = Browser::new(&town);
+    let testbed = std::sync::Arc::new(TestBed::new().await);
+    let mut browser = Browser::new(&testbed);
     let page = browser.authorize("web", &[]).await;
     let (action, hidden) = read_form(&page.text);
     let tries = (0..32).map(|_| {
-        let (town, cookies) = (std::sync::Arc::clone(&town), browser.cookies.clone());
+        let (testbed, cookies) = (std::sync::Arc::clone(&testbed), browser.cookies.clone());
         let (action, hidden) = (action.clone(), hidden.clone());
         tokio::spawn(async move {
             let fields = [("username", "alice"), ("password", "wrong")];
             let fields =
                 fields.into_iter().chain(hidden.iter().map(|(name, value)| (name.as_str(), value.as_str())));
             let fields: Vec<_> = fields.collect();
-            let mut browser = Browser { cookies, ..Browser::new(&town) };
+            let mut browser = Browser { cookies, ..Browser::new(&testbed) };
             browser.post(&action, &fields).await.status.as_u16()
         })
     });
@@ -189,23 +189,23 @@ async fn passwords_that_are_tried_at_once_are_not_tried_uncounted() {
 #[tokio::test]
 async fn sessions_and_logins_end() {
     let hour = 3600;
-    let town = Town::new().await;
-    let mut browser = Browser::new(&town);
+    let testbed = TestBed::new().await;
+    let mut browser = Browser::new(&testbed);
     let page = browser.authorize("web", &[]).await;
-    town.advance(900);
+    testbed.advance(900);
     assert_eq!(browser.log_in(&page).await.status, 400, "a login that nobody finished");
     browser.log_in_for("web", &[]).await;
-    town.advance(7 * hour);
+    testbed.advance(7 * hour);
     assert!(browser.authorize("web", &[]).await.answer().contains_key("code"));
-    town.advance(7 * hour);
+    testbed.advance(7 * hour);
     assert!(browser.authorize("web", &[]).await.answer().contains_key("code"), "used in between");
-    town.advance(8 * hour);
+    testbed.advance(8 * hour);
     assert!(browser.authorize("web", &[]).await.text.contains("type=\"password\""), "idle");
     browser.log_in_for("web", &[]).await;
     for _ in 0..4 {
-        town.advance(5 * hour);
+        testbed.advance(5 * hour);
         assert!(browser.authorize("web", &[]).await.answer().contains_key("code"));
     }
-    town.advance(4 * hour);
+    testbed.advance(4 * hour);
     assert!(browser.authorize("web", &[]).await.text.contains("type=\"password\""), "a day old");
 }

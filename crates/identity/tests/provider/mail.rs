@@ -9,7 +9,7 @@ use identity::{Realm, RealmSettings, User, World, router};
 use keys::SystemRandom;
 use model::{Clock, Secret};
 
-use crate::support::{Browser, HandClock, ISSUER, Mailbox, PASSWORD, Reply, Steps, Town};
+use crate::support::{Browser, HandClock, ISSUER, Mailbox, PASSWORD, Reply, Steps, TestBed};
 
 const ANOTHER: &str = "another horse battery staple";
 
@@ -49,11 +49,11 @@ impl Post {
     }
 }
 
-/// A town with a mail server.
-async fn town() -> (Town, Arc<Post>) {
+/// A test bed with a mail server.
+async fn testbed() -> (TestBed, Arc<Post>) {
     let post = Arc::new(Post::default());
     let mail_transport = Arc::clone(&post) as Arc<dyn MailTransport>;
-    (Town::with_mail(mail_transport, |_| {}).await, post)
+    (TestBed::with_mail(mail_transport, |_| {}).await, post)
 }
 
 async fn ask(browser: &mut Browser<'_>, who: &str) -> Reply {
@@ -79,17 +79,17 @@ async fn choose(browser: &mut Browser<'_>, link: &str, password: &str) -> Reply 
 
 #[tokio::test]
 async fn a_lost_password_is_replaced_by_a_link_that_is_good_once() {
-    let (town, post) = town().await;
-    let tokens = town.tokens("web", "openid offline_access").await;
-    let mut stolen = Browser::new(&town);
+    let (testbed, post) = testbed().await;
+    let tokens = testbed.tokens("web", "openid offline_access").await;
+    let mut stolen = Browser::new(&testbed);
     stolen.log_in_for("web", &[]).await;
-    let mut browser = Browser::new(&town);
+    let mut browser = Browser::new(&testbed);
     let login = browser.authorize("web", &[]).await;
     assert!(login.text.contains("href=\"/realms/shop/recover\""), "{}", login.text);
     assert!(ask(&mut browser, "Alice").await.text.contains("Look into your mailbox"));
-    town.realm.send_mail().await.unwrap();
+    testbed.realm.send_mail().await.unwrap();
     assert!(post.take().is_empty(), "who is meant is found out first");
-    town.realm.send_mail().await.unwrap();
+    testbed.realm.send_mail().await.unwrap();
     let letters = post.take();
     let [letter] = letters.as_slice() else { panic!("{letters:?}") };
     assert_eq!((letter.to.as_str(), letter.language), ("alice@example.org", "en"));
@@ -98,7 +98,7 @@ async fn a_lost_password_is_replaced_by_a_link_that_is_good_once() {
     assert!(link.starts_with(&format!("{ISSUER}/recover/password?token=")), "{link}");
     // Opening it changes nothing, as often as a mail server likes.
     for _ in 0..3 {
-        assert_eq!(Browser::new(&town).go(&link).await.status, 200);
+        assert_eq!(Browser::new(&testbed).go(&link).await.status, 200);
     }
     for (password, said) in
         [("password1", "easy to guess"), ("short", "at least 8"), ("alice@example.org", "easy")]
@@ -116,41 +116,41 @@ async fn a_lost_password_is_replaced_by_a_link_that_is_good_once() {
     // It is used up, and everything that was begun with the other password is over.
     assert_eq!(choose(&mut browser, &link, "yet another horse battery").await.status, 400);
     assert!(stolen.authorize("web", &[]).await.text.contains("type=\"password\""));
-    town.refresh("web", tokens["refresh_token"].as_str().unwrap()).await.refused(400, "invalid_grant");
-    assert!(!town.is_active(tokens["access_token"].as_str().unwrap()).await);
+    testbed.refresh("web", tokens["refresh_token"].as_str().unwrap()).await.refused(400, "invalid_grant");
+    assert!(!testbed.is_active(tokens["access_token"].as_str().unwrap()).await);
     let page = browser.authorize("web", &[]).await;
     assert_eq!(browser.log_in(&page).await.status, 401, "the password of before");
     let page = browser.authorize("web", &[]).await;
     let good = browser.submit(&page, &[("username", "alice"), ("password", ANOTHER)]).await;
     assert!(good.answer().contains_key("code"));
-    assert!(town.realm.find_user("alice").await.unwrap().unwrap().email_verified);
+    assert!(testbed.realm.find_user("alice").await.unwrap().unwrap().email_verified);
     // And she is told.
-    town.realm.send_mail().await.unwrap();
+    testbed.realm.send_mail().await.unwrap();
     let [told] = post.take().try_into().unwrap();
     assert!(told.subject.contains("was changed"), "{told:?}");
 }
 
 #[tokio::test]
 async fn nobody_learns_by_recovery_who_exists() {
-    let (town, post) = town().await;
-    let mut gone = User::new("gone", "gone", town.clock.now());
+    let (testbed, post) = testbed().await;
+    let mut gone = User::new("gone", "gone", testbed.clock.now());
     gone.email = Some("gone@example.org".to_owned());
     gone.disabled = true;
-    town.realm.put_user(&gone).await.unwrap();
-    let mut poor = User::new("poor", "poor", town.clock.now());
+    testbed.realm.put_user(&gone).await.unwrap();
+    let mut poor = User::new("poor", "poor", testbed.clock.now());
     poor.email = Some("poor@example.org\r\nBcc: eve@evil.example".to_owned());
-    let refused = town.realm.put_user(&poor).await;
+    let refused = testbed.realm.put_user(&poor).await;
     assert!(refused.is_err(), "an address that is none");
     let mut pages = Vec::new();
     for who in ["alice", "ALICE@example.org ", "nobody", "nobody@example.org", "gone", "gone@example.org", ""]
     {
-        let mut browser = Browser::new(&town);
+        let mut browser = Browser::new(&testbed);
         let reply = ask(&mut browser, who).await;
         pages.push((reply.status, reply.text));
     }
     assert!(pages.windows(2).all(|pair| pair[0] == pair[1]), "{pages:#?}");
     for _ in 0..3 {
-        town.realm.send_mail().await.unwrap();
+        testbed.realm.send_mail().await.unwrap();
     }
     let letters = post.take();
     assert_eq!(letters.len(), 2);
@@ -159,87 +159,87 @@ async fn nobody_learns_by_recovery_who_exists() {
 
 #[tokio::test]
 async fn letters_are_bounded_by_name_by_person_and_by_address() {
-    let (town, post) = town().await;
+    let (testbed, post) = testbed().await;
     for name in ["alice", "alice", "alice", "alice", "alice", "alice@example.org", "alice@example.org"] {
-        assert_eq!(ask(&mut Browser::at(&town, "192.0.2.1"), name).await.status, 200);
+        assert_eq!(ask(&mut Browser::at(&testbed, "192.0.2.1"), name).await.status, 200);
         for _ in 0..3 {
-            town.realm.send_mail().await.unwrap();
+            testbed.realm.send_mail().await.unwrap();
         }
     }
     assert_eq!(post.take().len(), 5, "three by name, two by address; then the person has had five");
-    ask(&mut Browser::at(&town, "192.0.2.2"), "alice@example.org").await;
+    ask(&mut Browser::at(&testbed, "192.0.2.2"), "alice@example.org").await;
     for _ in 0..3 {
-        town.realm.send_mail().await.unwrap();
+        testbed.realm.send_mail().await.unwrap();
     }
     assert!(post.take().is_empty());
     let mut statuses = Vec::new();
     for number in 0..22 {
-        let reply = ask(&mut Browser::at(&town, "192.0.2.3"), &format!("somebody {number}")).await;
+        let reply = ask(&mut Browser::at(&testbed, "192.0.2.3"), &format!("somebody {number}")).await;
         statuses.push(reply.status.as_u16());
     }
     assert_eq!((&statuses[..20], &statuses[20..]), (&[200; 20][..], &[429; 2][..]));
-    assert_eq!(ask(&mut Browser::at(&town, "192.0.2.4"), "bob").await.status, 200, "others are not");
+    assert_eq!(ask(&mut Browser::at(&testbed, "192.0.2.4"), "bob").await.status, 200, "others are not");
 }
 
 #[tokio::test]
 async fn a_dead_mail_server_loses_nothing_and_holds_nobody_up() {
-    let (town, post) = town().await;
+    let (testbed, post) = testbed().await;
     *post.fault.lock().unwrap() = Some(NotSent::Server("connection refused".to_owned()));
-    assert_eq!(ask(&mut Browser::new(&town), "alice").await.status, 200);
+    assert_eq!(ask(&mut Browser::new(&testbed), "alice").await.status, 200);
     for _ in 0..5 {
-        town.realm.send_mail().await.unwrap();
-        town.advance(40);
+        testbed.realm.send_mail().await.unwrap();
+        testbed.advance(40);
     }
     *post.fault.lock().unwrap() = None;
     // Another process takes over where this one was.
     let post_there = Arc::new(Post::default());
-    let there = again(&town, Arc::clone(&post_there)).await;
-    town.advance(3600);
+    let there = again(&testbed, Arc::clone(&post_there)).await;
+    testbed.advance(3600);
     there.send_mail().await.unwrap();
-    town.realm.send_mail().await.unwrap();
+    testbed.realm.send_mail().await.unwrap();
     assert_eq!((post_there.take().len(), post.take().len()), (1, 0), "sent once, by whoever came first");
     // A server that refuses this very letter is not asked again; one that is busy is.
     for (fault, sent) in [(NotSent::Never("550".to_owned()), 0), (NotSent::Later("450".to_owned()), 1)] {
         *post.fault.lock().unwrap() = Some(fault);
-        town.realm.invite(&town.realm.find_user("bob").await.unwrap().unwrap()).await.unwrap();
-        town.realm.send_mail().await.unwrap();
+        testbed.realm.invite(&testbed.realm.find_user("bob").await.unwrap().unwrap()).await.unwrap();
+        testbed.realm.send_mail().await.unwrap();
         *post.fault.lock().unwrap() = None;
-        town.advance(3600);
-        town.realm.send_mail().await.unwrap();
+        testbed.advance(3600);
+        testbed.realm.send_mail().await.unwrap();
         assert_eq!(post.take().len(), sent);
     }
     // It ends after a day.
     *post.fault.lock().unwrap() = Some(NotSent::Server("down".to_owned()));
-    town.realm.invite(&town.realm.find_user("bob").await.unwrap().unwrap()).await.unwrap();
-    town.realm.send_mail().await.unwrap();
-    town.advance(25 * 3600);
+    testbed.realm.invite(&testbed.realm.find_user("bob").await.unwrap().unwrap()).await.unwrap();
+    testbed.realm.send_mail().await.unwrap();
+    testbed.advance(25 * 3600);
     *post.fault.lock().unwrap() = None;
-    town.realm.send_mail().await.unwrap();
+    testbed.realm.send_mail().await.unwrap();
     assert!(post.take().is_empty());
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_server_that_never_answers_is_given_up() {
-    let (town, post) = town().await;
-    town.realm.invite(&town.realm.find_user("bob").await.unwrap().unwrap()).await.unwrap();
+    let (testbed, post) = testbed().await;
+    testbed.realm.invite(&testbed.realm.find_user("bob").await.unwrap().unwrap()).await.unwrap();
     post.dead.store(true, Ordering::SeqCst);
-    assert!(town.realm.send_mail().await.unwrap().is_some(), "tried again later");
+    assert!(testbed.realm.send_mail().await.unwrap().is_some(), "tried again later");
     post.dead.store(false, Ordering::SeqCst);
-    town.advance(60);
-    town.realm.send_mail().await.unwrap();
+    testbed.advance(60);
+    testbed.realm.send_mail().await.unwrap();
     assert_eq!(post.take().len(), 1);
 }
 
 #[tokio::test]
 async fn a_letter_is_tried_at_growing_pauses_of_at_most_an_hour() {
-    let (town, post) = town().await;
+    let (testbed, post) = testbed().await;
     *post.fault.lock().unwrap() = Some(NotSent::Later("450".to_owned()));
-    town.realm.invite(&town.realm.find_user("bob").await.unwrap().unwrap()).await.unwrap();
+    testbed.realm.invite(&testbed.realm.find_user("bob").await.unwrap().unwrap()).await.unwrap();
     let mut tried = Vec::new();
     for second in (0..25 * 3600).step_by(30) {
-        town.realm.send_mail().await.unwrap();
+        testbed.realm.send_mail().await.unwrap();
         tried.extend((post.asked() > 0).then_some(second));
-        town.advance(30);
+        testbed.advance(30);
     }
     let pauses: Vec<_> = tried.windows(2).map(|pair| pair[1] - pair[0]).collect();
     assert_eq!(pauses[..9], [30, 60, 120, 240, 480, 960, 1920, 3600, 3600]);
@@ -249,59 +249,59 @@ async fn a_letter_is_tried_at_growing_pauses_of_at_most_an_hour() {
 
 #[tokio::test]
 async fn a_server_that_does_not_work_is_asked_once_and_a_letter_of_its_own_fault_stops_no_other() {
-    let (town, post) = town().await;
-    let bob = town.realm.find_user("bob").await.unwrap().unwrap();
+    let (testbed, post) = testbed().await;
+    let bob = testbed.realm.find_user("bob").await.unwrap().unwrap();
     for fault in [NotSent::Server("refused".to_owned()), NotSent::Later("450".to_owned())] {
         for _ in 0..3 {
-            town.realm.invite(&bob).await.unwrap();
+            testbed.realm.invite(&bob).await.unwrap();
         }
         let asks = if matches!(fault, NotSent::Server(_)) { 1 } else { 3 };
         *post.fault.lock().unwrap() = Some(fault);
-        let next = town.realm.send_mail().await.unwrap();
+        let next = testbed.realm.send_mail().await.unwrap();
         assert_eq!(post.asked(), asks);
-        assert!(asks > 1 || next == Some(town.now().plus(Duration::from_secs(30))), "{next:?}");
+        assert!(asks > 1 || next == Some(testbed.now().plus(Duration::from_secs(30))), "{next:?}");
         *post.fault.lock().unwrap() = None;
-        town.advance(3600);
-        town.realm.send_mail().await.unwrap();
+        testbed.advance(3600);
+        testbed.realm.send_mail().await.unwrap();
         assert_eq!((post.asked(), post.take().len()), (3, 3));
     }
 }
 
 #[tokio::test]
 async fn of_two_processes_one_sends_each_letter() {
-    let (town, post) = town().await;
+    let (testbed, post) = testbed().await;
     let post_there = Arc::new(Post::default());
-    let there = again(&town, Arc::clone(&post_there)).await;
-    let bob = town.realm.find_user("bob").await.unwrap().unwrap();
+    let there = again(&testbed, Arc::clone(&post_there)).await;
+    let bob = testbed.realm.find_user("bob").await.unwrap().unwrap();
     for _ in 0..40 {
-        town.realm.invite(&bob).await.unwrap();
+        testbed.realm.invite(&bob).await.unwrap();
     }
-    let (one, other) = tokio::join!(town.realm.send_mail(), there.send_mail());
+    let (one, other) = tokio::join!(testbed.realm.send_mail(), there.send_mail());
     one.and(other).unwrap();
     assert_eq!(post.take().len() + post_there.take().len(), 40);
 }
 
 #[tokio::test]
 async fn an_address_of_many_gets_few_letters() {
-    let (town, post) = town().await;
+    let (testbed, post) = testbed().await;
     for number in 0..6 {
         let name = format!("clerk-{number}");
-        let mut clerk = User::new(&name, &name, town.clock.now());
+        let mut clerk = User::new(&name, &name, testbed.clock.now());
         clerk.email = Some("office@example.org".to_owned());
-        town.realm.put_user(&clerk).await.unwrap();
+        testbed.realm.put_user(&clerk).await.unwrap();
     }
-    ask(&mut Browser::new(&town), "office@example.org").await;
+    ask(&mut Browser::new(&testbed), "office@example.org").await;
     for _ in 0..3 {
-        town.realm.send_mail().await.unwrap();
+        testbed.realm.send_mail().await.unwrap();
     }
     assert_eq!(post.take().len(), 5);
 }
 
 /// The same realm in another process.
-async fn again(town: &Town, post: Arc<Post>) -> Arc<Realm> {
+async fn again(testbed: &TestBed, post: Arc<Post>) -> Arc<Realm> {
     let world = World {
-        store: town.store.clone(),
-        clock: Arc::clone(&town.clock) as Arc<dyn Clock>,
+        store: testbed.store.clone(),
+        clock: Arc::clone(&testbed.clock) as Arc<dyn Clock>,
         random: Arc::new(SystemRandom::new()),
         deliver: Arc::new(Mailbox::default()),
         mail_transport: Some(post),
@@ -313,55 +313,58 @@ async fn again(town: &Town, post: Arc<Post>) -> Arc<Realm> {
 
 #[tokio::test]
 async fn an_invitation_gives_the_first_password_and_dies_with_it() {
-    let (town, post) = town().await;
-    let bob = town.realm.find_user("bob").await.unwrap().unwrap();
-    town.realm.invite(&bob).await.unwrap();
-    town.realm.invite(&bob).await.unwrap();
-    town.realm.send_mail().await.unwrap();
+    let (testbed, post) = testbed().await;
+    let bob = testbed.realm.find_user("bob").await.unwrap().unwrap();
+    testbed.realm.invite(&bob).await.unwrap();
+    testbed.realm.invite(&bob).await.unwrap();
+    testbed.realm.send_mail().await.unwrap();
     let links: Vec<String> = post.take().iter().map(link).collect();
     assert_eq!(links.len(), 2);
-    let done = choose(&mut Browser::new(&town), &links[0], ANOTHER).await;
+    let done = choose(&mut Browser::new(&testbed), &links[0], ANOTHER).await;
     assert!(done.text.contains("The password is changed"), "{}", done.text);
     // The other was of the time before he had a password.
-    assert_eq!(choose(&mut Browser::new(&town), &links[1], PASSWORD).await.status, 400);
-    let nobody = User::new("new", "new", town.clock.now());
-    town.realm.put_user(&nobody).await.unwrap();
-    assert!(town.realm.invite(&nobody).await.is_err(), "no address");
+    assert_eq!(choose(&mut Browser::new(&testbed), &links[1], PASSWORD).await.status, 400);
+    let nobody = User::new("new", "new", testbed.clock.now());
+    testbed.realm.put_user(&nobody).await.unwrap();
+    assert!(testbed.realm.invite(&nobody).await.is_err(), "no address");
 }
 
 #[tokio::test]
 async fn links_end() {
-    let (town, post) = town().await;
-    let (bob, mut links) = (town.realm.find_user("bob").await.unwrap().unwrap(), Vec::new());
+    let (testbed, post) = testbed().await;
+    let (bob, mut links) = (testbed.realm.find_user("bob").await.unwrap().unwrap(), Vec::new());
     for _ in 0..3 {
-        town.realm.invite(&bob).await.unwrap();
-        town.realm.send_mail().await.unwrap();
+        testbed.realm.invite(&bob).await.unwrap();
+        testbed.realm.send_mail().await.unwrap();
         links.push(link(&post.take()[0]));
     }
     let mut moved = bob.clone();
     moved.email = Some("robert@example.org".to_owned());
-    town.realm.put_user(&moved).await.unwrap();
-    assert_eq!(Browser::new(&town).go(&links[0]).await.status, 400, "another address");
-    town.realm.put_user(&bob).await.unwrap();
-    town.give_password("bob").await;
-    assert_eq!(Browser::new(&town).go(&links[1]).await.status, 400, "another password");
-    ask(&mut Browser::new(&town), "bob").await;
-    town.realm.send_mail().await.unwrap();
-    town.realm.send_mail().await.unwrap();
+    testbed.realm.put_user(&moved).await.unwrap();
+    assert_eq!(Browser::new(&testbed).go(&links[0]).await.status, 400, "another address");
+    testbed.realm.put_user(&bob).await.unwrap();
+    testbed.give_password("bob").await;
+    assert_eq!(Browser::new(&testbed).go(&links[1]).await.status, 400, "another password");
+    ask(&mut Browser::new(&testbed), "bob").await;
+    testbed.realm.send_mail().await.unwrap();
+    testbed.realm.send_mail().await.unwrap();
     let recovery = link(&post.take()[0]);
-    assert_eq!(Browser::new(&town).go(&recovery.replace("/recover/password", "/verify")).await.status, 400);
-    assert_eq!(Browser::new(&town).go(&recovery).await.status, 200);
+    assert_eq!(
+        Browser::new(&testbed).go(&recovery.replace("/recover/password", "/verify")).await.status,
+        400
+    );
+    assert_eq!(Browser::new(&testbed).go(&recovery).await.status, 200);
     let mut off = bob.clone();
     off.disabled = true;
-    town.realm.put_user(&off).await.unwrap();
-    assert_eq!(Browser::new(&town).go(&recovery).await.status, 400, "switched off");
-    town.realm.put_user(&bob).await.unwrap();
-    assert_eq!(Browser::new(&town).go(&recovery).await.status, 200);
-    town.advance(30 * 60);
-    assert_eq!(Browser::new(&town).go(&recovery).await.status, 400, "half an hour");
+    testbed.realm.put_user(&off).await.unwrap();
+    assert_eq!(Browser::new(&testbed).go(&recovery).await.status, 400, "switched off");
+    testbed.realm.put_user(&bob).await.unwrap();
+    assert_eq!(Browser::new(&testbed).go(&recovery).await.status, 200);
+    testbed.advance(30 * 60);
+    assert_eq!(Browser::new(&testbed).go(&recovery).await.status, 400, "half an hour");
     for token in ["", "x", &"x".repeat(5000)] {
         let address = format!("{ISSUER}/recover/password?token={token}");
-        assert_eq!(Browser::new(&town).go(&address).await.status, 400);
+        assert_eq!(Browser::new(&testbed).go(&address).await.status, 400);
     }
 }
 
@@ -369,19 +372,19 @@ async fn links_end() {
 #[tokio::test]
 async fn of_two_links_at_once_one_gives_the_password() {
     const LAST: &str = "the last horse battery staple";
-    let (town, post) = town().await;
-    let bob = town.realm.find_user("bob").await.unwrap().unwrap();
+    let (testbed, post) = testbed().await;
+    let bob = testbed.realm.find_user("bob").await.unwrap().unwrap();
     let (mut between, mut polls) = (0, 0);
     loop {
         polls += 1;
         let mut forms = Vec::new();
         for _ in 0..2 {
-            town.realm.invite(&bob).await.unwrap();
-            town.realm.send_mail().await.unwrap();
+            testbed.realm.invite(&bob).await.unwrap();
+            testbed.realm.send_mail().await.unwrap();
             let letters = post.take();
             // Another one says that the password was changed.
             let letter = letters.iter().find(|letter| letter.text.contains("token=")).unwrap();
-            let mut browser = Browser::new(&town);
+            let mut browser = Browser::new(&testbed);
             let page = browser.go(&link(letter)).await;
             forms.push((browser, page));
         }
@@ -396,7 +399,7 @@ async fn of_two_links_at_once_one_gives_the_password() {
         };
         let changed = [early, late].map(|reply| reply.text.contains("The password is changed"));
         assert_ne!(changed[0], changed[1], "after {polls} polls");
-        let mut browser = Browser::new(&town);
+        let mut browser = Browser::new(&testbed);
         let page = browser.authorize("web", &[]).await;
         let password = if changed[0] { ANOTHER } else { LAST };
         browser.submit(&page, &[("username", "bob"), ("password", password)]).await.answer();
@@ -410,19 +413,23 @@ async fn of_two_links_at_once_one_gives_the_password() {
 
 #[tokio::test]
 async fn an_address_is_verified_by_its_person() {
-    let (town, post) = town().await;
-    let alice = town.realm.find_user("alice").await.unwrap().unwrap();
-    town.realm.ask_verification(&alice).await.unwrap();
-    town.realm.send_mail().await.unwrap();
+    let (testbed, post) = testbed().await;
+    let alice = testbed.realm.find_user("alice").await.unwrap().unwrap();
+    testbed.realm.ask_verification(&alice).await.unwrap();
+    testbed.realm.send_mail().await.unwrap();
     let link = link(&post.take()[0]);
-    let mut browser = Browser::new(&town);
+    let mut browser = Browser::new(&testbed);
     let page = browser.go(&link).await;
     assert!(page.text.contains("alice@example.org"));
     let token = link.split_once("token=").unwrap().1;
-    assert_eq!(town.post("/verify", &[("token", token), ("csrf", "x")]).await.status, 400, "another's form");
-    assert!(!town.realm.find_user("alice").await.unwrap().unwrap().email_verified);
+    assert_eq!(
+        testbed.post("/verify", &[("token", token), ("csrf", "x")]).await.status,
+        400,
+        "another's form"
+    );
+    assert!(!testbed.realm.find_user("alice").await.unwrap().unwrap().email_verified);
     assert!(browser.submit(&page, &[]).await.text.contains("Confirmed"));
-    assert!(town.realm.find_user("alice").await.unwrap().unwrap().email_verified);
+    assert!(testbed.realm.find_user("alice").await.unwrap().unwrap().email_verified);
     assert_eq!(browser.go(&link).await.status, 400, "used");
 }
 
@@ -432,19 +439,19 @@ async fn who_is_switched_off_while_they_verify_their_address_stays_so() {
     let store = store::Store::in_memory(HandClock::new()).unwrap();
     let post = Arc::new(Post::default());
     let mail_transport = Arc::clone(&post) as Arc<dyn MailTransport>;
-    let town = Town::whole(store, Arc::clone(&clock), Some(mail_transport), |_| {}).await;
-    let bob = town.realm.find_user("bob").await.unwrap().unwrap();
+    let testbed = TestBed::whole(store, Arc::clone(&clock), Some(mail_transport), |_| {}).await;
+    let bob = testbed.realm.find_user("bob").await.unwrap().unwrap();
     let mut reads = 0;
     loop {
-        town.realm.put_user(&bob).await.unwrap();
-        town.realm.ask_verification(&bob).await.unwrap();
-        town.realm.send_mail().await.unwrap();
-        let mut browser = Browser::new(&town);
+        testbed.realm.put_user(&bob).await.unwrap();
+        testbed.realm.ask_verification(&bob).await.unwrap();
+        testbed.realm.send_mail().await.unwrap();
+        let mut browser = Browser::new(&testbed);
         let page = browser.go(&link(&post.take()[0])).await;
-        let (realm, off) = (Arc::clone(&town.realm), User { disabled: true, ..bob.clone() });
+        let (realm, off) = (Arc::clone(&testbed.realm), User { disabled: true, ..bob.clone() });
         clock.meanwhile(reads, async move { realm.put_user(&off).await.unwrap() });
         browser.submit(&page, &[]).await;
-        let now = town.realm.find_user("bob").await.unwrap().unwrap();
+        let now = testbed.realm.find_user("bob").await.unwrap().unwrap();
         if !clock.was_done() {
             assert!(now.email_verified && !now.disabled, "nobody came between");
             break;
@@ -457,13 +464,13 @@ async fn who_is_switched_off_while_they_verify_their_address_stays_so() {
 
 #[tokio::test]
 async fn letters_speak_the_language_of_whoever_asked_and_carry_no_markup_of_others() {
-    let (town, post) = town().await;
-    let mut alice = town.realm.find_user("alice").await.unwrap().unwrap();
+    let (testbed, post) = testbed().await;
+    let mut alice = testbed.realm.find_user("alice").await.unwrap().unwrap();
     alice.name = Some("<b>Alice</b> \"x\"\r\nBcc: eve@evil.example".to_owned());
     alice.attributes.insert("locale".to_owned(), "de-AT".into());
-    town.realm.put_user(&alice).await.unwrap();
-    town.realm.ask_verification(&alice).await.unwrap();
-    town.realm.send_mail().await.unwrap();
+    testbed.realm.put_user(&alice).await.unwrap();
+    testbed.realm.ask_verification(&alice).await.unwrap();
+    testbed.realm.send_mail().await.unwrap();
     let [letter] = post.take().try_into().unwrap();
     assert_eq!((letter.language, letter.to.as_str()), ("de", "alice@example.org"));
     assert!(letter.subject.contains("bestätigen") && !letter.subject.contains('\n'));
@@ -473,26 +480,26 @@ async fn letters_speak_the_language_of_whoever_asked_and_carry_no_markup_of_othe
 
 #[tokio::test]
 async fn without_a_mail_server_there_is_no_such_page() {
-    let town = Town::new().await;
-    let login = Browser::new(&town).authorize("web", &[]).await;
+    let testbed = TestBed::new().await;
+    let login = Browser::new(&testbed).authorize("web", &[]).await;
     assert!(!login.text.contains("/recover"));
     for page in ["/recover", "/recover/password?token=x"] {
-        assert!(town.get(&format!("{ISSUER}{page}")).await.status.is_client_error());
+        assert!(testbed.get(&format!("{ISSUER}{page}")).await.status.is_client_error());
     }
-    let alice = town.realm.find_user("alice").await.unwrap().unwrap();
-    assert!(town.realm.invite(&alice).await.is_err());
-    town.realm.set_password("alice", Secret::new(ANOTHER.to_owned())).await.unwrap();
+    let alice = testbed.realm.find_user("alice").await.unwrap().unwrap();
+    assert!(testbed.realm.invite(&alice).await.is_err());
+    testbed.realm.set_password("alice", Secret::new(ANOTHER.to_owned())).await.unwrap();
 }
 
 #[tokio::test]
 async fn forms_of_recovery_are_taken_only_from_our_page() {
-    let (town, post) = town().await;
-    let forged = town.post("/recover", &[("username", "alice"), ("csrf", "x")]).await;
+    let (testbed, post) = testbed().await;
+    let forged = testbed.post("/recover", &[("username", "alice"), ("csrf", "x")]).await;
     assert_eq!(forged.status, 400);
-    town.realm.invite(&town.realm.find_user("bob").await.unwrap().unwrap()).await.unwrap();
-    town.realm.send_mail().await.unwrap();
+    testbed.realm.invite(&testbed.realm.find_user("bob").await.unwrap().unwrap()).await.unwrap();
+    testbed.realm.send_mail().await.unwrap();
     let link = link(&post.take()[0]);
     let token = link.split_once("token=").unwrap().1.to_owned();
     let fields = [("token", token.as_str()), ("password", ANOTHER), ("again", ANOTHER), ("csrf", "x")];
-    assert_eq!(town.post("/recover/password", &fields).await.status, 400);
+    assert_eq!(testbed.post("/recover/password", &fields).await.status, 400);
 }

@@ -9,7 +9,7 @@ use ciborium::Value as Cbor;
 use keys::encoding::encode_base64url;
 use serde_json::{Value, json};
 
-use crate::support::{Browser, PASSWORD, Reply, Town, payload, read_form};
+use crate::support::{Browser, PASSWORD, Reply, TestBed, payload, read_form};
 
 const PARTY: &str = "id.example.org";
 const ORIGIN: &str = "https://id.example.org";
@@ -143,41 +143,41 @@ async fn send(browser: &mut Browser<'_>, page: &Reply, action: &str, credential:
 }
 
 /// Alice, who has to have a factor, at its enrolment.
-async fn enrolling(town: &Town) -> (Browser<'_>, Reply) {
-    let mut browser = Browser::new(town);
+async fn enrolling(testbed: &TestBed) -> (Browser<'_>, Reply) {
+    let mut browser = Browser::new(testbed);
     let page = browser.authorize("web", &[]).await;
     let page = browser.log_in(&page).await;
     (browser, page)
 }
 
-async fn town() -> Town {
-    Town::with(|settings| drop(settings.factors.roles.insert("customer".into(), "2".into()))).await
+async fn testbed() -> TestBed {
+    TestBed::with(|settings| drop(settings.factors.roles.insert("customer".into(), "2".into()))).await
 }
 
-/// A town where alice has this passkey.
-async fn enrolled(say: &Say) -> (Town, Authenticator) {
-    let town = town().await;
+/// A test bed where alice has this passkey.
+async fn enrolled(say: &Say) -> (TestBed, Authenticator) {
+    let testbed = testbed().await;
     let mut authenticator = Authenticator::new(1);
-    let (mut browser, page) = enrolling(&town).await;
+    let (mut browser, page) = enrolling(&testbed).await;
     let sent = authenticator.create(&options(&page), say);
     let codes = send(&mut browser, &page, "/enrol", &sent).await;
     assert!(codes.text.contains("recovery codes"), "{codes:?}");
     assert!(browser.session().is_some());
     drop(browser);
-    (town, authenticator)
+    (testbed, authenticator)
 }
 
-async fn amr(town: &Town, reply: &Reply) -> Value {
+async fn amr(testbed: &TestBed, reply: &Reply) -> Value {
     let answer = reply.answer();
-    let tokens = town.redeem("web", &answer["code"]).await.json();
+    let tokens = testbed.redeem("web", &answer["code"]).await.json();
     payload(tokens["id_token"].as_str().unwrap())["amr"].clone()
 }
 
 #[tokio::test]
 async fn a_passkey_is_the_second_factor_or_alone() {
-    let (town, mut authenticator) = enrolled(&Say::default()).await;
+    let (testbed, mut authenticator) = enrolled(&Say::default()).await;
     // After the password.
-    let mut browser = Browser::new(&town);
+    let mut browser = Browser::new(&testbed);
     let page = browser.authorize("web", &[]).await;
     let page = browser.log_in(&page).await;
     assert_eq!(options(&page)["allowCredentials"].as_array().unwrap().len(), 1);
@@ -185,32 +185,33 @@ async fn a_passkey_is_the_second_factor_or_alone() {
     assert!(policy.contains("script-src 'self';") && !policy.contains("unsafe"), "{policy}");
     let say = Say { flags: PRESENT, ..Say::default() };
     let done = send(&mut browser, &page, "/factor", &authenticator.sign(&options(&page), &say)).await;
-    assert_eq!(amr(&town, &done).await, json!(["pwd", "hwk", "user", "mfa"]));
+    assert_eq!(amr(&testbed, &done).await, json!(["pwd", "hwk", "user", "mfa"]));
     // Alone: whose it is, it says itself.
-    let mut browser = Browser::new(&town);
+    let mut browser = Browser::new(&testbed);
     let page = browser.authorize("web", &[]).await;
     let asked = options(&page);
     assert_eq!((&asked["allowCredentials"], &asked["userVerification"]), (&json!([]), &json!("required")));
     let done = send(&mut browser, &page, "/passkey", &authenticator.sign(&asked, &Say::default())).await;
-    assert_eq!(amr(&town, &done).await, json!(["hwk", "user", "mfa"]));
+    assert_eq!(amr(&testbed, &done).await, json!(["hwk", "user", "mfa"]));
     // One that somebody merely has is not enough to be let in by.
-    let mut thief = Browser::new(&town);
+    let mut thief = Browser::new(&testbed);
     let page = thief.authorize("web", &[]).await;
     let refused = send(&mut thief, &page, "/passkey", &authenticator.sign(&options(&page), &say)).await;
     assert_eq!(refused.status, 401);
     assert!(thief.session().is_none());
     // What may be copied to other devices is called so.
-    let (town, mut synced) = enrolled(&Say { flags: PRESENT | VERIFIED | ELIGIBLE, ..Say::default() }).await;
-    let mut browser = Browser::new(&town);
+    let (testbed, mut synced) =
+        enrolled(&Say { flags: PRESENT | VERIFIED | ELIGIBLE, ..Say::default() }).await;
+    let mut browser = Browser::new(&testbed);
     let page = browser.authorize("web", &[]).await;
     let say = Say { flags: PRESENT | VERIFIED | ELIGIBLE, ..Say::default() };
     let done = send(&mut browser, &page, "/passkey", &synced.sign(&options(&page), &say)).await;
-    assert_eq!(amr(&town, &done).await, json!(["swk", "user", "mfa"]));
+    assert_eq!(amr(&testbed, &done).await, json!(["swk", "user", "mfa"]));
 }
 
 #[tokio::test]
 async fn what_proves_something_else_proves_nothing() {
-    let (town, mut authenticator) = enrolled(&Say::default()).await;
+    let (testbed, mut authenticator) = enrolled(&Say::default()).await;
     let truth = Say::default;
     let attacks = [
         ("another ceremony", Say { kind: "webauthn.create", ..truth() }),
@@ -227,7 +228,7 @@ async fn what_proves_something_else_proves_nothing() {
     ];
     for (what, say) in attacks {
         for (action, password) in [("/passkey", false), ("/factor", true)] {
-            let mut browser = Browser::new(&town);
+            let mut browser = Browser::new(&testbed);
             let mut page = browser.authorize("web", &[]).await;
             if password {
                 page = browser.log_in(&page).await;
@@ -242,7 +243,7 @@ async fn what_proves_something_else_proves_nothing() {
         }
     }
     // A changed byte, another's key under the same id, an id that nobody has, and nothing at all.
-    let mut browser = Browser::new(&town);
+    let mut browser = Browser::new(&testbed);
     let page = browser.authorize("web", &[]).await;
     let mut other = Authenticator::new(1);
     other.handle.clone_from(&authenticator.handle);
@@ -259,13 +260,13 @@ async fn what_proves_something_else_proves_nothing() {
 
 #[tokio::test]
 async fn a_signature_counts_once_and_a_copy_is_seen() {
-    let (town, mut authenticator) = enrolled(&Say::default()).await;
-    let mut browser = Browser::new(&town);
+    let (testbed, mut authenticator) = enrolled(&Say::default()).await;
+    let mut browser = Browser::new(&testbed);
     let page = browser.authorize("web", &[]).await;
     let sent = authenticator.sign(&options(&page), &Say::default());
     assert!(send(&mut browser, &page, "/passkey", &sent).await.answer().contains_key("code"));
     // The same in another login, of another browser, or of this one again.
-    let mut thief = Browser::new(&town);
+    let mut thief = Browser::new(&testbed);
     let page = thief.authorize("web", &[]).await;
     assert_eq!(send(&mut thief, &page, "/passkey", &sent).await.status, 401);
     // A copy counts on from where it was taken.
@@ -281,7 +282,7 @@ async fn a_signature_counts_once_and_a_copy_is_seen() {
 
 #[tokio::test]
 async fn what_was_not_created_here_is_not_enrolled() {
-    let town = town().await;
+    let testbed = testbed().await;
     let attacks = [
         Say { kind: "webauthn.get", ..Say::default() },
         Say { challenge: Some("A".repeat(43)), ..Say::default() },
@@ -290,29 +291,29 @@ async fn what_was_not_created_here_is_not_enrolled() {
         Say { flags: VERIFIED, ..Say::default() },
         Say { tail: b"x", ..Say::default() },
     ];
-    let (mut browser, mut page) = enrolling(&town).await;
+    let (mut browser, mut page) = enrolling(&testbed).await;
     for say in attacks {
         let sent = Authenticator::new(1).create(&options(&page), &say);
         page = send(&mut browser, &page, "/enrol", &sent).await;
         assert_eq!(page.status, 401);
-        assert!(town.realm.factors("alice").await.unwrap().is_empty() && browser.session().is_none());
+        assert!(testbed.realm.factors("alice").await.unwrap().is_empty() && browser.session().is_none());
     }
     let mut authenticator = Authenticator::new(1);
     let sent = authenticator.create(&options(&page), &Say::default());
     send(&mut browser, &page, "/enrol", &sent).await;
-    assert_eq!(town.realm.factors("alice").await.unwrap().len(), 1);
+    assert_eq!(testbed.realm.factors("alice").await.unwrap().len(), 1);
     // Nobody enrols it a second time, for themselves or another.
-    town.give_password("bob").await;
-    let mut bob = Browser::new(&town);
+    testbed.give_password("bob").await;
+    let mut bob = Browser::new(&testbed);
     let page = bob.authorize("web", &[]).await;
     let page = bob.submit(&page, &[("username", "bob"), ("password", PASSWORD)]).await;
     let sent = authenticator.create(&options(&page), &Say::default());
     assert_eq!(send(&mut bob, &page, "/enrol", &sent).await.status, 400);
-    assert!(town.realm.factors("bob").await.unwrap().is_empty());
+    assert!(testbed.realm.factors("bob").await.unwrap().is_empty());
     // Once it is removed it lets nobody in, and may be enrolled again.
-    let id = town.realm.factors("alice").await.unwrap()[0].id.clone();
-    town.realm.remove_factor("alice", &id).await.unwrap();
-    let mut browser = Browser::new(&town);
+    let id = testbed.realm.factors("alice").await.unwrap()[0].id.clone();
+    testbed.realm.remove_factor("alice", &id).await.unwrap();
+    let mut browser = Browser::new(&testbed);
     let page = browser.authorize("web", &[]).await;
     let signed = authenticator.sign(&options(&page), &Say::default());
     assert_eq!(send(&mut browser, &page, "/passkey", &signed).await.status, 401);
@@ -321,15 +322,15 @@ async fn what_was_not_created_here_is_not_enrolled() {
 #[tokio::test]
 async fn an_id_has_as_many_bytes_as_the_specification_lets_it_have() {
     for (bytes, good) in [(1, true), (384, true), (385, true), (1_023, true), (1_024, false)] {
-        let town = town().await;
+        let testbed = testbed().await;
         let mut authenticator = Authenticator::new(1);
         authenticator.id = vec![7; bytes];
-        let (mut browser, page) = enrolling(&town).await;
+        let (mut browser, page) = enrolling(&testbed).await;
         let sent = authenticator.create(&options(&page), &Say::default());
         let reply = send(&mut browser, &page, "/enrol", &sent).await;
         assert_eq!(reply.status, if good { 200 } else { 401 }, "{bytes}: {reply:?}");
         // Whoever shows one to somebody who does not know it is refused, whatever its length.
-        let mut browser = Browser::new(&town);
+        let mut browser = Browser::new(&testbed);
         let page = browser.authorize("web", &[]).await;
         let sent = authenticator.sign(&options(&page), &Say::default());
         let reply = send(&mut browser, &page, "/passkey", &sent).await;
@@ -338,14 +339,14 @@ async fn an_id_has_as_many_bytes_as_the_specification_lets_it_have() {
             continue;
         }
         assert!(reply.answer().contains_key("code"), "{bytes}");
-        let id = town.realm.factors("alice").await.unwrap()[0].id.clone();
-        assert!(town.realm.remove_factor("alice", &id).await.unwrap());
-        let mut browser = Browser::new(&town);
+        let id = testbed.realm.factors("alice").await.unwrap()[0].id.clone();
+        assert!(testbed.realm.remove_factor("alice", &id).await.unwrap());
+        let mut browser = Browser::new(&testbed);
         let page = browser.authorize("web", &[]).await;
         let sent = authenticator.sign(&options(&page), &Say::default());
         assert_eq!(send(&mut browser, &page, "/passkey", &sent).await.status, 401, "{bytes}");
         // It is nobody's, and may be enrolled again.
-        let (mut browser, page) = enrolling(&town).await;
+        let (mut browser, page) = enrolling(&testbed).await;
         let sent = authenticator.create(&options(&page), &Say::default());
         assert_eq!(send(&mut browser, &page, "/enrol", &sent).await.status, 200, "{bytes}");
     }
@@ -359,8 +360,8 @@ async fn a_realm_at_an_address_of_numbers_offers_none() {
         ("http://localhost:8080/realms/shop", true),
         (crate::support::ISSUER, true),
     ] {
-        let town = Town::with(|settings| settings.issuer = issuer.to_owned()).await;
-        let mut browser = Browser::new(&town);
+        let testbed = TestBed::with(|settings| settings.issuer = issuer.to_owned()).await;
+        let mut browser = Browser::new(&testbed);
         let page = browser.authorize("web", &[]).await;
         assert_eq!(page.text.contains("data-passkey"), offered, "{issuer}");
     }

@@ -2,9 +2,9 @@
 
 use serde_json::Value;
 
-use crate::support::{Browser, CALLBACK, ISSUER, Reply, SECRET, Town, challenge, form, secret, web};
+use crate::support::{Browser, CALLBACK, ISSUER, Reply, SECRET, TestBed, challenge, form, secret, web};
 
-async fn push(town: &Town, client: &str, change: &[(&str, &str)]) -> Reply {
+async fn push(testbed: &TestBed, client: &str, change: &[(&str, &str)]) -> Reply {
     let challenge = challenge();
     let mut pairs = vec![
         ("client_id", client),
@@ -18,7 +18,7 @@ async fn push(town: &Town, client: &str, change: &[(&str, &str)]) -> Reply {
     ];
     pairs.retain(|(name, _)| change.iter().all(|(other, _)| other != name));
     pairs.extend(change);
-    town.post("/par", &pairs).await
+    testbed.post("/par", &pairs).await
 }
 
 fn address(client: &str, pushed: &Value, more: &[(&str, &str)]) -> String {
@@ -29,31 +29,31 @@ fn address(client: &str, pushed: &Value, more: &[(&str, &str)]) -> String {
 
 #[tokio::test]
 async fn a_pushed_request_is_used_once_and_only_what_was_pushed_counts() {
-    let town = Town::new().await;
-    let reply = push(&town, "web", &[]).await;
+    let testbed = TestBed::new().await;
+    let reply = push(&testbed, "web", &[]).await;
     assert_eq!((reply.status.as_u16(), reply.field("cache-control")), (201, "no-store"));
     let pushed = reply.json();
     assert_eq!(pushed["expires_in"], 90);
-    let mut browser = Browser::new(&town);
+    let mut browser = Browser::new(&testbed);
     let more =
         [("state", "forged"), ("scope", "openid orders:write"), ("redirect_uri", "https://evil.example")];
     let page = browser.go(&address("web", &pushed, &more)).await;
     let answer = browser.log_in(&page).await.answer();
     assert_eq!(answer["state"], "pushed");
-    assert_eq!(town.redeem("web", &answer["code"]).await.json()["scope"], "openid");
+    assert_eq!(testbed.redeem("web", &answer["code"]).await.json()["scope"], "openid");
     assert_eq!(browser.go(&address("web", &pushed, &[])).await.status, 400, "used");
 
-    let pushed = push(&town, "web", &[]).await.json();
+    let pushed = push(&testbed, "web", &[]).await.json();
     assert_eq!(browser.go(&address("spa", &pushed, &[])).await.status, 400, "another client's");
     assert!(browser.go(&address("web", &pushed, &[])).await.answer().contains_key("code"));
-    let pushed = push(&town, "web", &[]).await.json();
-    town.advance(90);
+    let pushed = push(&testbed, "web", &[]).await.json();
+    testbed.advance(90);
     assert_eq!(browser.go(&address("web", &pushed, &[])).await.status, 400, "over");
 }
 
 #[tokio::test]
 async fn what_is_wrong_is_told_when_it_is_pushed() {
-    let town = Town::new().await;
+    let testbed = TestBed::new().await;
     for (status, error, change) in [
         (401, "invalid_client", &[("client_secret", "wrong")][..]),
         (400, "invalid_request", &[("redirect_uri", "https://evil.example/cb")]),
@@ -63,21 +63,21 @@ async fn what_is_wrong_is_told_when_it_is_pushed() {
         (400, "unsupported_response_type", &[("response_type", "token")]),
         (400, "request_not_supported", &[("request", "x")]),
     ] {
-        push(&town, "web", change).await.refused(status, error);
+        push(&testbed, "web", change).await.refused(status, error);
     }
 }
 
 #[tokio::test]
 async fn clients_can_be_held_to_it() {
-    let town = Town::new().await;
+    let testbed = TestBed::new().await;
     let mut held = web("held", secret());
     held.require_pushed_requests = true;
-    town.put(held).await;
-    let mut browser = Browser::new(&town);
+    testbed.put(held).await;
+    let mut browser = Browser::new(&testbed);
     assert_eq!(browser.authorize("held", &[]).await.status, 400);
-    let pushed = push(&town, "held", &[]).await.json();
+    let pushed = push(&testbed, "held", &[]).await.json();
     let page = browser.go(&address("held", &pushed, &[])).await;
     assert!(browser.log_in(&page).await.answer().contains_key("code"));
-    let realm = Town::with(|settings| settings.require_pushed_requests = true).await;
+    let realm = TestBed::with(|settings| settings.require_pushed_requests = true).await;
     assert_eq!(Browser::new(&realm).authorize("web", &[]).await.status, 400);
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use crate::support::{Browser, SECRET, Town, payload};
+use crate::support::{Browser, SECRET, TestBed, payload};
 
 fn token(tokens: &Value) -> String {
     tokens["refresh_token"].as_str().unwrap().to_owned()
@@ -13,10 +13,10 @@ fn token(tokens: &Value) -> String {
 
 #[tokio::test]
 async fn each_use_rotates_and_an_old_one_ends_the_family() {
-    let town = Town::new().await;
-    let first = town.tokens("web", "openid offline_access").await;
-    town.advance(60);
-    let second = town.refresh("web", &token(&first)).await.json();
+    let testbed = TestBed::new().await;
+    let first = testbed.tokens("web", "openid offline_access").await;
+    testbed.advance(60);
+    let second = testbed.refresh("web", &token(&first)).await.json();
     assert_ne!(token(&second), token(&first));
     let (before, now) =
         (payload(first["id_token"].as_str().unwrap()), payload(second["id_token"].as_str().unwrap()));
@@ -25,18 +25,18 @@ async fn each_use_rotates_and_an_old_one_ends_the_family() {
         assert_eq!(before[same], now[same], "{same}");
     }
     assert!(now["iat"].as_u64() > before["iat"].as_u64() && now.get("nonce").is_none());
-    town.advance(60);
-    let third = town.refresh("web", &token(&second)).await.json();
-    assert!(town.is_active(third["access_token"].as_str().unwrap()).await);
+    testbed.advance(60);
+    let third = testbed.refresh("web", &token(&second)).await.json();
+    assert!(testbed.is_active(third["access_token"].as_str().unwrap()).await);
 
     // Long after its rotation: stolen.
-    town.refresh("web", &token(&first)).await.refused(400, "invalid_grant");
-    town.refresh("web", &token(&third)).await.refused(400, "invalid_grant");
+    testbed.refresh("web", &token(&first)).await.refused(400, "invalid_grant");
+    testbed.refresh("web", &token(&third)).await.refused(400, "invalid_grant");
     for tokens in [&second, &third] {
-        assert!(!town.is_active(tokens["access_token"].as_str().unwrap()).await);
+        assert!(!testbed.is_active(tokens["access_token"].as_str().unwrap()).await);
     }
     let revoked: BTreeSet<_> =
-        town.realm.revocations().await.unwrap().into_iter().filter_map(|entry| entry.grant).collect();
+        testbed.realm.revocations().await.unwrap().into_iter().filter_map(|entry| entry.grant).collect();
     let issued = [&first, &second, &third]
         .map(|tokens| payload(tokens["access_token"].as_str().unwrap())["jti"].clone());
     for id in issued {
@@ -44,53 +44,54 @@ async fn each_use_rotates_and_an_old_one_ends_the_family() {
         assert!(revoked.contains(grant), "{id}: gateways are told of each that is still good");
     }
     // Another family of the same person goes on.
-    let other = town.tokens("web", "openid offline_access").await;
-    assert_eq!(town.refresh("web", &token(&other)).await.status, 200);
+    let other = testbed.tokens("web", "openid offline_access").await;
+    assert_eq!(testbed.refresh("web", &token(&other)).await.status, 200);
 }
 
 #[tokio::test]
 async fn a_lost_answer_is_given_again_within_the_grace_and_not_after() {
-    let town = Town::new().await;
-    let first = town.tokens("web", "openid offline_access").await;
-    let second = town.refresh("web", &token(&first)).await.json();
-    town.advance(9);
-    let again = town.refresh("web", &token(&first)).await.json();
+    let testbed = TestBed::new().await;
+    let first = testbed.tokens("web", "openid offline_access").await;
+    let second = testbed.refresh("web", &token(&first)).await.json();
+    testbed.advance(9);
+    let again = testbed.refresh("web", &token(&first)).await.json();
     assert_eq!(token(&again), token(&second), "the same successor: no second line of descent");
-    assert!(town.is_active(again["access_token"].as_str().unwrap()).await);
+    assert!(testbed.is_active(again["access_token"].as_str().unwrap()).await);
     // The successor was used: the first is two behind, whatever the time.
-    let third = town.refresh("web", &token(&second)).await.json();
+    let third = testbed.refresh("web", &token(&second)).await.json();
     assert_ne!(token(&third), token(&second));
-    town.refresh("web", &token(&first)).await.refused(400, "invalid_grant");
-    town.refresh("web", &token(&third)).await.refused(400, "invalid_grant");
+    testbed.refresh("web", &token(&first)).await.refused(400, "invalid_grant");
+    testbed.refresh("web", &token(&third)).await.refused(400, "invalid_grant");
 
-    let first = town.tokens("web", "openid offline_access").await;
-    let second = town.refresh("web", &token(&first)).await.json();
-    town.advance(10);
-    town.refresh("web", &token(&first)).await.refused(400, "invalid_grant");
-    town.refresh("web", &token(&second)).await.refused(400, "invalid_grant");
+    let first = testbed.tokens("web", "openid offline_access").await;
+    let second = testbed.refresh("web", &token(&first)).await.json();
+    testbed.advance(10);
+    testbed.refresh("web", &token(&first)).await.refused(400, "invalid_grant");
+    testbed.refresh("web", &token(&second)).await.refused(400, "invalid_grant");
 }
 
 #[tokio::test]
 async fn without_a_grace_every_repetition_is_reuse() {
-    let town = Town::with(|settings| settings.lifetimes.refresh_grace = std::time::Duration::ZERO).await;
-    let first = town.tokens("web", "openid offline_access").await;
-    let second = town.refresh("web", &token(&first)).await.json();
-    town.refresh("web", &token(&first)).await.refused(400, "invalid_grant");
-    town.refresh("web", &token(&second)).await.refused(400, "invalid_grant");
+    let testbed =
+        TestBed::with(|settings| settings.lifetimes.refresh_grace = std::time::Duration::ZERO).await;
+    let first = testbed.tokens("web", "openid offline_access").await;
+    let second = testbed.refresh("web", &token(&first)).await.json();
+    testbed.refresh("web", &token(&first)).await.refused(400, "invalid_grant");
+    testbed.refresh("web", &token(&second)).await.refused(400, "invalid_grant");
 }
 
 /// CVE-2026-1035: concurrent refreshes must not pass by reuse detection.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn of_many_refreshes_at_once_there_is_one_successor() {
     for grace in [0, 10] {
-        let town = Town::with(|settings| {
+        let testbed = TestBed::with(|settings| {
             settings.lifetimes.refresh_grace = std::time::Duration::from_secs(grace);
         });
-        let town = Arc::new(town.await);
-        let first = token(&town.tokens("web", "openid offline_access").await);
+        let testbed = Arc::new(testbed.await);
+        let first = token(&testbed.tokens("web", "openid offline_access").await);
         let uses = (0..24).map(|_| {
-            let (town, first) = (Arc::clone(&town), first.clone());
-            tokio::spawn(async move { town.refresh("web", &first).await })
+            let (testbed, first) = (Arc::clone(&testbed), first.clone());
+            tokio::spawn(async move { testbed.refresh("web", &first).await })
         });
         let mut successors = BTreeSet::new();
         let mut refused = 0;
@@ -110,19 +111,19 @@ async fn of_many_refreshes_at_once_there_is_one_successor() {
         let successor = successors.first().unwrap();
         if grace == 0 {
             assert!(refused > 0);
-            town.refresh("web", successor).await.refused(400, "invalid_grant");
+            testbed.refresh("web", successor).await.refused(400, "invalid_grant");
         } else {
             assert_eq!(refused, 0);
-            assert_eq!(town.refresh("web", successor).await.status, 200);
+            assert_eq!(testbed.refresh("web", successor).await.status, 200);
         }
     }
 }
 
 #[tokio::test]
 async fn a_refresh_token_is_its_clients_and_cannot_be_made_up() {
-    let town = Town::new().await;
-    let tokens = token(&town.tokens("web", "openid offline_access").await);
-    town.refresh("spa", &tokens).await.refused(400, "invalid_grant");
+    let testbed = TestBed::new().await;
+    let tokens = token(&testbed.tokens("web", "openid offline_access").await);
+    testbed.refresh("spa", &tokens).await.refused(400, "invalid_grant");
     let [grant, generation, tag] = tokens.split('.').collect::<Vec<_>>().try_into().unwrap();
     let reversed = tag.chars().rev().collect::<String>();
     for wrong in [
@@ -135,75 +136,75 @@ async fn a_refresh_token_is_its_clients_and_cannot_be_made_up() {
         format!("other.{generation}.{tag}"),
         "x".to_owned(),
     ] {
-        town.refresh("web", &wrong).await.refused(400, "invalid_grant");
+        testbed.refresh("web", &wrong).await.refused(400, "invalid_grant");
     }
     // None of that ended the family.
-    assert_eq!(town.refresh("web", &tokens).await.status, 200);
+    assert_eq!(testbed.refresh("web", &tokens).await.status, 200);
 }
 
 #[tokio::test]
 async fn a_refresh_token_ends_with_its_session_unless_it_is_for_offline() {
-    let town = Town::new().await;
-    let mut browser = Browser::new(&town);
+    let testbed = TestBed::new().await;
+    let mut browser = Browser::new(&testbed);
     let online = browser.log_in_for("web", &[("scope", "openid")]).await["code"].clone();
-    let online = token(&town.redeem("web", &online).await.json());
+    let online = token(&testbed.redeem("web", &online).await.json());
     let offline =
         browser.authorize("web", &[("scope", "openid offline_access")]).await.answer()["code"].clone();
-    let offline = token(&town.redeem("web", &offline).await.json());
+    let offline = token(&testbed.redeem("web", &offline).await.json());
     let session = browser.session().unwrap().split('.').next().unwrap().to_owned();
-    let online = token(&town.refresh("web", &online).await.json());
-    town.realm.end_session(&session).await.unwrap();
-    town.refresh("web", &online).await.refused(400, "invalid_grant");
+    let online = token(&testbed.refresh("web", &online).await.json());
+    testbed.realm.end_session(&session).await.unwrap();
+    testbed.refresh("web", &online).await.refused(400, "invalid_grant");
     // What goes on offline is good here and at gateways, which were told of the session.
-    let offline = town.refresh("web", &offline).await.json();
+    let offline = testbed.refresh("web", &offline).await.json();
     let access = offline["access_token"].as_str().unwrap();
-    assert!(town.is_active(access).await);
+    assert!(testbed.is_active(access).await);
     assert_eq!(payload(access).get("sid"), None);
     assert_eq!(payload(offline["id_token"].as_str().unwrap())["sid"], json!(session));
 }
 
 #[tokio::test]
 async fn every_token_of_a_family_ends_with_it_however_many_there_are() {
-    let town = Town::new().await;
-    let first = town.tokens("web", "openid offline_access").await;
+    let testbed = TestBed::new().await;
+    let first = testbed.tokens("web", "openid offline_access").await;
     let mut current = first.clone();
     for _ in 0..20 {
-        current = town.refresh("web", &token(&current)).await.json();
+        current = testbed.refresh("web", &token(&current)).await.json();
     }
     let access = first["access_token"].as_str().unwrap();
-    assert!(town.is_active(access).await);
-    town.refresh("web", &token(&first)).await.refused(400, "invalid_grant");
-    assert!(!town.is_active(access).await);
+    assert!(testbed.is_active(access).await);
+    testbed.refresh("web", &token(&first)).await.refused(400, "invalid_grant");
+    assert!(!testbed.is_active(access).await);
 }
 
 #[tokio::test]
 async fn refreshing_keeps_a_session_busy_and_nothing_outlives_it() {
     let hour = 3600;
-    let town = Town::new().await;
-    let mut tokens = token(&town.tokens("web", "openid").await);
+    let testbed = TestBed::new().await;
+    let mut tokens = token(&testbed.tokens("web", "openid").await);
     for _ in 0..3 {
-        town.advance(7 * hour);
-        tokens = token(&town.refresh("web", &tokens).await.json());
+        testbed.advance(7 * hour);
+        tokens = token(&testbed.refresh("web", &tokens).await.json());
     }
-    town.advance(3 * hour - 100);
-    let last = town.refresh("web", &tokens).await.json();
+    testbed.advance(3 * hour - 100);
+    let last = testbed.refresh("web", &tokens).await.json();
     assert_eq!(last["expires_in"], json!(100), "the session is a day old then");
-    town.advance(100);
-    town.refresh("web", &token(&last)).await.refused(400, "invalid_grant");
+    testbed.advance(100);
+    testbed.refresh("web", &token(&last)).await.refused(400, "invalid_grant");
 
-    let idle = town.tokens("web", "openid").await;
-    let offline = town.tokens("web", "openid offline_access").await;
-    town.advance(8 * hour);
-    town.refresh("web", &token(&idle)).await.refused(400, "invalid_grant");
-    assert_eq!(town.refresh("web", &token(&offline)).await.status, 200);
+    let idle = testbed.tokens("web", "openid").await;
+    let offline = testbed.tokens("web", "openid offline_access").await;
+    testbed.advance(8 * hour);
+    testbed.refresh("web", &token(&idle)).await.refused(400, "invalid_grant");
+    assert_eq!(testbed.refresh("web", &token(&offline)).await.status, 200);
 }
 
 #[tokio::test]
 async fn a_refresh_narrows_and_never_widens() {
-    let town = Town::new().await;
-    let tokens = town.tokens("web", "openid offline_access orders:read").await;
+    let testbed = TestBed::new().await;
+    let tokens = testbed.tokens("web", "openid offline_access orders:read").await;
     let ask = |scope: &'static str, token: String| {
-        let town = &town;
+        let testbed = &testbed;
         async move {
             let pairs = [
                 ("grant_type", "refresh_token"),
@@ -212,7 +213,7 @@ async fn a_refresh_narrows_and_never_widens() {
                 ("client_id", "web"),
                 ("client_secret", SECRET),
             ];
-            town.post("/token", &pairs).await
+            testbed.post("/token", &pairs).await
         }
     };
     ask("orders:write", token(&tokens)).await.refused(400, "invalid_scope");
@@ -223,48 +224,48 @@ async fn a_refresh_narrows_and_never_widens() {
     // What the client lost since is not granted again.
     let mut web = crate::support::web("web", crate::support::secret());
     web.scopes.remove("orders:read");
-    town.put(web).await;
+    testbed.put(web).await;
     assert_eq!(ask("", token(&whole)).await.json()["scope"], "offline_access openid");
 }
 
 #[tokio::test]
 async fn a_refresh_token_ends_unused_and_in_any_case() {
     let day = 24 * 3600;
-    let town = Town::new().await;
-    let tokens = town.tokens("web", "openid offline_access").await;
-    town.advance(14 * day);
-    town.refresh("web", &token(&tokens)).await.refused(400, "invalid_grant");
+    let testbed = TestBed::new().await;
+    let tokens = testbed.tokens("web", "openid offline_access").await;
+    testbed.advance(14 * day);
+    testbed.refresh("web", &token(&tokens)).await.refused(400, "invalid_grant");
 
-    let mut tokens = token(&town.tokens("web", "openid offline_access").await);
+    let mut tokens = token(&testbed.tokens("web", "openid offline_access").await);
     for _ in 0..8 {
-        town.advance(10 * day);
-        town.realm.rotate_keys().await.unwrap();
-        tokens = token(&town.refresh("web", &tokens).await.json());
+        testbed.advance(10 * day);
+        testbed.realm.rotate_keys().await.unwrap();
+        tokens = token(&testbed.refresh("web", &tokens).await.json());
     }
-    town.advance(10 * day);
-    town.refresh("web", &tokens).await.refused(400, "invalid_grant");
+    testbed.advance(10 * day);
+    testbed.refresh("web", &tokens).await.refused(400, "invalid_grant");
 }
 
 #[tokio::test]
 async fn a_grant_is_found_by_its_person_for_as_long_as_it_is_refreshed() {
     const DAY: u64 = 24 * 3600;
-    let town = Town::new().await;
-    let mut tokens = town.tokens("web", "openid offline_access").await;
+    let testbed = TestBed::new().await;
+    let mut tokens = testbed.tokens("web", "openid offline_access").await;
     // What leads to it lasts longer than it, and is written less often.
     for day in (10..90).step_by(10) {
-        town.advance(10 * DAY);
-        town.realm.rotate_keys().await.unwrap();
-        let reply = town.refresh("web", &token(&tokens)).await;
+        testbed.advance(10 * DAY);
+        testbed.realm.rotate_keys().await.unwrap();
+        let reply = testbed.refresh("web", &token(&tokens)).await;
         assert_eq!(reply.status, 200, "day {day}: {reply:?}");
         tokens = reply.json();
-        assert_eq!(town.realm.grants("alice").await.unwrap().len(), 1, "day {day}");
+        assert_eq!(testbed.realm.grants("alice").await.unwrap().len(), 1, "day {day}");
     }
-    assert_eq!(town.realm.sign_out("alice").await.unwrap(), 1);
-    town.refresh("web", &token(&tokens)).await.refused(400, "invalid_grant");
+    assert_eq!(testbed.realm.sign_out("alice").await.unwrap(), 1);
+    testbed.refresh("web", &token(&tokens)).await.refused(400, "invalid_grant");
     // Not refreshed any more, it is nobody's, whatever still leads to it.
-    let left = town.tokens("web", "openid offline_access").await;
-    town.advance(15 * DAY);
-    town.realm.rotate_keys().await.unwrap();
-    assert!(town.realm.grants("alice").await.unwrap().is_empty());
-    town.refresh("web", &token(&left)).await.refused(400, "invalid_grant");
+    let left = testbed.tokens("web", "openid offline_access").await;
+    testbed.advance(15 * DAY);
+    testbed.realm.rotate_keys().await.unwrap();
+    assert!(testbed.realm.grants("alice").await.unwrap().is_empty());
+    testbed.refresh("web", &token(&left)).await.refused(400, "invalid_grant");
 }

@@ -13,11 +13,11 @@ use store::Expect;
 
 use crate::factors::App;
 use crate::support::{
-    Browser, ORDERS, PASSWORD, SECRET, Steps, Town, client, payload, read_form, secret, web,
+    Browser, ORDERS, PASSWORD, SECRET, Steps, TestBed, client, payload, read_form, secret, web,
 };
 
 /// Whether a gateway that knows the realm's revocations would still take a token.
-pub(crate) async fn gateway_takes(town: &Town, tokens: &Value) -> bool {
+pub(crate) async fn gateway_takes(testbed: &TestBed, tokens: &Value) -> bool {
     let claims = payload(tokens["access_token"].as_str().unwrap());
     let text = |name: &str| claims[name].as_str().unwrap_or_default().to_owned();
     let names = |entry: &Revocation| {
@@ -28,19 +28,19 @@ pub(crate) async fn gateway_takes(town: &Town, tokens: &Value) -> bool {
             || (is(&entry.subject, &text("sub")) || is(&entry.client, &text("client_id")))
                 && entry.issued_until.is_none_or(|until| claims["iat"].as_u64().unwrap() <= until)
     };
-    !town.realm.revocations().await.unwrap().iter().any(names)
+    !testbed.realm.revocations().await.unwrap().iter().any(names)
 }
 
 /// Whether a token is good, here and at the gateways.
-pub(crate) async fn is_good(town: &Town, tokens: &Value) -> bool {
-    let active = town.is_active(tokens["access_token"].as_str().unwrap()).await;
-    assert_eq!(active, gateway_takes(town, tokens).await, "provider and gateway disagree");
+pub(crate) async fn is_good(testbed: &TestBed, tokens: &Value) -> bool {
+    let active = testbed.is_active(tokens["access_token"].as_str().unwrap()).await;
+    assert_eq!(active, gateway_takes(testbed, tokens).await, "provider and gateway disagree");
     active
 }
 
 /// alice with an ordinary grant, one that goes on offline, and a browser; bob beside her.
 struct Scene<'a> {
-    town: &'a Town,
+    testbed: &'a TestBed,
     browser: Browser<'a>,
     online: Value,
     offline: Value,
@@ -48,134 +48,134 @@ struct Scene<'a> {
 }
 
 impl<'a> Scene<'a> {
-    async fn new(town: &'a Town) -> Self {
-        town.give_password("bob").await;
-        let mut browser = Browser::new(town);
+    async fn new(testbed: &'a TestBed) -> Self {
+        testbed.give_password("bob").await;
+        let mut browser = Browser::new(testbed);
         let online = browser.log_in_for("web", &[("scope", "openid orders:read")]).await;
-        let online = town.redeem("web", &online["code"]).await.json();
-        let offline = offline(town, &mut browser).await;
-        let mut other = Browser::new(town);
+        let online = testbed.redeem("web", &online["code"]).await.json();
+        let offline = offline(testbed, &mut browser).await;
+        let mut other = Browser::new(testbed);
         let page = other.authorize("web", &[("scope", "openid offline_access")]).await;
         let of_bob = other.submit(&page, &[("username", "bob"), ("password", PASSWORD)]).await.answer();
-        let of_bob = town.redeem("web", &of_bob["code"]).await.json();
-        town.advance(2);
-        Self { town, browser, online, offline, of_bob }
+        let of_bob = testbed.redeem("web", &of_bob["code"]).await.json();
+        testbed.advance(2);
+        Self { testbed, browser, online, offline, of_bob }
     }
 
     /// Everything of alice's is over, nothing of bob's.
     async fn is_over(&mut self) {
-        let town = self.town;
+        let testbed = self.testbed;
         for (name, tokens) in [("online", &self.online), ("offline", &self.offline)] {
-            assert!(!is_good(town, tokens).await, "{name}");
-            let reply = town.refresh("web", tokens["refresh_token"].as_str().unwrap()).await;
+            assert!(!is_good(testbed, tokens).await, "{name}");
+            let reply = testbed.refresh("web", tokens["refresh_token"].as_str().unwrap()).await;
             reply.refused(400, "invalid_grant");
         }
         assert!(self.browser.authorize("web", &[]).await.text.contains("type=\"password\""));
-        assert!(town.realm.sessions("alice").await.unwrap().is_empty());
-        assert!(town.realm.grants("alice").await.unwrap().is_empty());
-        assert!(is_good(town, &self.of_bob).await, "bob's");
-        assert_eq!(town.refresh("web", self.of_bob["refresh_token"].as_str().unwrap()).await.status, 200);
-        assert_eq!(town.realm.sessions("bob").await.unwrap().len(), 1);
+        assert!(testbed.realm.sessions("alice").await.unwrap().is_empty());
+        assert!(testbed.realm.grants("alice").await.unwrap().is_empty());
+        assert!(is_good(testbed, &self.of_bob).await, "bob's");
+        assert_eq!(testbed.refresh("web", self.of_bob["refresh_token"].as_str().unwrap()).await.status, 200);
+        assert_eq!(testbed.realm.sessions("bob").await.unwrap().len(), 1);
     }
 }
 
-async fn switch(town: &Town, disabled: bool) {
-    let (mut alice, version) = town.realm.find_user_by_id("alice").await.unwrap().unwrap();
+async fn switch(testbed: &TestBed, disabled: bool) {
+    let (mut alice, version) = testbed.realm.find_user_by_id("alice").await.unwrap().unwrap();
     alice.disabled = disabled;
-    let written = town.realm.write_user(&alice, Expect::Version(version)).await.unwrap();
+    let written = testbed.realm.write_user(&alice, Expect::Version(version)).await.unwrap();
     assert_eq!(written, Written::Done);
 }
 
 #[tokio::test]
 async fn whoever_is_switched_off_has_nothing_left_and_gets_nothing_back() {
-    let town = Town::new().await;
-    let mut scene = Scene::new(&town).await;
-    assert_eq!(town.realm.sessions("alice").await.unwrap().len(), 1);
-    assert_eq!(town.realm.grants("alice").await.unwrap().len(), 2);
+    let testbed = TestBed::new().await;
+    let mut scene = Scene::new(&testbed).await;
+    assert_eq!(testbed.realm.sessions("alice").await.unwrap().len(), 1);
+    assert_eq!(testbed.realm.grants("alice").await.unwrap().len(), 2);
     // A change that switches nobody off ends nothing.
-    switch(&town, false).await;
-    assert!(is_good(&town, &scene.online).await && is_good(&town, &scene.offline).await);
-    switch(&town, true).await;
+    switch(&testbed, false).await;
+    assert!(is_good(&testbed, &scene.online).await && is_good(&testbed, &scene.offline).await);
+    switch(&testbed, true).await;
     scene.is_over().await;
-    switch(&town, false).await;
+    switch(&testbed, false).await;
     scene.is_over().await;
     // And can begin anew at once.
-    let anew = town.tokens("web", "openid offline_access").await;
-    assert!(is_good(&town, &anew).await);
-    assert_eq!(town.refresh("web", anew["refresh_token"].as_str().unwrap()).await.status, 200);
+    let anew = testbed.tokens("web", "openid offline_access").await;
+    assert!(is_good(&testbed, &anew).await);
+    assert_eq!(testbed.refresh("web", anew["refresh_token"].as_str().unwrap()).await.status, 200);
 }
 
 #[tokio::test]
 async fn another_password_ends_what_the_old_one_began() {
-    let town = Town::new().await;
-    let mut scene = Scene::new(&town).await;
-    town.realm.set_password("alice", Secret::new("another password".to_owned())).await.unwrap();
+    let testbed = TestBed::new().await;
+    let mut scene = Scene::new(&testbed).await;
+    testbed.realm.set_password("alice", Secret::new("another password".to_owned())).await.unwrap();
     scene.is_over().await;
-    let mut browser = Browser::new(&town);
+    let mut browser = Browser::new(&testbed);
     let page = browser.authorize("web", &[]).await;
     assert!(browser.log_in(&page).await.text.contains("type=\"password\""), "the old password");
     let page = browser.authorize("web", &[("scope", "openid")]).await;
     let answer = browser.submit(&page, &[("username", "alice"), ("password", "another password")]).await;
     // In the same second as the change: good all the same.
-    let tokens = town.redeem("web", &answer.answer()["code"]).await.json();
-    assert!(is_good(&town, &tokens).await);
-    let nobody = town.realm.set_password("nobody", Secret::new("x".to_owned())).await;
+    let tokens = testbed.redeem("web", &answer.answer()["code"]).await.json();
+    assert!(is_good(&testbed, &tokens).await);
+    let nobody = testbed.realm.set_password("nobody", Secret::new("x".to_owned())).await;
     assert!(nobody.unwrap_err().to_string().contains("there is none"));
 }
 
 #[tokio::test]
 async fn an_administrator_signs_somebody_out_everywhere() {
-    let town = Town::new().await;
-    let mut scene = Scene::new(&town).await;
-    let ended = town.realm.sign_out("alice").await.unwrap();
+    let testbed = TestBed::new().await;
+    let mut scene = Scene::new(&testbed).await;
+    let ended = testbed.realm.sign_out("alice").await.unwrap();
     assert_eq!(ended, 2, "a session with its grant, and the offline grant");
     scene.is_over().await;
-    assert_eq!(town.realm.sign_out("alice").await.unwrap(), 0);
+    assert_eq!(testbed.realm.sign_out("alice").await.unwrap(), 0);
 }
 
 #[tokio::test]
 async fn one_session_or_one_grant_ends_alone() {
-    let town = Town::new().await;
-    let scene = Scene::new(&town).await;
-    let session = town.realm.sessions("alice").await.unwrap().remove(0);
+    let testbed = TestBed::new().await;
+    let scene = Scene::new(&testbed).await;
+    let session = testbed.realm.sessions("alice").await.unwrap().remove(0);
     assert_eq!((session.user.as_str(), &session.amr), ("alice", &vec!["pwd".to_owned()]));
-    town.realm.end_session(&session.id).await.unwrap();
-    assert!(!is_good(&town, &scene.online).await);
-    assert!(is_good(&town, &scene.offline).await, "it goes on without its session");
-    let grants = town.realm.grants("alice").await.unwrap();
+    testbed.realm.end_session(&session.id).await.unwrap();
+    assert!(!is_good(&testbed, &scene.online).await);
+    assert!(is_good(&testbed, &scene.offline).await, "it goes on without its session");
+    let grants = testbed.realm.grants("alice").await.unwrap();
     assert_eq!((grants.len(), grants[0].offline), (1, true));
-    town.realm.end_grant(&grants[0].id).await.unwrap();
-    assert!(!is_good(&town, &scene.offline).await);
-    assert!(is_good(&town, &scene.of_bob).await);
+    testbed.realm.end_grant(&grants[0].id).await.unwrap();
+    assert!(!is_good(&testbed, &scene.offline).await);
+    assert!(is_good(&testbed, &scene.of_bob).await);
 }
 
 #[tokio::test]
 async fn somebody_who_is_removed_leaves_nothing_behind() {
-    let town = Town::new().await;
-    let mut scene = Scene::new(&town).await;
-    let (_, version) = town.realm.find_user_by_id("alice").await.unwrap().unwrap();
-    switch(&town, false).await;
-    let stale = town.realm.remove_user("alice", Expect::Version(version)).await.unwrap();
+    let testbed = TestBed::new().await;
+    let mut scene = Scene::new(&testbed).await;
+    let (_, version) = testbed.realm.find_user_by_id("alice").await.unwrap().unwrap();
+    switch(&testbed, false).await;
+    let stale = testbed.realm.remove_user("alice", Expect::Version(version)).await.unwrap();
     assert_eq!(stale, Written::Conflict, "changed in between");
-    assert_eq!(town.realm.remove_user("alice", Expect::Any).await.unwrap(), Written::Done);
+    assert_eq!(testbed.realm.remove_user("alice", Expect::Any).await.unwrap(), Written::Done);
     scene.is_over().await;
-    assert!(town.realm.find_user("alice").await.unwrap().is_none());
-    assert!(town.realm.password_hash("alice").await.unwrap().is_none());
+    assert!(testbed.realm.find_user("alice").await.unwrap().is_none());
+    assert!(testbed.realm.password_hash("alice").await.unwrap().is_none());
     // Somebody else may have the name, and has nothing of hers.
-    town.realm.put_user(&identity::User::new("alice2", "alice", town.clock.now())).await.unwrap();
-    assert!(town.realm.sessions("alice2").await.unwrap().is_empty());
+    testbed.realm.put_user(&identity::User::new("alice2", "alice", testbed.clock.now())).await.unwrap();
+    assert!(testbed.realm.sessions("alice2").await.unwrap().is_empty());
 }
 
 /// A login that had begun when the password was changed, by somebody who knew the old one.
 #[tokio::test]
 async fn a_session_that_began_before_the_change_and_was_written_after_it_is_over() {
-    let town = Town::new().await;
-    let mut browser = Browser::new(&town);
+    let testbed = TestBed::new().await;
+    let mut browser = Browser::new(&testbed);
     browser.log_in_for("web", &[]).await;
-    let session = town.realm.sessions("alice").await.unwrap().remove(0);
+    let session = testbed.realm.sessions("alice").await.unwrap().remove(0);
     // As if the session's record had come after the sign-out had looked for it.
-    sign_out_and_no_more(&town).await;
-    assert!(session.authenticated < town.clock.now());
+    sign_out_and_no_more(&testbed).await;
+    assert!(session.authenticated < testbed.clock.now());
     assert!(browser.authorize("web", &[]).await.text.contains("type=\"password\""));
 }
 
@@ -184,61 +184,63 @@ async fn a_session_that_began_before_the_change_and_was_written_after_it_is_over
 async fn a_login_that_was_half_done_goes_no_further() {
     const KEY: &[u8] = b"12345678901234567890";
     for (enrolled, another) in [(false, true), (false, false), (true, true), (true, false)] {
-        let town =
-            Town::with(|settings| drop(settings.factors.roles.insert("customer".into(), "2".into()))).await;
+        let testbed =
+            TestBed::with(|settings| drop(settings.factors.roles.insert("customer".into(), "2".into())))
+                .await;
         if enrolled {
-            town.realm.put_totp("alice", "phone", Secret::new(KEY.to_vec())).await.unwrap();
+            testbed.realm.put_totp("alice", "phone", Secret::new(KEY.to_vec())).await.unwrap();
         }
-        let mut thief = Browser::new(&town);
+        let mut thief = Browser::new(&testbed);
         let page = thief.authorize("web", &[]).await;
         let page = thief.log_in(&page).await;
         let app = if enrolled { App::of(KEY) } else { App::scan(&page) };
-        town.advance(1);
+        testbed.advance(1);
         if another {
             let password = Secret::new("another password".to_owned());
-            town.realm.set_password("alice", password).await.unwrap();
+            testbed.realm.set_password("alice", password).await.unwrap();
         } else {
-            town.realm.sign_out("alice").await.unwrap();
+            testbed.realm.sign_out("alice").await.unwrap();
         }
-        town.advance(1);
+        testbed.advance(1);
         let what = format!("enrolled {enrolled}, another password {another}");
         let (_, hidden) = read_form(&page.text);
         let around = thief.go(&format!("/realms/shop/flow?flow={}", hidden["flow"])).await;
         assert_eq!(around.status, 400, "{what}: {around:?}");
-        let reply = thief.submit(&page, &[("code", &app.code(&town, 0))]).await;
+        let reply = thief.submit(&page, &[("code", &app.code(&testbed, 0))]).await;
         assert!(reply.status == 400 && reply.text.contains("This login is over"), "{what}: {reply:?}");
         assert!(thief.session().is_none(), "{what}");
-        assert_eq!(town.realm.factors("alice").await.unwrap().len(), usize::from(enrolled), "{what}");
+        assert_eq!(testbed.realm.factors("alice").await.unwrap().len(), usize::from(enrolled), "{what}");
         // Whoever begins after it is asked for the same, and gets on.
         let password = if another { "another password" } else { PASSWORD };
-        let mut alice = Browser::new(&town);
+        let mut alice = Browser::new(&testbed);
         let page = alice.authorize("web", &[]).await;
         let page = alice.submit(&page, &[("username", "alice"), ("password", password)]).await;
         let app = if enrolled { App::of(KEY) } else { App::scan(&page) };
-        alice.submit(&page, &[("code", &app.code(&town, 0))]).await;
+        alice.submit(&page, &[("code", &app.code(&testbed, 0))]).await;
         assert!(alice.session().is_some(), "{what}");
     }
 }
 
 /// What stands first of a sign-out, as if whoever did it had gone away before the rest.
-async fn sign_out_and_no_more(town: &Town) {
-    town.advance(1);
-    let (mut alice, _) = town.realm.find_user_by_id("alice").await.unwrap().unwrap();
-    alice.signed_out = Some(town.clock.now());
-    town.realm.put_user(&alice).await.unwrap();
-    town.advance(1);
+async fn sign_out_and_no_more(testbed: &TestBed) {
+    testbed.advance(1);
+    let (mut alice, _) = testbed.realm.find_user_by_id("alice").await.unwrap().unwrap();
+    alice.signed_out = Some(testbed.clock.now());
+    testbed.realm.put_user(&alice).await.unwrap();
+    testbed.advance(1);
 }
 
 #[tokio::test]
 async fn a_sign_out_counts_before_anything_is_tidied_up() {
-    let town = Town::new().await;
+    let testbed = TestBed::new().await;
     let mut tv = client("tv", ClientAuthentication::None);
     tv.grant_types = [GrantType::DeviceCode].into();
     tv.scopes = ["openid".to_owned()].into();
-    town.put(tv).await;
-    let scene = Scene::new(&town).await;
+    testbed.put(tv).await;
+    let scene = Scene::new(&testbed).await;
     let (mut browser, of_bob) = (scene.browser, scene.of_bob);
-    let device = town.post("/device_authorization", &[("client_id", "tv"), ("scope", "openid")]).await.json();
+    let device =
+        testbed.post("/device_authorization", &[("client_id", "tv"), ("scope", "openid")]).await.json();
     let device_code = device["device_code"].as_str().unwrap();
     let page = browser.go(device["verification_uri_complete"].as_str().unwrap()).await;
     let allow = [("user_code", device["user_code"].as_str().unwrap()), ("decision", "allow")];
@@ -252,10 +254,10 @@ async fn a_sign_out_counts_before_anything_is_tidied_up() {
     }
     let introspect = async |token: &str, client: &str| {
         let pairs = [("token", token), ("client_id", client), ("client_secret", SECRET)];
-        town.post("/introspect", &pairs).await.json()["active"].as_bool().unwrap()
+        testbed.post("/introspect", &pairs).await.json()["active"].as_bool().unwrap()
     };
     let userinfo = async |token: &str| {
-        town.post_with("/userinfo", ("authorization", &format!("Bearer {token}")), &[]).await.status
+        testbed.post_with("/userinfo", ("authorization", &format!("Bearer {token}")), &[]).await.status
     };
     let exchange = async |token: &str| {
         let pairs = [
@@ -266,26 +268,26 @@ async fn a_sign_out_counts_before_anything_is_tidied_up() {
             ("client_secret", SECRET),
             ("resource", ORDERS),
         ];
-        town.post("/token", &pairs).await
+        testbed.post("/token", &pairs).await
     };
     for token in &all {
         assert!(introspect(token, "web").await);
     }
     assert_eq!((userinfo(&all[0]).await, exchange(&all[0]).await.status), (StatusCode::OK, StatusCode::OK));
-    sign_out_and_no_more(&town).await;
-    assert!(!town.realm.grants("alice").await.unwrap().is_empty(), "not tidied up");
+    sign_out_and_no_more(&testbed).await;
+    assert!(!testbed.realm.grants("alice").await.unwrap().is_empty(), "not tidied up");
     for (place, token) in all.iter().enumerate() {
         assert_eq!(introspect(token, "web").await, place >= 4, "token {place}");
     }
     assert_eq!(userinfo(&all[0]).await, StatusCode::UNAUTHORIZED);
     exchange(&all[0]).await.refused(400, "invalid_request");
-    town.redeem("web", &code).await.refused(400, "invalid_grant");
+    testbed.redeem("web", &code).await.refused(400, "invalid_grant");
     let device = [
         ("grant_type", "urn:ietf:params:oauth:grant-type:device_code"),
         ("device_code", device_code),
         ("client_id", "tv"),
     ];
-    town.post("/token", &device).await.refused(400, "invalid_grant");
+    testbed.post("/token", &device).await.refused(400, "invalid_grant");
     // Her neighbour's are as good as before.
     assert_eq!((userinfo(&all[4]).await, exchange(&all[4]).await.status), (StatusCode::OK, StatusCode::OK));
 }
@@ -295,17 +297,17 @@ async fn a_sign_out_counts_before_anything_is_tidied_up() {
 async fn a_login_that_another_password_overtakes_is_over() {
     let (mut between, mut polls) = (0, 0);
     loop {
-        let town = Town::new().await;
-        town.realm.set_password("bob", Secret::new("another password".to_owned())).await.unwrap();
-        let another = town.realm.password_hash("bob").await.unwrap().unwrap();
-        let mut thief = Browser::new(&town);
+        let testbed = TestBed::new().await;
+        testbed.realm.set_password("bob", Secret::new("another password".to_owned())).await.unwrap();
+        let another = testbed.realm.password_hash("bob").await.unwrap().unwrap();
+        let mut thief = Browser::new(&testbed);
         let page = thief.authorize("web", &[]).await;
         let mut login = Steps::of(thief.log_in(&page));
         polls += 1;
         let whole = login.go(polls).await.is_some();
-        town.clock.set_back(1);
-        town.realm.put_password_hash("alice", &another).await.unwrap();
-        town.clock.advance(1);
+        testbed.clock.set_back(1);
+        testbed.realm.put_password_hash("alice", &another).await.unwrap();
+        testbed.clock.advance(1);
         if !whole {
             login.go(usize::MAX).await;
         }
@@ -339,10 +341,10 @@ async fn a_change_of_credentials_that_a_sign_out_overtakes_is_none() {
         };
         let (mut between, mut polls) = (0, 0);
         loop {
-            let town = Town::with(role).await;
-            town.realm.set_password("bob", Secret::new("another password".to_owned())).await.unwrap();
-            let another = town.realm.password_hash("bob").await.unwrap().unwrap();
-            let mut thief = Browser::new(&town);
+            let testbed = TestBed::with(role).await;
+            testbed.realm.set_password("bob", Secret::new("another password".to_owned())).await.unwrap();
+            let another = testbed.realm.password_hash("bob").await.unwrap().unwrap();
+            let mut thief = Browser::new(&testbed);
             let page = match what {
                 What::Password => thief.go("/realms/shop/account/password").await,
                 What::Factor => thief.go("/realms/shop/account/factor").await,
@@ -350,36 +352,36 @@ async fn a_change_of_credentials_that_a_sign_out_overtakes_is_none() {
             };
             let page = thief.log_in(&page).await;
             // The session is noted as used by the form: a moment of its own.
-            town.advance(61);
+            testbed.advance(61);
             let (action, mut fields) = read_form(&page.text);
             fields.remove("credential");
             if what == What::Password {
                 fields.extend(["password", "again"].map(|name| (name.to_owned(), STOLEN.to_owned())));
             } else {
-                fields.insert("code".to_owned(), App::scan(&page).code(&town, 0));
+                fields.insert("code".to_owned(), App::scan(&page).code(&testbed, 0));
             }
             let fields: Vec<_> = fields.iter().map(|(name, value)| (&**name, &**value)).collect();
             let mut change = Steps::of(thief.post(&action, &fields));
             polls += 1;
             let whole = change.go(polls).await.is_some();
             // What was on its way to the store is there before this is.
-            town.put(web("later", secret())).await;
-            let before = town.realm.factors("alice").await.unwrap().len();
+            testbed.put(web("later", secret())).await;
+            let before = testbed.realm.factors("alice").await.unwrap().len();
             if what == What::Factor {
-                for session in town.realm.sessions("alice").await.unwrap() {
-                    town.realm.end_session(&session.id).await.unwrap();
+                for session in testbed.realm.sessions("alice").await.unwrap() {
+                    testbed.realm.end_session(&session.id).await.unwrap();
                 }
             } else {
-                town.clock.set_back(1);
-                town.realm.put_password_hash("alice", &another).await.unwrap();
-                town.clock.advance(1);
+                testbed.clock.set_back(1);
+                testbed.realm.put_password_hash("alice", &another).await.unwrap();
+                testbed.clock.advance(1);
             }
             let reply = if whole { None } else { change.go(usize::MAX).await };
             drop(change);
             let told = format!("{what:?} after {polls} polls: {reply:?}");
-            let hash = town.realm.password_hash("alice").await.unwrap();
+            let hash = testbed.realm.password_hash("alice").await.unwrap();
             assert!(what == What::Factor || hash == Some(another), "{told}");
-            assert_eq!(town.realm.factors("alice").await.unwrap().len(), before, "{told}");
+            assert_eq!(testbed.realm.factors("alice").await.unwrap().len(), before, "{told}");
             if whole {
                 break;
             }
@@ -391,43 +393,43 @@ async fn a_change_of_credentials_that_a_sign_out_overtakes_is_none() {
 
 #[tokio::test]
 async fn a_family_ends_with_all_its_tokens_however_many_there_were() {
-    let town = Town::new().await;
-    let mut tokens = town.tokens("web", "openid offline_access").await;
+    let testbed = TestBed::new().await;
+    let mut tokens = testbed.tokens("web", "openid offline_access").await;
     let mut all = vec![tokens.clone()];
     for _ in 0..40 {
-        town.advance(1);
-        tokens = town.refresh("web", tokens["refresh_token"].as_str().unwrap()).await.json();
+        testbed.advance(1);
+        tokens = testbed.refresh("web", tokens["refresh_token"].as_str().unwrap()).await.json();
         all.push(tokens.clone());
     }
-    town.advance(60);
-    town.refresh("web", all[0]["refresh_token"].as_str().unwrap()).await.refused(400, "invalid_grant");
+    testbed.advance(60);
+    testbed.refresh("web", all[0]["refresh_token"].as_str().unwrap()).await.refused(400, "invalid_grant");
     for (place, tokens) in all.iter().enumerate() {
-        assert!(!is_good(&town, tokens).await, "token {place}");
+        assert!(!is_good(&testbed, tokens).await, "token {place}");
     }
-    let entries = town.realm.revocations().await.unwrap();
+    let entries = testbed.realm.revocations().await.unwrap();
     assert_eq!(entries.len(), 1, "one entry says it: {entries:?}");
 }
 
-async fn offline(town: &Town, browser: &mut Browser<'_>) -> Value {
+async fn offline(testbed: &TestBed, browser: &mut Browser<'_>) -> Value {
     let answer = browser.authorize("web", &[("scope", "openid offline_access")]).await.answer();
-    town.redeem("web", &answer["code"]).await.json()
+    testbed.redeem("web", &answer["code"]).await.json()
 }
 
 #[tokio::test]
 async fn what_is_taken_back_is_read_once_and_then_as_it_changes() {
-    let town = Town::new().await;
-    let mut browser = Browser::new(&town);
+    let testbed = TestBed::new().await;
+    let mut browser = Browser::new(&testbed);
     browser.log_in_for("web", &[("scope", "openid")]).await;
     let revoke = async |browser: &mut Browser<'_>| {
-        let tokens = offline(&town, browser).await;
+        let tokens = offline(&testbed, browser).await;
         let token = tokens["refresh_token"].as_str().unwrap();
         let pairs = [("token", token), ("client_id", "web"), ("client_secret", SECRET)];
-        assert_eq!(town.post("/revoke", &pairs).await.status, 200);
+        assert_eq!(testbed.post("/revoke", &pairs).await.status, 200);
     };
     for _ in 0..20 {
         revoke(&mut browser).await;
     }
-    let mut feed = town.realm.follow_revocations().await.unwrap();
+    let mut feed = testbed.realm.follow_revocations().await.unwrap();
     assert_eq!((feed.list().len(), feed.records_read()), (20, 20));
     for number in 21..=25 {
         revoke(&mut browser).await;
@@ -438,39 +440,39 @@ async fn what_is_taken_back_is_read_once_and_then_as_it_changes() {
         entries.sort_by(|one, other| one.grant.cmp(&other.grant));
         entries
     };
-    assert_eq!(sorted(feed.list()), sorted(town.realm.revocations().await.unwrap()));
+    assert_eq!(sorted(feed.list()), sorted(testbed.realm.revocations().await.unwrap()));
     // A sign-out takes several things back in one transaction, and that is one change.
     for _ in 0..2 {
-        offline(&town, &mut browser).await;
+        offline(&testbed, &mut browser).await;
     }
-    town.realm.sign_out("alice").await.unwrap();
+    testbed.realm.sign_out("alice").await.unwrap();
     feed.changed().await.unwrap();
-    let told = town.realm.revocations().await.unwrap();
+    let told = testbed.realm.revocations().await.unwrap();
     assert!(told.len() > 26, "{told:?}");
     assert_eq!(feed.list().len(), told.len(), "all of it at once");
     // What is over is forgotten here too.
-    town.advance(365 * 24 * 3600);
-    town.store.maintain().await.unwrap();
+    testbed.advance(365 * 24 * 3600);
+    testbed.store.maintain().await.unwrap();
     let gone = async {
         while !feed.list().is_empty() {
             feed.changed().await.unwrap();
         }
     };
     tokio::time::timeout(std::time::Duration::from_secs(60), gone).await.unwrap();
-    assert!(town.realm.revocations().await.unwrap().is_empty());
+    assert!(testbed.realm.revocations().await.unwrap().is_empty());
 }
 
 #[tokio::test]
 async fn listings_go_on_past_a_thousand() {
-    let town = Town::new().await;
+    let testbed = TestBed::new().await;
     for number in 0..1_100 {
         let name = format!("user{number}");
-        town.realm.put_user(&identity::User::new(&name, &name, town.clock.now())).await.unwrap();
+        testbed.realm.put_user(&identity::User::new(&name, &name, testbed.clock.now())).await.unwrap();
     }
-    assert_eq!(town.realm.users().await.unwrap().len(), 1_102);
+    assert_eq!(testbed.realm.users().await.unwrap().len(), 1_102);
     let (mut seen, mut after) = (std::collections::BTreeSet::new(), None);
     loop {
-        let page = town.realm.users_page(after.as_ref(), 300).await.unwrap();
+        let page = testbed.realm.users_page(after.as_ref(), 300).await.unwrap();
         assert!(page.items.len() <= 300);
         seen.extend(page.items.into_iter().map(|(user, _)| user.id));
         after = page.next;
@@ -483,35 +485,36 @@ async fn listings_go_on_past_a_thousand() {
 
 #[tokio::test]
 async fn a_client_that_is_switched_off_may_refer_to_what_is_gone() {
-    let town = Town::new().await;
+    let testbed = TestBed::new().await;
     let mut gone = web("gone", secret());
     gone.scopes.insert("no:such".to_owned());
-    assert!(town.realm.put_client(&gone).await.is_err());
+    assert!(testbed.realm.put_client(&gone).await.is_err());
     gone.disabled = true;
-    town.realm.put_client(&gone).await.unwrap();
-    let (stored, version) = town.realm.find_client("gone").await.unwrap().unwrap();
+    testbed.realm.put_client(&gone).await.unwrap();
+    let (stored, version) = testbed.realm.find_client("gone").await.unwrap().unwrap();
     assert_eq!(stored, gone);
     gone.disabled = false;
     gone.scopes.remove("no:such");
-    assert_eq!(town.realm.write_client(&gone, Expect::Version(version)).await.unwrap(), Written::Done);
-    assert_eq!(town.realm.write_client(&gone, Expect::Version(version)).await.unwrap(), Written::Conflict);
-    assert_eq!(town.realm.remove_client("gone", Expect::Any).await.unwrap(), Written::Done);
-    assert!(town.realm.find_client("gone").await.unwrap().is_none());
+    assert_eq!(testbed.realm.write_client(&gone, Expect::Version(version)).await.unwrap(), Written::Done);
+    assert_eq!(testbed.realm.write_client(&gone, Expect::Version(version)).await.unwrap(), Written::Conflict);
+    assert_eq!(testbed.realm.remove_client("gone", Expect::Any).await.unwrap(), Written::Done);
+    assert!(testbed.realm.find_client("gone").await.unwrap().is_none());
     // Malformed is malformed, switched off or not.
     gone.disabled = true;
     gone.redirect_uris = vec!["javascript:x".to_owned()];
-    assert!(town.realm.put_client(&gone).await.is_err());
+    assert!(testbed.realm.put_client(&gone).await.is_err());
 }
 
 /// Lifetimes are lowered because a token is in wrong hands: it is as old as it was.
 #[tokio::test]
 async fn what_is_revoked_stays_so_for_as_long_as_tokens_lasted_when_they_were_issued() {
     const HOUR: u64 = 3600;
-    let town = Town::with(|settings| settings.lifetimes.access_token = Duration::from_secs(24 * HOUR)).await;
+    let testbed =
+        TestBed::with(|settings| settings.lifetimes.access_token = Duration::from_secs(24 * HOUR)).await;
     let own = [("grant_type", "client_credentials"), ("client_id", "service"), ("client_secret", SECRET)];
-    let tokens = town.post("/token", &own).await.json();
+    let tokens = testbed.post("/token", &own).await.json();
     assert_eq!(tokens["expires_in"], 24 * HOUR);
-    let lowered = Town::on(town.store.clone(), Arc::clone(&town.clock), |_| {}).await;
+    let lowered = TestBed::on(testbed.store.clone(), Arc::clone(&testbed.clock), |_| {}).await;
     assert!(gateway_takes(&lowered, &tokens).await);
     let (mut service, _) = lowered.realm.find_client("service").await.unwrap().unwrap();
     service.disabled = true;
@@ -521,7 +524,7 @@ async fn what_is_revoked_stays_so_for_as_long_as_tokens_lasted_when_they_were_is
     for hours in [0, 1, 22] {
         lowered.advance(hours * HOUR);
         // As it opens again, too.
-        let _ = Town::on(town.store.clone(), Arc::clone(&town.clock), |_| {}).await;
+        let _ = TestBed::on(testbed.store.clone(), Arc::clone(&testbed.clock), |_| {}).await;
         assert!(!gateway_takes(&lowered, &tokens).await, "{hours}");
         assert!(lowered.realm.revocations().await.unwrap().len() >= revoked, "{hours}");
     }

@@ -147,7 +147,7 @@ impl<'a, T> Steps<'a, T> {
     }
 }
 
-pub(crate) struct Town {
+pub(crate) struct TestBed {
     pub(crate) realm: Arc<Realm>,
     pub(crate) clock: Arc<HandClock>,
     pub(crate) mailbox: Arc<Mailbox>,
@@ -222,7 +222,7 @@ pub(crate) fn web(id: &str, authentication: ClientAuthentication) -> Client {
     web
 }
 
-impl Town {
+impl TestBed {
     pub(crate) async fn new() -> Self {
         Self::with(|_| {}).await
     }
@@ -272,9 +272,9 @@ impl Town {
         settings.resources = [ORDERS, PAYMENTS].map(|name| (name.to_owned(), Resource::default())).into();
         change(&mut settings);
         let realm = Realm::open(settings, world).await.unwrap();
-        let town = Self { router: router(Arc::clone(&realm)), realm, clock, mailbox, store };
-        town.populate().await;
-        town
+        let testbed = Self { router: router(Arc::clone(&realm)), realm, clock, mailbox, store };
+        testbed.populate().await;
+        testbed
     }
 
     async fn populate(&self) {
@@ -427,19 +427,19 @@ pub(crate) fn payload(token: &str) -> Value {
 
 /// A browser: cookies, and following our own redirects.
 pub(crate) struct Browser<'a> {
-    pub(crate) town: &'a Town,
+    pub(crate) testbed: &'a TestBed,
     pub(crate) cookies: BTreeMap<String, String>,
     /// Where it comes from.
     pub(crate) address: Option<IpAddr>,
 }
 
 impl<'a> Browser<'a> {
-    pub(crate) fn new(town: &'a Town) -> Self {
-        Self { town, cookies: BTreeMap::new(), address: None }
+    pub(crate) fn new(testbed: &'a TestBed) -> Self {
+        Self { testbed, cookies: BTreeMap::new(), address: None }
     }
 
-    pub(crate) fn at(town: &'a Town, address: &str) -> Self {
-        Self { address: Some(address.parse().unwrap()), ..Self::new(town) }
+    pub(crate) fn at(testbed: &'a TestBed, address: &str) -> Self {
+        Self { address: Some(address.parse().unwrap()), ..Self::new(testbed) }
     }
 
     async fn send(&mut self, builder: axum::http::request::Builder, body: String) -> Reply {
@@ -451,7 +451,7 @@ impl<'a> Browser<'a> {
             let peer = Peer { address, socket: (address, 1).into(), tls: None };
             request.extensions_mut().insert(Arc::new(peer));
         }
-        let reply = self.town.send(request).await;
+        let reply = self.testbed.send(request).await;
         for cookie in reply.headers.get_all(header::SET_COOKIE) {
             let cookie = cookie.to_str().unwrap();
             assert!(cookie.starts_with("__Host-shop-"), "{cookie}");

@@ -8,7 +8,7 @@ use std::time::Duration;
 use identity::User;
 use model::Secret;
 
-use crate::support::{Browser, PASSWORD, Reply, Town};
+use crate::support::{Browser, PASSWORD, Reply, TestBed};
 
 /// Tries a password in a new login.
 async fn attempt(browser: &mut Browser<'_>, username: &str, password: &str) -> Reply {
@@ -24,10 +24,10 @@ fn is_in(reply: &Reply) -> bool {
 type Ready = (BTreeMap<String, String>, Reply, (String, &'static str));
 
 /// Each begins a login of their own.
-async fn pages(town: &Town, address: &str, pairs: Vec<(String, &'static str)>) -> Vec<Ready> {
+async fn pages(testbed: &TestBed, address: &str, pairs: Vec<(String, &'static str)>) -> Vec<Ready> {
     let mut ready = Vec::new();
     for pair in pairs {
-        let mut browser = Browser::at(town, address);
+        let mut browser = Browser::at(testbed, address);
         let page = browser.authorize("web", &[]).await;
         ready.push((browser.cookies, page, pair));
     }
@@ -35,11 +35,11 @@ async fn pages(town: &Town, address: &str, pairs: Vec<(String, &'static str)>) -
 }
 
 /// They try their passwords, all at once.
-async fn submitted(town: &Arc<Town>, address: &str, ready: Vec<Ready>) -> Vec<Reply> {
+async fn submitted(testbed: &Arc<TestBed>, address: &str, ready: Vec<Ready>) -> Vec<Reply> {
     let tries = ready.into_iter().map(|(cookies, page, (username, password))| {
-        let (town, address) = (Arc::clone(town), address.to_owned());
+        let (testbed, address) = (Arc::clone(testbed), address.to_owned());
         tokio::spawn(async move {
-            let mut browser = Browser { cookies, ..Browser::at(&town, &address) };
+            let mut browser = Browser { cookies, ..Browser::at(&testbed, &address) };
             browser.submit(&page, &[("username", username.as_str()), ("password", password)]).await
         })
     });
@@ -51,23 +51,24 @@ async fn submitted(town: &Arc<Town>, address: &str, ready: Vec<Ready>) -> Vec<Re
 }
 
 /// Each tries a password of their own in a login of their own, all at once.
-async fn at_once(town: &Arc<Town>, address: &str, pairs: Vec<(String, &'static str)>) -> Vec<Reply> {
-    let ready = pages(town, address, pairs).await;
-    submitted(town, address, ready).await
+async fn at_once(testbed: &Arc<TestBed>, address: &str, pairs: Vec<(String, &'static str)>) -> Vec<Reply> {
+    let ready = pages(testbed, address, pairs).await;
+    submitted(testbed, address, ready).await
 }
 
 /// What seven get who guess at an address where attempts go in turn: whoever waits for theirs
 /// goes away again (0), and whoever would wait for too long is refused. The clock stands.
-async fn in_turn(town: &Town) -> Vec<u16> {
+async fn in_turn(testbed: &TestBed) -> Vec<u16> {
     let mut statuses = Vec::new();
     for number in 0..7 {
-        let mut bot = Browser::at(town, "192.0.2.1");
+        let mut bot = Browser::at(testbed, "192.0.2.1");
         let page = bot.authorize("web", &[]).await;
         let username = format!("another-{number}");
         let pairs = [("username", username.as_str()), ("password", "wrong")];
-        let begun = town.store.version().number();
+        let begun = testbed.store.version().number();
         let turn_is_taken = async {
-            while !(1..6).contains(&number) || town.store.version().number() < begun + WRITTEN_BEFORE_TURN {
+            while !(1..6).contains(&number) || testbed.store.version().number() < begun + WRITTEN_BEFORE_TURN
+            {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
         };
@@ -88,14 +89,14 @@ const WRITTEN_BEFORE_TURN: u64 = WRITTEN_BEFORE_JUDGED + 1;
 
 /// So many who wait to have a password judged, and go no further.
 async fn waiting<'a>(
-    town: &'a Town,
+    testbed: &'a TestBed,
     alice: &'a User,
     password: &'a Secret<String>,
     many: usize,
 ) -> Vec<impl Sized> {
     let mut waiting = Vec::new();
     for _ in 0..many {
-        let mut one = Box::pin(town.realm.judge_password(alice, password));
+        let mut one = Box::pin(testbed.realm.judge_password(alice, password));
         let waits = std::future::poll_fn(|context| Poll::Ready(one.as_mut().poll(context).is_pending()));
         assert!(waits.await);
         waiting.push(one);
@@ -105,41 +106,41 @@ async fn waiting<'a>(
 
 #[tokio::test]
 async fn guessing_is_refused_without_being_computed_and_locks_nobody_out() {
-    let town = Town::new().await;
+    let testbed = TestBed::new().await;
     // Alice logged in once in her own browser, at the attacker's very address.
-    let mut own = Browser::at(&town, "192.0.2.1");
+    let mut own = Browser::at(&testbed, "192.0.2.1");
     assert!(is_in(&attempt(&mut own, "alice", PASSWORD).await));
-    let mut attacker = Browser::at(&town, "192.0.2.1");
-    let before = town.realm.passwords_compared();
+    let mut attacker = Browser::at(&testbed, "192.0.2.1");
+    let before = testbed.realm.passwords_compared();
     let mut statuses = Vec::new();
     for _ in 0..20 {
         statuses.push(attempt(&mut attacker, " ALICE ", "wrong").await.status.as_u16());
     }
     assert_eq!(statuses[..6], [401; 6]);
     assert_eq!(statuses[6..], [429; 14]);
-    assert_eq!(town.realm.passwords_compared() - before, 6, "what is refused costs nothing");
+    assert_eq!(testbed.realm.passwords_compared() - before, 6, "what is refused costs nothing");
     let refused = attempt(&mut attacker, "alice", PASSWORD).await;
     assert_eq!((refused.status.as_u16(), refused.field("retry-after")), (429, "2"), "not even the right one");
     // Her browser, another one elsewhere, and another person at the same address.
     assert!(is_in(&attempt(&mut own, "alice", PASSWORD).await));
-    assert!(is_in(&attempt(&mut Browser::at(&town, "198.51.100.7"), "alice", PASSWORD).await));
-    town.give_password("bob").await;
-    assert!(is_in(&attempt(&mut Browser::at(&town, "192.0.2.1"), "bob", PASSWORD).await));
+    assert!(is_in(&attempt(&mut Browser::at(&testbed, "198.51.100.7"), "alice", PASSWORD).await));
+    testbed.give_password("bob").await;
+    assert!(is_in(&attempt(&mut Browser::at(&testbed, "192.0.2.1"), "bob", PASSWORD).await));
     // It lasts longer with each failure, and ends.
-    town.advance(2);
+    testbed.advance(2);
     assert_eq!(attempt(&mut attacker, "alice", "wrong").await.status, 401);
-    town.advance(1);
+    testbed.advance(1);
     assert_eq!(attempt(&mut attacker, "alice", "wrong").await.status, 429);
-    town.advance(3600);
+    testbed.advance(3600);
     assert!(is_in(&attempt(&mut attacker, "alice", PASSWORD).await));
 }
 
 #[tokio::test]
 async fn names_that_do_not_exist_are_refused_alike() {
-    let town = Town::new().await;
+    let testbed = TestBed::new().await;
     let mut seen = Vec::new();
     for username in ["alice", "nobody", &"x".repeat(300)] {
-        let mut browser = Browser::at(&town, "2001:db8::1");
+        let mut browser = Browser::at(&testbed, "2001:db8::1");
         let mut statuses = Vec::new();
         for number in 0..8 {
             // Another address of the same network.
@@ -154,9 +155,9 @@ async fn names_that_do_not_exist_are_refused_alike() {
 
 #[tokio::test]
 async fn a_known_browser_is_known_to_its_own_account_alone_and_guesses_no_more_than_others() {
-    let town = Town::new().await;
-    town.give_password("bob").await;
-    let mut bob = Browser::at(&town, "192.0.2.1");
+    let testbed = TestBed::new().await;
+    testbed.give_password("bob").await;
+    let mut bob = Browser::at(&testbed, "192.0.2.1");
     assert!(is_in(&attempt(&mut bob, "bob", PASSWORD).await));
     let known = bob.cookies["__Host-shop-known"].clone();
     // Bob guesses at alice: his cookie is worth nothing there.
@@ -166,7 +167,7 @@ async fn a_known_browser_is_known_to_its_own_account_alone_and_guesses_no_more_t
     }
     assert_eq!(statuses, [401, 401, 401, 401, 401, 401, 429, 429]);
     // Whoever stole it has a queue of its own, and then that of everybody.
-    let mut thief = Browser::at(&town, "203.0.113.9");
+    let mut thief = Browser::at(&testbed, "203.0.113.9");
     let mut judged = 0;
     for _ in 0..40 {
         thief.cookies.insert("__Host-shop-known".to_owned(), known.clone());
@@ -182,13 +183,13 @@ async fn a_known_browser_is_known_to_its_own_account_alone_and_guesses_no_more_t
 
 #[tokio::test]
 async fn two_people_share_a_browser() {
-    let town = Town::new().await;
-    town.give_password("bob").await;
-    let mut shared = Browser::at(&town, "192.0.2.1");
+    let testbed = TestBed::new().await;
+    testbed.give_password("bob").await;
+    let mut shared = Browser::at(&testbed, "192.0.2.1");
     for username in ["alice", "bob", "alice"] {
         assert!(is_in(&attempt(&mut shared, username, PASSWORD).await));
     }
-    let mut attacker = Browser::at(&town, "192.0.2.1");
+    let mut attacker = Browser::at(&testbed, "192.0.2.1");
     for username in ["alice", "bob"] {
         for _ in 0..7 {
             attempt(&mut attacker, username, "wrong").await;
@@ -202,33 +203,33 @@ async fn two_people_share_a_browser() {
 
 #[tokio::test]
 async fn where_no_address_is_known_nobody_locks_others_out_and_accounts_are_counted() {
-    let town = Town::new().await;
-    town.give_password("bob").await;
+    let testbed = TestBed::new().await;
+    testbed.give_password("bob").await;
     // More than are free at one address: none of them is refused.
     for number in 0..51 {
-        assert_eq!(attempt(&mut Browser::new(&town), "alice", "wrong").await.status, 401, "{number}");
+        assert_eq!(attempt(&mut Browser::new(&testbed), "alice", "wrong").await.status, 401, "{number}");
     }
-    assert!(is_in(&attempt(&mut Browser::new(&town), "bob", PASSWORD).await));
+    assert!(is_in(&attempt(&mut Browser::new(&testbed), "bob", PASSWORD).await));
     // The account goes in turn, as everywhere.
     let mut statuses = Vec::new();
     for _ in 0..9 {
-        statuses.push(attempt(&mut Browser::new(&town), "alice", "wrong").await.status.as_u16());
+        statuses.push(attempt(&mut Browser::new(&testbed), "alice", "wrong").await.status.as_u16());
     }
     assert_eq!(statuses.iter().filter(|status| **status == 429).count(), 3, "{statuses:?}");
-    town.advance(10);
-    assert!(is_in(&attempt(&mut Browser::new(&town), "alice", PASSWORD).await));
+    testbed.advance(10);
+    assert!(is_in(&attempt(&mut Browser::new(&testbed), "alice", PASSWORD).await));
 }
 
 #[tokio::test]
 async fn who_hangs_up_before_the_answer_is_counted_all_the_same() {
     const FREE_OF_ADDRESS: usize = 100;
-    let town = Town::new().await;
+    let testbed = TestBed::new().await;
     for number in 0..=FREE_OF_ADDRESS {
-        let mut bot = Browser::at(&town, "192.0.2.1");
+        let mut bot = Browser::at(&testbed, "192.0.2.1");
         let page = bot.authorize("web", &[]).await;
-        let before = town.realm.passwords_compared();
+        let before = testbed.realm.passwords_compared();
         let compared = async {
-            while town.realm.passwords_compared() == before {
+            while testbed.realm.passwords_compared() == before {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
         };
@@ -245,36 +246,36 @@ async fn who_hangs_up_before_the_answer_is_counted_all_the_same() {
             () = compared => {}
         }
     }
-    assert_eq!(in_turn(&town).await, IN_TURN);
+    assert_eq!(in_turn(&testbed).await, IN_TURN);
     // Another address is as free as before, and whoever knows their password leaves no trace.
     for _ in 0..3 {
-        assert!(is_in(&attempt(&mut Browser::at(&town, "192.0.2.2"), "alice", PASSWORD).await));
+        assert!(is_in(&attempt(&mut Browser::at(&testbed, "192.0.2.2"), "alice", PASSWORD).await));
     }
 }
 
 #[tokio::test]
 async fn who_knows_their_password_is_never_slowed_down() {
-    let town = Town::new().await;
+    let testbed = TestBed::new().await;
     // More than are free for an account, each in a browser that it does not know. The clock stands.
     for number in 0..60 {
-        let reply = attempt(&mut Browser::at(&town, "192.0.2.1"), "alice", PASSWORD).await;
+        let reply = attempt(&mut Browser::at(&testbed, "192.0.2.1"), "alice", PASSWORD).await;
         assert!(is_in(&reply), "{number}: {reply:?}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_hundred_people_log_in_at_once_from_one_address() {
-    let town = Arc::new(Town::new().await);
-    let hash = town.realm.password_hash("alice").await.unwrap().unwrap();
+    let testbed = Arc::new(TestBed::new().await);
+    let hash = testbed.realm.password_hash("alice").await.unwrap().unwrap();
     let mut people = Vec::new();
     // More than are free for an address. The clock stands.
     for number in 0..120 {
         let name = format!("person-{number}");
-        town.realm.put_user(&User::new(&name, &name, town.now())).await.unwrap();
-        town.realm.put_password_hash(&name, &hash).await.unwrap();
+        testbed.realm.put_user(&User::new(&name, &name, testbed.now())).await.unwrap();
+        testbed.realm.put_password_hash(&name, &hash).await.unwrap();
         people.push((name, PASSWORD));
     }
-    let replies = at_once(&town, "192.0.2.1", people).await;
+    let replies = at_once(&testbed, "192.0.2.1", people).await;
     for (number, reply) in replies.iter().enumerate() {
         assert!(is_in(reply), "{number}: {reply:?}");
     }
@@ -282,24 +283,24 @@ async fn a_hundred_people_log_in_at_once_from_one_address() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn of_many_who_guess_at_once_everybody_is_counted() {
-    let town = Arc::new(Town::new().await);
+    let testbed = Arc::new(TestBed::new().await);
     // As many as are free for an address, and the one with which it ends.
     let bots = (0..101).map(|number| (format!("person-{number}"), "wrong")).collect();
-    for reply in at_once(&town, "192.0.2.1", bots).await {
+    for reply in at_once(&testbed, "192.0.2.1", bots).await {
         assert_eq!(reply.status, 401, "{reply:?}");
     }
-    assert_eq!(in_turn(&town).await, IN_TURN);
+    assert_eq!(in_turn(&testbed).await, IN_TURN);
 }
 
 #[tokio::test]
 async fn what_is_refused_as_busy_is_not_counted() {
     const WAITING_MAX: usize = 256;
-    let town = Town::with(|settings| settings.password_hashes_at_once = 1).await;
-    let (alice, password) = (User::new("alice", "alice", town.now()), Secret::new(PASSWORD.to_owned()));
-    let mut bot = Browser::at(&town, "192.0.2.1");
-    let mut known = Browser::at(&town, "192.0.2.1");
+    let testbed = TestBed::with(|settings| settings.password_hashes_at_once = 1).await;
+    let (alice, password) = (User::new("alice", "alice", testbed.now()), Secret::new(PASSWORD.to_owned()));
+    let mut bot = Browser::at(&testbed, "192.0.2.1");
+    let mut known = Browser::at(&testbed, "192.0.2.1");
     assert!(is_in(&attempt(&mut known, "alice", PASSWORD).await));
-    let many = waiting(&town, &alice, &password, WAITING_MAX).await;
+    let many = waiting(&testbed, &alice, &password, WAITING_MAX).await;
     // More than are free for a known browser.
     for number in 0..12 {
         for browser in [&mut bot, &mut known] {
@@ -319,84 +320,84 @@ async fn what_is_refused_as_busy_is_not_counted() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_right_password_is_none_of_the_failures_even_if_it_came_too_late() {
-    let town = Arc::new(Town::with(|settings| settings.password_hashes_at_once = 1).await);
-    let (alice, password) = (User::new("alice", "alice", town.now()), Secret::new(PASSWORD.to_owned()));
-    let many = waiting(&town, &alice, &password, 20).await;
-    let ready = pages(&town, "192.0.2.1", vec![("alice".to_owned(), PASSWORD); 6]).await;
-    let begun = town.store.version().number();
+    let testbed = Arc::new(TestBed::with(|settings| settings.password_hashes_at_once = 1).await);
+    let (alice, password) = (User::new("alice", "alice", testbed.now()), Secret::new(PASSWORD.to_owned()));
+    let many = waiting(&testbed, &alice, &password, 20).await;
+    let ready = pages(&testbed, "192.0.2.1", vec![("alice".to_owned(), PASSWORD); 6]).await;
+    let begun = testbed.store.version().number();
     let logins = tokio::spawn({
-        let town = Arc::clone(&town);
-        async move { submitted(&town, "192.0.2.1", ready).await }
+        let testbed = Arc::clone(&testbed);
+        async move { submitted(&testbed, "192.0.2.1", ready).await }
     });
     // They come to wait as well; meanwhile the time for their login ends.
     let all_are_counted = async {
-        while town.store.version().number() < begun + 6 * WRITTEN_BEFORE_JUDGED {
+        while testbed.store.version().number() < begun + 6 * WRITTEN_BEFORE_JUDGED {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     };
     tokio::time::timeout(Duration::from_secs(60), all_are_counted).await.unwrap();
-    town.advance(901);
+    testbed.advance(901);
     drop(many);
     for reply in logins.await.unwrap() {
         assert_eq!(reply.status, 400, "{reply:?}");
     }
     for number in 0..6 {
-        let reply = attempt(&mut Browser::at(&town, "192.0.2.1"), "alice", "wrong").await;
+        let reply = attempt(&mut Browser::at(&testbed, "192.0.2.1"), "alice", "wrong").await;
         assert_eq!(reply.status, 401, "{number}");
     }
 }
 
 #[tokio::test]
 async fn counts_outlive_a_restart() {
-    let town = Town::new().await;
-    let mut attacker = Browser::at(&town, "192.0.2.1");
+    let testbed = TestBed::new().await;
+    let mut attacker = Browser::at(&testbed, "192.0.2.1");
     for _ in 0..6 {
         attempt(&mut attacker, "alice", "wrong").await;
     }
-    let again = Town::on(town.store.clone(), Arc::clone(&town.clock), |_| {}).await;
+    let again = TestBed::on(testbed.store.clone(), Arc::clone(&testbed.clock), |_| {}).await;
     assert_eq!(attempt(&mut Browser::at(&again, "192.0.2.1"), "alice", PASSWORD).await.status, 429);
 }
 
 #[tokio::test]
 async fn an_account_that_everybody_guesses_at_is_tried_in_turn() {
-    let town = Town::new().await;
-    let mut own = Browser::at(&town, "192.0.2.1");
+    let testbed = TestBed::new().await;
+    let mut own = Browser::at(&testbed, "192.0.2.1");
     assert!(is_in(&attempt(&mut own, "alice", PASSWORD).await));
     for number in 0..51 {
-        let mut bot = Browser::at(&town, &format!("198.51.100.{number}"));
+        let mut bot = Browser::at(&testbed, &format!("198.51.100.{number}"));
         assert_eq!(attempt(&mut bot, "alice", "wrong").await.status, 401);
     }
     // Turns are a second apart, and nobody waits for one longer than five. The clock stands.
     let mut late = 0;
     for number in 0..9 {
-        let mut bot = Browser::at(&town, &format!("203.0.113.{number}"));
+        let mut bot = Browser::at(&testbed, &format!("203.0.113.{number}"));
         late += u32::from(attempt(&mut bot, "alice", "wrong").await.status == 429);
     }
     assert_eq!(late, 3);
     // Her own browser does not wait, and others do no longer when it is over.
     assert!(is_in(&attempt(&mut own, "alice", PASSWORD).await));
-    town.advance(10);
-    assert!(is_in(&attempt(&mut Browser::at(&town, "203.0.113.77"), "alice", PASSWORD).await));
+    testbed.advance(10);
+    assert!(is_in(&attempt(&mut Browser::at(&testbed, "203.0.113.77"), "alice", PASSWORD).await));
 }
 
 /// An ordinary home line has hundreds of /64s, each of which has failed at nothing.
 #[tokio::test]
 async fn one_line_with_many_addresses_keeps_nobody_else_waiting() {
-    let town = Town::new().await;
+    let testbed = TestBed::new().await;
     for number in 0..51 {
-        let mut bot = Browser::at(&town, &format!("2001:db8:7:{number:x}::1"));
+        let mut bot = Browser::at(&testbed, &format!("2001:db8:7:{number:x}::1"));
         assert_eq!(attempt(&mut bot, "alice", "wrong").await.status, 401);
     }
     // The clock stands: whoever is let in fills a place, and the line goes on until there is none.
     let mut refused = 0;
     for number in 100.. {
-        let mut bot = Browser::at(&town, &format!("2001:db8:7:{number:x}::1"));
+        let mut bot = Browser::at(&testbed, &format!("2001:db8:7:{number:x}::1"));
         refused += u32::from(attempt(&mut bot, "alice", "wrong").await.status == 429);
         if refused == 3 {
             break;
         }
     }
     for address in ["2001:db8:8::1", "192.0.2.1"] {
-        assert!(is_in(&attempt(&mut Browser::at(&town, address), "alice", PASSWORD).await), "{address}");
+        assert!(is_in(&attempt(&mut Browser::at(&testbed, address), "alice", PASSWORD).await), "{address}");
     }
 }

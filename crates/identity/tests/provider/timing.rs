@@ -11,7 +11,7 @@ use keys::encoding::encode_base64url;
 use keys::{Algorithm, LocalSigner, Signer, SystemRandom, publish, sign_token};
 use serde_json::json;
 
-use crate::support::{Browser, ISSUER, NOW, SECRET, Town, read_form, web};
+use crate::support::{Browser, ISSUER, NOW, SECRET, TestBed, read_form, web};
 
 /// A password is refused no sooner, milliseconds.
 const PASSWORD_MS: u128 = 250;
@@ -31,16 +31,16 @@ const PASSWORD_SAMPLES: usize = 24;
 /// Of Keycloak: another cost than ours.
 const BROUGHT: &str = "$pbkdf2-sha256$i=27500,l=64$AAECAwQFBgcICQoLDA0ODw$Ca/W1uHPdOF53bPWSQyrHQQPdk6KOe20VTbaw0U+WWswH2gciKNBqwk+H7RPgAmCshFAhVRLSSar72bo1/g8dA";
 
-/// A town with clients of each way to show who they are, and the key of one.
-async fn clients() -> (Town, LocalSigner) {
-    let town = Town::new().await;
+/// A test bed with clients of each way to show who they are, and the key of one.
+async fn clients() -> (TestBed, LocalSigner) {
+    let testbed = TestBed::new().await;
     let signer = LocalSigner::generate(Algorithm::Es256, &SystemRandom::new()).unwrap().0;
     let jwks = serde_json::from_str(&publish(&[&signer as &dyn Signer])).unwrap();
-    town.put(web("keyed", ClientAuthentication::PrivateKeyJwt { jwks })).await;
+    testbed.put(web("keyed", ClientAuthentication::PrivateKeyJwt { jwks })).await;
     let mut off = web("off", crate::support::secret());
     off.disabled = true;
-    town.put(off).await;
-    (town, signer)
+    testbed.put(off).await;
+    (testbed, signer)
 }
 
 /// An assertion of a client, signed by whoever this is.
@@ -52,9 +52,9 @@ fn assertion(client: &str, signer: &LocalSigner, jti: &str) -> String {
 }
 
 /// A request for a token that is refused; how long it takes, by the clock of the runtime.
-async fn refused(town: &Town, pairs: &[(&str, &str)]) -> Duration {
+async fn refused(testbed: &TestBed, pairs: &[(&str, &str)]) -> Duration {
     let begin = tokio::time::Instant::now();
-    let reply = town.post("/token", pairs).await;
+    let reply = testbed.post("/token", pairs).await;
     let took = begin.elapsed();
     reply.refused(401, "invalid_client");
     took
@@ -71,7 +71,7 @@ fn by_assertion(assertion: &str) -> [(&str, &str); 3] {
 
 #[tokio::test(start_paused = true)]
 async fn clients_are_refused_after_one_time_whatever_the_reason() {
-    let (town, signer) = clients().await;
+    let (testbed, signer) = clients().await;
     let stranger = LocalSigner::generate(Algorithm::Es256, &SystemRandom::new()).unwrap().0;
     let of = |client: &str, signer: &LocalSigner| assertion(client, signer, "1");
     for (what, pairs) in [
@@ -83,11 +83,11 @@ async fn clients_are_refused_after_one_time_whatever_the_reason() {
         ("another key", by_assertion(&of("keyed", &stranger))),
         ("assertion for one with a secret", by_assertion(&of("web", &signer))),
     ] {
-        assert_eq!(refused(&town, &pairs).await.as_millis(), CLIENT_MS, "{what}");
+        assert_eq!(refused(&testbed, &pairs).await.as_millis(), CLIENT_MS, "{what}");
     }
     // Whoever is who they say waits for nothing.
     let begin = tokio::time::Instant::now();
-    let reply = town.post("/token", &by_assertion(&of("keyed", &signer))).await;
+    let reply = testbed.post("/token", &by_assertion(&of("keyed", &signer))).await;
     reply.refused(400, "unauthorized_client");
     assert_eq!(begin.elapsed(), Duration::ZERO);
 }
@@ -107,13 +107,13 @@ async fn failed_login(browser: &mut Browser<'_>, username: &str) -> Duration {
 
 #[tokio::test(start_paused = true)]
 async fn logins_fail_after_one_time_whatever_the_reason() {
-    let town = Town::new().await;
-    town.realm.put_password_hash("bob", BROUGHT).await.unwrap();
-    let mut carol = User::new("carol", "carol", town.now());
+    let testbed = TestBed::new().await;
+    testbed.realm.put_password_hash("bob", BROUGHT).await.unwrap();
+    let mut carol = User::new("carol", "carol", testbed.now());
     carol.disabled = true;
-    town.realm.put_user(&carol).await.unwrap();
+    testbed.realm.put_user(&carol).await.unwrap();
     for username in ["alice", "bob", "carol", "nobody"] {
-        let mut browser = Browser::new(&town);
+        let mut browser = Browser::new(&testbed);
         assert_eq!(failed_login(&mut browser, username).await.as_millis(), PASSWORD_MS, "{username}");
     }
 }
@@ -187,9 +187,9 @@ async fn cannot_be_told_apart(what: &str, samples: usize, take: impl AsyncFnMut(
 #[tokio::test]
 #[ignore = "measures time: cargo xtask suite timing"]
 async fn a_quarter_of_a_millisecond_would_be_found() {
-    let (town, _) = clients().await;
+    let (testbed, _) = clients().await;
     let told = are_told_apart("a quarter of a millisecond more", CLIENT_SAMPLES, async |slower, _| {
-        let took = refused(&town, &by_secret("web", "a-secret-of-somebody-else-0123456789")).await;
+        let took = refused(&testbed, &by_secret("web", "a-secret-of-somebody-else-0123456789")).await;
         if slower { took + TO_BE_FOUND } else { took }
     });
     assert!(told.await, "the machine is too busy to measure on");
@@ -198,17 +198,17 @@ async fn a_quarter_of_a_millisecond_would_be_found() {
 #[tokio::test]
 #[ignore = "measures time: cargo xtask suite timing"]
 async fn unknown_clients_cannot_be_told_from_known_ones() {
-    let (town, signer) = clients().await;
+    let (testbed, signer) = clients().await;
     let stranger = LocalSigner::generate(Algorithm::Es256, &SystemRandom::new()).unwrap().0;
     cannot_be_told_apart("secret", CLIENT_SAMPLES, async |known, _| {
         let name = if known { "web" } else { "wob" };
-        refused(&town, &by_secret(name, "a-secret-of-somebody-else-0123456789")).await
+        refused(&testbed, &by_secret(name, "a-secret-of-somebody-else-0123456789")).await
     })
     .await;
     cannot_be_told_apart("private_key_jwt", CLIENT_SAMPLES, async |known, number| {
         let name = if known { "keyed" } else { "koyed" };
         let text = assertion(name, &stranger, &number.to_string());
-        refused(&town, &by_assertion(&text)).await
+        refused(&testbed, &by_assertion(&text)).await
     })
     .await;
     // The key's own name, so that the signature is looked at.
@@ -217,7 +217,7 @@ async fn unknown_clients_cannot_be_told_from_known_ones() {
         let text = assertion(name, &signer, &number.to_string());
         let (signed, _) = text.rsplit_once('.').unwrap();
         let other = encode_base64url(&[digest(&SHA256, signed.as_bytes()).as_ref(), &[1; 32]].concat());
-        refused(&town, &by_assertion(&format!("{signed}.{other}"))).await
+        refused(&testbed, &by_assertion(&format!("{signed}.{other}"))).await
     })
     .await;
 }
@@ -226,17 +226,17 @@ async fn unknown_clients_cannot_be_told_from_known_ones() {
 #[ignore = "measures time: cargo xtask suite timing"]
 async fn unknown_people_cannot_be_told_from_known_ones() {
     for (what, hash) in [("a hash of ours", None), ("a hash of Keycloak", Some(BROUGHT))] {
-        let town = Town::new().await;
-        let ours = town.realm.password_hash("alice").await.unwrap().unwrap();
+        let testbed = TestBed::new().await;
+        let ours = testbed.realm.password_hash("alice").await.unwrap().unwrap();
         for number in 0..REPETITIONS * PASSWORD_SAMPLES {
             let name = format!("person-{number}");
-            town.realm.put_user(&User::new(&name, &name, town.now())).await.unwrap();
-            town.realm.put_password_hash(&name, hash.unwrap_or(&ours)).await.unwrap();
+            testbed.realm.put_user(&User::new(&name, &name, testbed.now())).await.unwrap();
+            testbed.realm.put_password_hash(&name, hash.unwrap_or(&ours)).await.unwrap();
         }
         // Each at an address of its own: nobody is slowed down.
         cannot_be_told_apart(what, PASSWORD_SAMPLES, async |known, number| {
             let name = format!("{}-{number}", if known { "person" } else { "parson" });
-            let mut browser = Browser::at(&town, &format!("10.{}.{}.1", u8::from(known), number));
+            let mut browser = Browser::at(&testbed, &format!("10.{}.{}.1", u8::from(known), number));
             failed_login(&mut browser, &name).await
         })
         .await;

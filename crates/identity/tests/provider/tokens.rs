@@ -4,30 +4,30 @@ use axum::body::Body;
 use axum::http::Request;
 use serde_json::{Value, json};
 
-use crate::support::{ISSUER, NOW, ORDERS, PAYMENTS, SECRET, Town, payload};
+use crate::support::{ISSUER, NOW, ORDERS, PAYMENTS, SECRET, TestBed, payload};
 
-async fn machine(town: &Town, pairs: &[(&str, &str)]) -> crate::support::Reply {
+async fn machine(testbed: &TestBed, pairs: &[(&str, &str)]) -> crate::support::Reply {
     let mut all =
         vec![("grant_type", "client_credentials"), ("client_id", "service"), ("client_secret", SECRET)];
     all.extend(pairs);
-    town.post("/token", &all).await
+    testbed.post("/token", &all).await
 }
 
 fn access(tokens: &Value) -> &str {
     tokens["access_token"].as_str().unwrap()
 }
 
-async fn userinfo(town: &Town, authorization: &str) -> crate::support::Reply {
+async fn userinfo(testbed: &TestBed, authorization: &str) -> crate::support::Reply {
     let request = Request::get(format!("{ISSUER}/userinfo")).header("authorization", authorization);
-    town.send(request.body(Body::empty()).unwrap()).await
+    testbed.send(request.body(Body::empty()).unwrap()).await
 }
 
 #[tokio::test]
 async fn a_machine_gets_tokens_for_what_it_may_reach() {
-    let town = Town::new().await;
-    let tokens = machine(&town, &[("scope", "orders:read"), ("resource", ORDERS)]).await.json();
+    let testbed = TestBed::new().await;
+    let tokens = machine(&testbed, &[("scope", "orders:read"), ("resource", ORDERS)]).await.json();
     assert!(tokens.get("refresh_token").is_none() && tokens.get("id_token").is_none());
-    let (token_type, mut claims) = town.claims(access(&tokens)).await;
+    let (token_type, mut claims) = testbed.claims(access(&tokens)).await;
     assert!(claims.as_object_mut().unwrap().remove("jti").is_some());
     assert_eq!(token_type, "at+jwt");
     let expected = json!({
@@ -35,17 +35,17 @@ async fn a_machine_gets_tokens_for_what_it_may_reach() {
         "scope": "orders:read", "roles": ["machine"],
     });
     assert_eq!(claims, expected);
-    let both = machine(&town, &[("resource", ORDERS), ("resource", PAYMENTS)]).await.json();
+    let both = machine(&testbed, &[("resource", ORDERS), ("resource", PAYMENTS)]).await.json();
     assert_eq!(payload(access(&both))["aud"], json!([ORDERS, PAYMENTS]));
-    machine(&town, &[("resource", "https://other.example.org")]).await.refused(400, "invalid_target");
-    machine(&town, &[("resource", "orders")]).await.refused(400, "invalid_target");
-    machine(&town, &[("scope", "openid")]).await.refused(400, "invalid_scope");
-    machine(&town, &[("scope", "admin")]).await.refused(400, "invalid_scope");
+    machine(&testbed, &[("resource", "https://other.example.org")]).await.refused(400, "invalid_target");
+    machine(&testbed, &[("resource", "orders")]).await.refused(400, "invalid_target");
+    machine(&testbed, &[("scope", "openid")]).await.refused(400, "invalid_scope");
+    machine(&testbed, &[("scope", "admin")]).await.refused(400, "invalid_scope");
 }
 
 #[tokio::test]
 async fn resources_choose_algorithm_and_life() {
-    let town = Town::with(|settings| {
+    let testbed = TestBed::with(|settings| {
         let own = identity::Resource {
             algorithm: Some(keys::Algorithm::Rs256),
             access_token: Some(std::time::Duration::from_secs(30)),
@@ -54,22 +54,24 @@ async fn resources_choose_algorithm_and_life() {
         settings.resources.insert(PAYMENTS.to_owned(), own);
     })
     .await;
-    let tokens = machine(&town, &[("resource", PAYMENTS), ("scope", "pay")]).await.json();
+    let tokens = machine(&testbed, &[("resource", PAYMENTS), ("scope", "pay")]).await.json();
     assert_eq!(tokens["expires_in"], json!(30));
     let header = keys::jws::Unverified::parse(access(&tokens).as_bytes()).unwrap();
     assert_eq!(header.algorithm(), keys::Algorithm::Rs256);
-    machine(&town, &[("resource", PAYMENTS), ("scope", "orders:read")]).await.refused(400, "invalid_scope");
+    machine(&testbed, &[("resource", PAYMENTS), ("scope", "orders:read")])
+        .await
+        .refused(400, "invalid_scope");
 }
 
 #[tokio::test]
 async fn introspection_tells_those_who_may_know() {
-    let town = Town::new().await;
-    let tokens = town.tokens("web", "openid offline_access").await;
+    let testbed = TestBed::new().await;
+    let tokens = testbed.tokens("web", "openid offline_access").await;
     let ask = |client: &'static str, token: String| {
-        let town = &town;
+        let testbed = &testbed;
         async move {
             let pairs = [("token", token.as_str()), ("client_id", client), ("client_secret", SECRET)];
-            town.post("/introspect", &pairs).await
+            testbed.post("/introspect", &pairs).await
         }
     };
     let told = ask("api", access(&tokens).to_owned()).await.json();
@@ -95,85 +97,85 @@ async fn introspection_tells_those_who_may_know() {
         assert_eq!(ask("api", wrong.to_owned()).await.json(), nothing);
     }
     let public = [("token", access(&tokens)), ("client_id", "spa")];
-    town.post("/introspect", &public).await.refused(401, "invalid_client");
-    town.post("/introspect", &[("token", access(&tokens))]).await.refused(401, "invalid_client");
-    town.advance(299);
-    assert!(town.is_active(access(&tokens)).await);
-    town.advance(1);
-    assert!(!town.is_active(access(&tokens)).await);
+    testbed.post("/introspect", &public).await.refused(401, "invalid_client");
+    testbed.post("/introspect", &[("token", access(&tokens))]).await.refused(401, "invalid_client");
+    testbed.advance(299);
+    assert!(testbed.is_active(access(&tokens)).await);
+    testbed.advance(1);
+    assert!(!testbed.is_active(access(&tokens)).await);
 }
 
 #[tokio::test]
 async fn tokens_are_revoked_by_their_client_alone() {
-    let town = Town::new().await;
-    let tokens = town.tokens("web", "openid offline_access").await;
+    let testbed = TestBed::new().await;
+    let tokens = testbed.tokens("web", "openid offline_access").await;
     let refresh = tokens["refresh_token"].as_str().unwrap();
     let revoke = |client: &'static str, token: String| {
-        let town = &town;
+        let testbed = &testbed;
         async move {
             let pairs = [("token", token.as_str()), ("client_id", client), ("client_secret", SECRET)];
-            town.post("/revoke", &pairs).await
+            testbed.post("/revoke", &pairs).await
         }
     };
     // RFC 7009 §2.2: a token that is not valid is no error, whoever's it is.
     for token in [access(&tokens), refresh, "x"] {
         assert_eq!(revoke("service", token.to_owned()).await.status, 200);
     }
-    assert!(town.is_active(access(&tokens)).await);
+    assert!(testbed.is_active(access(&tokens)).await);
     assert_eq!(revoke("web", access(&tokens).to_owned()).await.status, 200);
-    assert!(!town.is_active(access(&tokens)).await);
-    let fresh = town.refresh("web", refresh).await.json();
-    assert!(town.is_active(access(&fresh)).await, "the refresh token goes on");
+    assert!(!testbed.is_active(access(&tokens)).await);
+    let fresh = testbed.refresh("web", refresh).await.json();
+    assert!(testbed.is_active(access(&fresh)).await, "the refresh token goes on");
     assert_eq!(revoke("web", fresh["refresh_token"].as_str().unwrap().to_owned()).await.status, 200);
-    assert!(!town.is_active(access(&fresh)).await);
-    town.refresh("web", fresh["refresh_token"].as_str().unwrap()).await.refused(400, "invalid_grant");
+    assert!(!testbed.is_active(access(&fresh)).await);
+    testbed.refresh("web", fresh["refresh_token"].as_str().unwrap()).await.refused(400, "invalid_grant");
     // The one token, and the grant with all that came of it.
-    let told = town.realm.revocations().await.unwrap();
+    let told = testbed.realm.revocations().await.unwrap();
     let id = payload(access(&tokens))["jti"].as_str().unwrap().to_owned();
     let grant = payload(access(&fresh))["jti"].as_str().unwrap().split('.').next().unwrap().to_owned();
     assert_eq!(told.iter().find_map(|one| one.token.clone()), Some(id));
     assert_eq!(told.iter().find_map(|one| one.grant.clone()), Some(grant));
     assert_eq!(told.len(), 2);
     // And forgets it when the tokens would be over.
-    town.advance(300 + keys::LEEWAY_MAX.as_secs());
-    assert!(town.realm.revocations().await.unwrap().is_empty());
+    testbed.advance(300 + keys::LEEWAY_MAX.as_secs());
+    assert!(testbed.realm.revocations().await.unwrap().is_empty());
 }
 
 #[tokio::test]
 async fn userinfo_says_what_was_granted() {
-    let town = Town::new().await;
-    let tokens = town.tokens("web", "openid email").await;
-    let told = userinfo(&town, &format!("Bearer {}", access(&tokens))).await;
+    let testbed = TestBed::new().await;
+    let tokens = testbed.tokens("web", "openid email").await;
+    let told = userinfo(&testbed, &format!("Bearer {}", access(&tokens))).await;
     assert_eq!(told.json(), json!({ "sub": "alice", "email": "alice@example.org", "email_verified": false }));
     assert_eq!(told.field("cache-control"), "no-store");
-    let posted = town.post("/userinfo", &[("access_token", access(&tokens))]).await;
+    let posted = testbed.post("/userinfo", &[("access_token", access(&tokens))]).await;
     assert_eq!(posted.json(), told.json());
-    let in_address = town.get(&format!("{ISSUER}/userinfo?access_token={}", access(&tokens))).await;
+    let in_address = testbed.get(&format!("{ISSUER}/userinfo?access_token={}", access(&tokens))).await;
     assert_eq!(in_address.status, 401);
 
-    let none = town.get(&format!("{ISSUER}/userinfo")).await;
+    let none = testbed.get(&format!("{ISSUER}/userinfo")).await;
     assert_eq!((none.status.as_u16(), none.field("www-authenticate")), (401, "Bearer"));
-    let api = town.tokens("web", "orders:read").await;
-    let reply = userinfo(&town, &format!("Bearer {}", access(&api))).await;
+    let api = testbed.tokens("web", "orders:read").await;
+    let reply = userinfo(&testbed, &format!("Bearer {}", access(&api))).await;
     reply.refused(403, "insufficient_scope");
     assert!(reply.field("www-authenticate").contains("insufficient_scope"));
-    let own = machine(&town, &[("scope", "orders:read")]).await.json();
-    userinfo(&town, &format!("Bearer {}", access(&own))).await.refused(403, "insufficient_scope");
+    let own = machine(&testbed, &[("scope", "orders:read")]).await.json();
+    userinfo(&testbed, &format!("Bearer {}", access(&own))).await.refused(403, "insufficient_scope");
     for wrong in [tokens["id_token"].as_str().unwrap(), "x", ""] {
-        userinfo(&town, &format!("Bearer {wrong}")).await.refused(401, "invalid_token");
+        userinfo(&testbed, &format!("Bearer {wrong}")).await.refused(401, "invalid_token");
     }
     let mut alice = identity::User::new("alice", "alice", model::Timestamp::default());
     alice.disabled = true;
-    town.realm.put_user(&alice).await.unwrap();
-    userinfo(&town, &format!("Bearer {}", access(&tokens))).await.refused(401, "invalid_token");
+    testbed.realm.put_user(&alice).await.unwrap();
+    userinfo(&testbed, &format!("Bearer {}", access(&tokens))).await.refused(401, "invalid_token");
 }
 
 #[tokio::test]
 async fn one_realms_tokens_are_nothing_to_another() {
-    let town = Town::new().await;
+    let testbed = TestBed::new().await;
     let other =
-        Town::with(|settings| settings.issuer = "https://id.example.org/realms/other".to_owned()).await;
-    let tokens = machine(&town, &[]).await.json();
+        TestBed::with(|settings| settings.issuer = "https://id.example.org/realms/other".to_owned()).await;
+    let tokens = machine(&testbed, &[]).await.json();
     let request = Request::get("https://id.example.org/realms/other/userinfo")
         .header("authorization", format!("Bearer {}", access(&tokens)));
     other.send(request.body(Body::empty()).unwrap()).await.refused(401, "invalid_token");
@@ -181,10 +183,10 @@ async fn one_realms_tokens_are_nothing_to_another() {
 
 #[tokio::test]
 async fn each_scope_gives_its_claims() {
-    let town = Town::new().await;
+    let testbed = TestBed::new().await;
     let mut web = crate::support::web("web", crate::support::secret());
     web.scopes.extend(["address", "phone"].map(str::to_owned));
-    town.put(web).await;
+    testbed.put(web).await;
     let mut alice = identity::User::new("alice", "alice", model::Timestamp::from_unix_seconds(NOW));
     alice.name = Some("Alice Example".to_owned());
     alice.email = Some("alice@example.org".to_owned());
@@ -196,7 +198,7 @@ async fn each_scope_gives_its_claims() {
     ]
     .map(|(name, value)| (name.to_owned(), value))
     .into();
-    town.realm.put_user(&alice).await.unwrap();
+    testbed.realm.put_user(&alice).await.unwrap();
     let profile = json!({
         "preferred_username": "alice", "name": "Alice Example", "given_name": "Alice", "updated_at": NOW,
     });
@@ -215,8 +217,8 @@ async fn each_scope_gives_its_claims() {
         for part in parts {
             expected.as_object_mut().unwrap().extend(part.as_object().unwrap().clone());
         }
-        let tokens = town.tokens("web", scope).await;
-        let told = userinfo(&town, &format!("Bearer {}", access(&tokens))).await.json();
+        let tokens = testbed.tokens("web", scope).await;
+        let told = userinfo(&testbed, &format!("Bearer {}", access(&tokens))).await.json();
         assert_eq!(told, expected, "{scope}");
     }
 }

@@ -7,7 +7,7 @@ use keys::encoding::encode_base64url;
 use keys::{Bound, Holding, Possession, Refusal, SeenProofs, Verdict, sign_token};
 use serde_json::{Value, json};
 
-use crate::support::{Town, later, now, with};
+use crate::support::{TestBed, later, now, with};
 
 const THUMBPRINT: &str = "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I";
 const OTHER: &str = "1ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I";
@@ -22,15 +22,15 @@ fn proof(thumbprint: &str, id: &str) -> Proof {
     Proof { thumbprint: thumbprint.to_owned(), id: id.to_owned(), issued: now(), nonce: None }
 }
 
-fn verdict(town: &mut Town, confirmation: Value) -> Verdict {
-    let token = sign_token(&town.signer, "at+jwt", &with("cnf", confirmation)).unwrap();
+fn verdict(testbed: &mut TestBed, confirmation: Value) -> Verdict {
+    let token = sign_token(&testbed.signer, "at+jwt", &with("cnf", confirmation)).unwrap();
     // The second answer comes from the cache and must be the same.
-    drop(town.verifier.verify(token.as_bytes(), now()));
-    town.verifier.verify(token.as_bytes(), now())
+    drop(testbed.verifier.verify(token.as_bytes(), now()));
+    testbed.verifier.verify(token.as_bytes(), now())
 }
 
-fn bound(town: &mut Town, confirmation: Value) -> Bound {
-    match verdict(town, confirmation) {
+fn bound(testbed: &mut TestBed, confirmation: Value) -> Bound {
+    match verdict(testbed, confirmation) {
         Verdict::Bound(bound) => bound,
         other => panic!("{other:?}"),
     }
@@ -38,7 +38,7 @@ fn bound(town: &mut Town, confirmation: Value) -> Bound {
 
 #[test]
 fn a_bound_token_takes_everything_that_it_is_bound_to() {
-    let mut town = Town::new();
+    let mut testbed = TestBed::new();
     let seen = SeenProofs::default();
     let mine = seen.take(proof(THUMBPRINT, "1"), now()).unwrap();
     let other = seen.take(proof(OTHER, "1"), now()).unwrap();
@@ -60,18 +60,18 @@ fn a_bound_token_takes_everything_that_it_is_bound_to() {
         (&both, None, Some(LEAF), Some(&no_key)),
         (&both, Some(&other), Some(LEAF), Some(&Refusal::OtherKey)),
     ] {
-        let proven = bound(&mut town, cnf.clone()).prove(Possession { key, certificate });
+        let proven = bound(&mut testbed, cnf.clone()).prove(Possession { key, certificate });
         assert_eq!(proven.as_ref().err(), expected, "{cnf}");
         assert!(proven.is_err() || proven.is_ok_and(|principal| principal.id == "alice"));
     }
     // An exchange under way: its key was proven, its certificate is asked again.
-    assert!(bound(&mut town, key).prove_again(None).is_ok());
-    assert!(bound(&mut town, both).prove_again(None).is_err());
+    assert!(bound(&mut testbed, key).prove_again(None).is_ok());
+    assert!(bound(&mut testbed, both).prove_again(None).is_err());
 }
 
 #[test]
 fn a_confirmation_that_nobody_can_check_is_no_bearer_token() {
-    let mut town = Town::new();
+    let mut testbed = TestBed::new();
     for cnf in [
         json!({}),
         json!("jkt"),
@@ -83,10 +83,10 @@ fn a_confirmation_that_nobody_can_check_is_no_bearer_token() {
         json!({ "kid": "1" }),
         json!({ "x5t": "AAAA" }),
     ] {
-        let found = verdict(&mut town, cnf.clone());
+        let found = verdict(&mut testbed, cnf.clone());
         assert!(matches!(found, Verdict::Refused(Refusal::Confirmation { .. })), "{cnf}: {found:?}");
     }
-    assert!(matches!(verdict(&mut town, Value::Null), Verdict::Accepted(_)));
+    assert!(matches!(verdict(&mut testbed, Value::Null), Verdict::Accepted(_)));
 }
 
 #[test]

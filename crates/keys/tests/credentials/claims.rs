@@ -8,7 +8,7 @@ use model::{ClaimType, Credential, PrincipalKind, Timestamp};
 use serde_json::{Value, json};
 
 use crate::support::{
-    AUDIENCE, ISSUER, NOW_SECONDS, Town, claims, issuers, now, pinned, settled, signer, with,
+    AUDIENCE, ISSUER, NOW_SECONDS, TestBed, claims, issuers, now, pinned, settled, signer, with,
 };
 
 fn base64url(text: &str) -> String {
@@ -26,7 +26,7 @@ fn raw(signer: &dyn Signer, header: &str, claims: &str) -> String {
 
 #[test]
 fn an_honest_token_becomes_a_principal() {
-    let mut town = Town::with(|settings| {
+    let mut testbed = TestBed::with(|settings| {
         settings.prefix = "corp/".to_owned();
         settings.claims.insert("department".to_owned(), ClaimType::Text);
         settings.claims.insert("level".to_owned(), ClaimType::Long);
@@ -42,7 +42,7 @@ fn an_honest_token_becomes_a_principal() {
         "org": { "teams": ["a", "b"] }, "undeclared": "x", "nbf": NOW_SECONDS, "jti": "1",
     });
     claims.extend(more.as_object().unwrap().clone());
-    let principal = town.judge(&claims).unwrap();
+    let principal = testbed.judge(&claims).unwrap();
     assert_eq!((principal.kind, principal.id.as_str()), (PrincipalKind::User, "corp/alice"));
     assert_eq!(principal.credential, Credential::Jwt);
     assert_eq!(principal.issuer.as_deref(), Some(ISSUER));
@@ -132,7 +132,7 @@ fn every_claim_has_its_type_or_the_token_is_refused() {
         ("teams", json!("a")),
         ("teams", json!(["a", true])),
     ];
-    let mut town = Town::with(|settings| {
+    let mut testbed = TestBed::with(|settings| {
         for (name, claim_type) in [
             ("department", ClaimType::Text),
             ("level", ClaimType::Long),
@@ -143,10 +143,10 @@ fn every_claim_has_its_type_or_the_token_is_refused() {
         }
     });
     for (name, value) in innocents {
-        assert!(town.judge(&with(name, value.clone())).is_ok(), "{name} {value}");
+        assert!(testbed.judge(&with(name, value.clone())).is_ok(), "{name} {value}");
     }
     for (name, value) in attacks {
-        let found = town.judge(&with(name, value.clone()));
+        let found = testbed.judge(&with(name, value.clone()));
         let Err(Refusal::ClaimType { claim, .. }) = &found else { panic!("{name} {value}: {found:?}") };
         assert!(claim.starts_with(name), "{name} {claim}");
     }
@@ -154,57 +154,57 @@ fn every_claim_has_its_type_or_the_token_is_refused() {
 
 #[test]
 fn an_explicit_null_is_no_value_of_a_claim() {
-    let mut town = Town::new();
+    let mut testbed = TestBed::new();
     for name in ["iss", "sub", "aud", "exp", "nbf", "iat", "roles", "scope", "acr", "amr", "azp"] {
         let mut claims = claims();
         claims.insert(name.to_owned(), Value::Null);
-        assert!(matches!(town.judge(&claims), Err(Refusal::ClaimType { .. })), "{name}");
+        assert!(matches!(testbed.judge(&claims), Err(Refusal::ClaimType { .. })), "{name}");
     }
 }
 
 #[test]
 fn required_claims_are_required() {
-    let mut town = Town::new();
+    let mut testbed = TestBed::new();
     for claim in ["iss", "sub", "aud", "exp"] {
-        assert_eq!(town.judge(&with(claim, Value::Null)), Err(Refusal::ClaimMissing { claim }));
+        assert_eq!(testbed.judge(&with(claim, Value::Null)), Err(Refusal::ClaimMissing { claim }));
     }
-    assert!(town.judge(&with("iat", Value::Null)).is_ok());
+    assert!(testbed.judge(&with("iat", Value::Null)).is_ok());
 }
 
 #[test]
 fn times_hold_at_the_leeway_and_one_second_past_it() {
-    let mut town = Town::new();
+    let mut testbed = TestBed::new();
     let leeway = 30;
-    assert!(town.judge(&with("exp", json!(NOW_SECONDS - leeway + 1))).is_ok());
-    let ended = town.judge(&with("exp", json!(NOW_SECONDS - leeway)));
+    assert!(testbed.judge(&with("exp", json!(NOW_SECONDS - leeway + 1))).is_ok());
+    let ended = testbed.judge(&with("exp", json!(NOW_SECONDS - leeway)));
     assert!(matches!(ended, Err(Refusal::Expired { .. })), "{ended:?}");
-    assert!(town.judge(&with("nbf", json!(NOW_SECONDS + leeway))).is_ok());
-    let early = town.judge(&with("nbf", json!(NOW_SECONDS + leeway + 1)));
+    assert!(testbed.judge(&with("nbf", json!(NOW_SECONDS + leeway))).is_ok());
+    let early = testbed.judge(&with("nbf", json!(NOW_SECONDS + leeway + 1)));
     assert!(matches!(early, Err(Refusal::NotYetValid { .. })), "{early:?}");
-    assert!(town.judge(&with("iat", json!(NOW_SECONDS + leeway))).is_ok());
-    let future = town.judge(&with("iat", json!(NOW_SECONDS + leeway + 1)));
+    assert!(testbed.judge(&with("iat", json!(NOW_SECONDS + leeway))).is_ok());
+    let future = testbed.judge(&with("iat", json!(NOW_SECONDS + leeway + 1)));
     assert!(matches!(future, Err(Refusal::IssuedInFuture { .. })), "{future:?}");
-    let mut exact = Town::with(|settings| settings.leeway = Duration::ZERO);
+    let mut exact = TestBed::with(|settings| settings.leeway = Duration::ZERO);
     assert!(exact.judge(&with("exp", json!(NOW_SECONDS + 1))).is_ok());
     assert!(exact.judge(&with("exp", json!(NOW_SECONDS))).is_err());
 }
 
 #[test]
 fn the_audience_must_be_ours_to_the_letter() {
-    let mut town = Town::new();
+    let mut testbed = TestBed::new();
     for wrong in
         [json!("other"), json!([]), json!(""), json!(["SHOP.example.org"]), json!("shop.example.org/")]
     {
-        let found = town.judge(&with("aud", wrong.clone()));
+        let found = testbed.judge(&with("aud", wrong.clone()));
         assert!(matches!(found, Err(Refusal::Audience { .. })), "{wrong} {found:?}");
     }
 }
 
 #[test]
 fn the_issuer_must_be_ours_to_the_letter() {
-    let mut town = Town::new();
+    let mut testbed = TestBed::new();
     for wrong in ["https://id.example.org/", "https://ID.example.org", "http://id.example.org", ""] {
-        let found = town.judge(&with("iss", json!(wrong)));
+        let found = testbed.judge(&with("iss", json!(wrong)));
         assert_eq!(found, Err(Refusal::IssuerUnknown { found: wrong.to_owned() }));
     }
 }
@@ -233,14 +233,14 @@ fn one_issuers_key_never_speaks_for_another() {
 
 #[test]
 fn types_of_token_are_told_apart() {
-    let mut town = Town::new();
+    let mut testbed = TestBed::new();
     let mut of = |kind: Option<&str>| {
-        let mut header = json!({ "alg": "ES256", "kid": town.signer.key_id() });
+        let mut header = json!({ "alg": "ES256", "kid": testbed.signer.key_id() });
         if let Some(kind) = kind {
             header["typ"] = json!(kind);
         }
-        let token = raw(&town.signer, &header.to_string(), &Value::Object(claims()).to_string());
-        settled(town.verifier.verify(token.as_bytes(), now())).is_ok()
+        let token = raw(&testbed.signer, &header.to_string(), &Value::Object(claims()).to_string());
+        settled(testbed.verifier.verify(token.as_bytes(), now())).is_ok()
     };
     for good in [Some("at+jwt"), Some("AT+JWT"), Some("application/at+jwt"), Some("JWT"), Some("jwt"), None] {
         assert!(of(good), "{good:?}");
@@ -250,7 +250,7 @@ fn types_of_token_are_told_apart() {
     {
         assert!(!of(Some(wrong)), "{wrong:?}");
     }
-    let mut strict = Town::with(|settings| {
+    let mut strict = TestBed::with(|settings| {
         settings.type_may_be_absent = false;
         settings.types = vec!["at+jwt".to_owned()];
     });
@@ -262,12 +262,12 @@ fn types_of_token_are_told_apart() {
 
 #[test]
 fn headers_that_change_the_meaning_are_refused() {
-    let mut town = Town::new();
-    let kid = town.signer.key_id().to_owned();
+    let mut testbed = TestBed::new();
+    let kid = testbed.signer.key_id().to_owned();
     let body = Value::Object(claims()).to_string();
     let mut of = |header: String| {
-        let token = raw(&town.signer, &header, &body);
-        settled(town.verifier.verify(token.as_bytes(), now()))
+        let token = raw(&testbed.signer, &header, &body);
+        settled(testbed.verifier.verify(token.as_bytes(), now()))
     };
     let header = |more: &str| format!(r#"{{"alg":"ES256","kid":"{kid}"{more}}}"#);
     for good in [
@@ -305,21 +305,21 @@ fn headers_that_change_the_meaning_are_refused() {
 
 #[test]
 fn claims_with_a_name_twice_are_refused() {
-    let mut town = Town::new();
-    let header = json!({ "alg": "ES256", "kid": town.signer.key_id() }).to_string();
+    let mut testbed = TestBed::new();
+    let header = json!({ "alg": "ES256", "kid": testbed.signer.key_id() }).to_string();
     let honest = Value::Object(claims()).to_string();
-    let token = raw(&town.signer, &header, &honest);
-    assert!(town.verify(token.as_bytes()).is_ok());
+    let token = raw(&testbed.signer, &header, &honest);
+    assert!(testbed.verify(token.as_bytes()).is_ok());
     let twice = honest.replacen('{', r#"{"sub":"root","#, 1);
-    let token = raw(&town.signer, &header, &twice);
-    assert!(matches!(town.verify(token.as_bytes()), Err(Refusal::Json { part: "claims", .. })));
+    let token = raw(&testbed.signer, &header, &twice);
+    assert!(matches!(testbed.verify(token.as_bytes()), Err(Refusal::Json { part: "claims", .. })));
 }
 
 #[test]
 fn only_the_compact_form_is_read() {
-    let mut town = Town::new();
-    let token = sign_token(&town.signer, "at+jwt", &claims()).unwrap();
-    assert!(town.verify(token.as_bytes()).is_ok());
+    let mut testbed = TestBed::new();
+    let token = sign_token(&testbed.signer, "at+jwt", &claims()).unwrap();
+    assert!(testbed.verify(token.as_bytes()).is_ok());
     let parts: Vec<&str> = token.split('.').collect();
     let json = json!({ "protected": parts[0], "payload": parts[1], "signature": parts[2] }).to_string();
     for wrong in [
@@ -335,27 +335,28 @@ fn only_the_compact_form_is_read() {
         json,
     ] {
         assert!(
-            matches!(town.verify(wrong.as_bytes()), Err(Refusal::Malformed { .. } | Refusal::Json { .. })),
+            matches!(testbed.verify(wrong.as_bytes()), Err(Refusal::Malformed { .. } | Refusal::Json { .. })),
             "{wrong}"
         );
     }
-    assert_eq!(town.verify(b"a.b.c.d.e"), Err(Refusal::Encrypted));
+    assert_eq!(testbed.verify(b"a.b.c.d.e"), Err(Refusal::Encrypted));
 }
 
 #[test]
 fn a_token_has_a_greatest_length() {
-    let mut town = Town::new();
+    let mut testbed = TestBed::new();
     // Base64url and the rest of the token make the length, so find the filler that fits.
     let token_of = |filler: usize| {
         let mut claims = claims();
         claims.insert("filler".to_owned(), json!("x".repeat(filler)));
         claims
     };
-    let bytes = |town: &Town, filler| sign_token(&town.signer, "at+jwt", &token_of(filler)).unwrap().len();
-    let at = (11_000..12_400).rev().find(|filler| bytes(&town, *filler) <= keys::TOKEN_BYTES_MAX).unwrap();
-    assert!(keys::TOKEN_BYTES_MAX - bytes(&town, at) <= 1);
-    assert!(town.judge(&token_of(at)).is_ok());
-    assert!(matches!(town.judge(&token_of(at + 1)), Err(Refusal::TooLong { .. })));
+    let bytes =
+        |testbed: &TestBed, filler| sign_token(&testbed.signer, "at+jwt", &token_of(filler)).unwrap().len();
+    let at = (11_000..12_400).rev().find(|filler| bytes(&testbed, *filler) <= keys::TOKEN_BYTES_MAX).unwrap();
+    assert!(keys::TOKEN_BYTES_MAX - bytes(&testbed, at) <= 1);
+    assert!(testbed.judge(&token_of(at)).is_ok());
+    assert!(matches!(testbed.judge(&token_of(at + 1)), Err(Refusal::TooLong { .. })));
     let long = "A".repeat(keys::TOKEN_BYTES_MAX + 1);
     let parsed = keys::jws::Unverified::parse(long.as_bytes());
     assert_eq!(parsed.map(drop), Err(Refusal::TooLong { bytes: long.len() }));
@@ -363,17 +364,18 @@ fn a_token_has_a_greatest_length() {
 
 #[test]
 fn machine_clients_are_not_people() {
-    let mut town = Town::new();
+    let mut testbed = TestBed::new();
     let mut kind = |more: Value| {
         let mut claims = claims();
         claims.extend(more.as_object().unwrap().clone());
-        town.judge(&claims).unwrap().kind
+        testbed.judge(&claims).unwrap().kind
     };
     assert_eq!(kind(json!({})), PrincipalKind::User);
     assert_eq!(kind(json!({ "azp": "app", "client_id": "app" })), PrincipalKind::User);
     assert_eq!(kind(json!({ "azp": "alice" })), PrincipalKind::Client);
     assert_eq!(kind(json!({ "client_id": "alice", "azp": "other" })), PrincipalKind::Client);
-    let mut ruled = Town::with(|settings| settings.client = ClientRule::HasClaim("gty.machine".to_owned()));
+    let mut ruled =
+        TestBed::with(|settings| settings.client = ClientRule::HasClaim("gty.machine".to_owned()));
     let machine = ruled.judge(&with("gty", json!({ "machine": 1 }))).unwrap();
     assert_eq!(machine.kind, PrincipalKind::Client);
     assert_eq!(ruled.judge(&with("azp", json!("alice"))).unwrap().kind, PrincipalKind::User);
@@ -381,8 +383,8 @@ fn machine_clients_are_not_people() {
 
 #[test]
 fn an_algorithm_that_the_issuer_may_not_use_is_refused() {
-    let mut town = Town::with(|settings| settings.algorithms = vec![Algorithm::Rs256]);
-    let found = town.judge(&claims());
+    let mut testbed = TestBed::with(|settings| settings.algorithms = vec![Algorithm::Rs256]);
+    let found = testbed.judge(&claims());
     assert_eq!(found, Err(Refusal::AlgorithmNotAllowed { found: Algorithm::Es256 }));
 }
 
@@ -407,14 +409,14 @@ fn a_token_without_kid_is_tried_with_few_keys_only() {
 
 #[test]
 fn refusals_tell_the_operator_all_and_the_client_nothing() {
-    let mut town = Town::new();
-    let refusal = town.judge(&with("exp", json!(NOW_SECONDS - 100))).unwrap_err();
+    let mut testbed = TestBed::new();
+    let refusal = testbed.judge(&with("exp", json!(NOW_SECONDS - 100))).unwrap_err();
     assert_eq!(
         refusal.to_string(),
         format!("exp {} passed: it is {NOW_SECONDS} (Unix seconds), 100 s away", NOW_SECONDS - 100)
     );
     assert_eq!(refusal.challenge(), Some("Bearer error=\"invalid_token\""));
     assert_eq!(refusal.code(), "expired");
-    let refusal = town.judge(&with("aud", json!("evil\nline"))).unwrap_err();
+    let refusal = testbed.judge(&with("aud", json!("evil\nline"))).unwrap_err();
     assert_eq!(refusal.to_string(), "aud evil\\nline: expected one of shop.example.org");
 }

@@ -79,7 +79,7 @@ fn token(signer: &dyn Signer) -> Vec<u8> {
     sign_token(signer, "at+jwt", &claims).unwrap().into_bytes()
 }
 
-/// A town whose task runs.
+/// A test bed whose task runs.
 struct Kept {
     clock: Arc<HandClock>,
     origin: Arc<Origin>,

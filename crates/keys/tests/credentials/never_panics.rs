@@ -12,7 +12,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
-use crate::support::{Town, claims, now, signer};
+use crate::support::{TestBed, claims, now, signer};
 
 fn json_value() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
@@ -106,13 +106,13 @@ proptest! {
 
     #[test]
     fn signed_claims_of_any_kind(changes in vec((claim_name(), json_value()), 1..6)) {
-        let mut town = Town::with(|settings| {
+        let mut testbed = TestBed::with(|settings| {
             settings.claims.insert("level".to_owned(), ClaimType::Long);
             settings.claims.insert("other.a".to_owned(), ClaimType::Texts);
         });
         let mut claims = claims();
         claims.extend(changes);
-        if let Ok(principal) = town.judge(&claims) {
+        if let Ok(principal) = testbed.judge(&claims) {
             prop_assert!(principal.expires.unwrap() > now());
             prop_assert_eq!(claims["iss"].as_str(), principal.issuer.as_deref());
             prop_assert!(!principal.id.chars().any(char::is_control));

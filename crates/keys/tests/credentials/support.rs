@@ -77,12 +77,12 @@ pub(crate) fn with(name: &str, value: Value) -> Map<String, Value> {
 }
 
 /// An issuer whose one key is pinned, and tokens of it.
-pub(crate) struct Town {
+pub(crate) struct TestBed {
     pub(crate) signer: LocalSigner,
     pub(crate) verifier: CoreVerifier,
 }
 
-impl Town {
+impl TestBed {
     pub(crate) fn new() -> Self {
         Self::with(|_| {})
     }

@@ -9,7 +9,7 @@ use keys::{
 };
 use serde_json::json;
 
-use crate::support::{ISSUER, NOW_SECONDS, Town, claims, later, now, pinned, settled, signer, with};
+use crate::support::{ISSUER, NOW_SECONDS, TestBed, claims, later, now, pinned, settled, signer, with};
 
 fn counts(hits: u64, misses: u64) -> VerifierCounts {
     VerifierCounts { hits, misses }
@@ -17,51 +17,51 @@ fn counts(hits: u64, misses: u64) -> VerifierCounts {
 
 #[test]
 fn a_second_look_is_a_hit_and_says_the_same() {
-    let mut town = Town::new();
-    let first = town.judge(&claims()).unwrap();
-    let token = sign_token(&town.signer, "at+jwt", &claims()).unwrap();
-    let second = town.verify(token.as_bytes()).unwrap();
-    let third = town.verify(token.as_bytes()).unwrap();
+    let mut testbed = TestBed::new();
+    let first = testbed.judge(&claims()).unwrap();
+    let token = sign_token(&testbed.signer, "at+jwt", &claims()).unwrap();
+    let second = testbed.verify(token.as_bytes()).unwrap();
+    let third = testbed.verify(token.as_bytes()).unwrap();
     assert_eq!((&first, &second), (&second, &third));
     assert!(Arc::ptr_eq(&second, &third));
-    assert_eq!(town.verifier.counts(), counts(1, 2), "ES256 signs differently each time");
+    assert_eq!(testbed.verifier.counts(), counts(1, 2), "ES256 signs differently each time");
 }
 
 #[test]
 fn the_times_are_checked_again_at_each_hit() {
-    let mut town = Town::new();
+    let mut testbed = TestBed::new();
     let mut timed = with("nbf", json!(NOW_SECONDS));
     timed.insert("exp".to_owned(), json!(NOW_SECONDS + 300));
-    let token = sign_token(&town.signer, "at+jwt", &timed).unwrap();
-    let mut at = |time| settled(town.verifier.verify(token.as_bytes(), time));
+    let token = sign_token(&testbed.signer, "at+jwt", &timed).unwrap();
+    let mut at = |time| settled(testbed.verifier.verify(token.as_bytes(), time));
     assert!(at(now()).is_ok());
     assert!(at(later(329)).is_ok());
     assert!(matches!(at(later(330)), Err(Refusal::Expired { .. })));
     let early = at(now().minus(std::time::Duration::from_secs(31)));
     assert!(matches!(early, Err(Refusal::NotYetValid { .. })), "the clock was set back: {early:?}");
     assert!(at(now()).is_ok());
-    assert_eq!(town.verifier.counts(), counts(2, 1));
+    assert_eq!(testbed.verifier.counts(), counts(2, 1));
 }
 
 #[test]
 fn a_changed_signature_is_never_a_hit() {
-    let mut town = Town::new();
-    let token = sign_token(&town.signer, "at+jwt", &claims()).unwrap();
-    assert!(town.verify(token.as_bytes()).is_ok());
+    let mut testbed = TestBed::new();
+    let token = sign_token(&testbed.signer, "at+jwt", &claims()).unwrap();
+    assert!(testbed.verify(token.as_bytes()).is_ok());
     let other = sign_token(&signer(Algorithm::Es256), "at+jwt", &claims()).unwrap();
     let (message, _) = token.rsplit_once('.').unwrap();
     let (_, signature) = other.rsplit_once('.').unwrap();
-    assert_eq!(town.verify(format!("{message}.{signature}").as_bytes()), Err(Refusal::Signature));
+    assert_eq!(testbed.verify(format!("{message}.{signature}").as_bytes()), Err(Refusal::Signature));
 }
 
 #[test]
 fn refused_tokens_are_not_remembered_as_good() {
-    let mut town = Town::new();
-    let token = sign_token(&town.signer, "at+jwt", &with("aud", json!("other"))).unwrap();
+    let mut testbed = TestBed::new();
+    let token = sign_token(&testbed.signer, "at+jwt", &with("aud", json!("other"))).unwrap();
     for _ in 0..2 {
-        assert!(matches!(town.verify(token.as_bytes()), Err(Refusal::Audience { .. })));
+        assert!(matches!(testbed.verify(token.as_bytes()), Err(Refusal::Audience { .. })));
     }
-    assert_eq!(town.verifier.counts(), counts(0, 2));
+    assert_eq!(testbed.verifier.counts(), counts(0, 2));
 }
 
 #[test]
@@ -86,34 +86,35 @@ fn another_configuration_judges_anew() {
 #[test]
 fn a_reload_that_judges_alike_verifies_nothing_anew() {
     let (one, two) = (signer(Algorithm::Es256), signer(Algorithm::Es256));
-    let town = |change: &dyn Fn(&mut IssuersSettings)| {
+    let testbed = |change: &dyn Fn(&mut IssuersSettings)| {
         let roles = std::collections::BTreeSet::from(["customer".to_owned()]);
         let mut settings = IssuersSettings { issuers: vec![pinned(ISSUER, &one)], roles };
         change(&mut settings);
         Issuers::new(settings, None).unwrap()
     };
-    let issuer =
-        |change: fn(&mut IssuerSettings)| move |town: &mut IssuersSettings| change(&mut town.issuers[0]);
+    let issuer = |change: fn(&mut IssuerSettings)| {
+        move |testbed: &mut IssuersSettings| change(&mut testbed.issuers[0])
+    };
     type Change<'a> = &'a dyn Fn(&mut IssuersSettings);
     let table: [(&str, bool, Change<'_>); 9] = [
         ("nothing", true, &|_| {}),
-        ("a role", false, &|town| town.roles = ["merchant".to_owned()].into()),
-        ("the keys", false, &|town| town.issuers[0].source = pinned(ISSUER, &two).source),
+        ("a role", false, &|testbed| testbed.roles = ["merchant".to_owned()].into()),
+        ("the keys", false, &|testbed| testbed.issuers[0].source = pinned(ISSUER, &two).source),
         ("an audience", false, &issuer(|issuer| issuer.audiences.push("more".to_owned()))),
         ("the leeway", false, &issuer(|issuer| issuer.leeway += Duration::from_secs(1))),
         ("a prefix", false, &issuer(|issuer| issuer.prefix = "corp/".to_owned())),
         ("a type", false, &issuer(|issuer| issuer.types.clear())),
         ("role claims", false, &issuer(|issuer| issuer.role_claims.clear())),
-        ("another issuer", false, &|town| {
+        ("another issuer", false, &|testbed| {
             let other = IssuerSettings { prefix: "two/".to_owned(), ..pinned("https://two.example", &two) };
-            town.issuers.push(other);
+            testbed.issuers.push(other);
         }),
     ];
     let token = sign_token(&one, "at+jwt", &claims()).unwrap();
     for (what, alike, change) in table {
-        let mut verifier = CoreVerifier::new(town(&|_| {}));
+        let mut verifier = CoreVerifier::new(testbed(&|_| {}));
         assert!(settled(verifier.verify(token.as_bytes(), now())).is_ok());
-        verifier.adopt(town(change));
+        verifier.adopt(testbed(change));
         let judged = verifier.verify(token.as_bytes(), now());
         assert_eq!(verifier.counts().hits == 1, alike, "{what}: {judged:?}");
     }

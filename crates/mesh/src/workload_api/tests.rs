@@ -16,8 +16,8 @@ use crate::testing::{Notes, Real, declared, not_after, verifies};
 use crate::trust_domain::{Step, TrustDomain};
 use crate::workload::Conditions;
 
-/// A town of one socket, whose workloads are this very process.
-struct Town {
+/// A test bed of one socket, whose workloads are this very process.
+struct TestBed {
     domain: Arc<TrustDomain>,
     workloads: watch::Sender<Arc<Workloads>>,
     foreign: watch::Sender<Arc<Foreign>>,
@@ -35,7 +35,7 @@ fn workload(name: &str, conditions: Conditions) -> Workload {
     Workload { name: name.to_owned(), id, hint: name.to_owned(), conditions, nodes: Vec::new() }
 }
 
-impl Town {
+impl TestBed {
     async fn new(lifetimes: Lifetimes, list: Vec<Workload>) -> Self {
         let settings = Settings { lifetimes, ..Settings::new("shop.example") };
         let store = Store::in_memory(Arc::new(Real)).unwrap();
@@ -78,14 +78,14 @@ impl Town {
 
 #[tokio::test]
 async fn a_process_gets_each_of_its_identities_and_each_is_written_down() {
-    let town = Town::usual().await;
-    let client = town.client().await;
+    let testbed = TestBed::usual().await;
+    let client = testbed.client().await;
     let context = client.x509().await.unwrap().next().await.unwrap().unwrap();
     let ids: Vec<&str> = context.identities.iter().map(|one| one.id.path()).collect();
     assert_eq!(ids, ["/orders", "/orders-admin"]);
     assert_eq!(context.identities[1].hint, "orders-admin");
     assert_ne!(context.identities[0].key, context.identities[1].key);
-    town.verifies(&context);
+    testbed.verifies(&context);
     let audience = vec!["payments".to_owned()];
     let tokens = client.jwt(audience.clone(), None).await.unwrap();
     assert_eq!(tokens.len(), 2);
@@ -93,7 +93,7 @@ async fn a_process_gets_each_of_its_identities_and_each_is_written_down() {
     let tokens = client.jwt(audience.clone(), Some(orders)).await.unwrap();
     assert_eq!(client.validate_jwt("payments", &tokens[0].1).await.unwrap(), orders.as_str());
     assert_eq!(client.validate_jwt("orders", &tokens[0].1).await.unwrap_err().code(), Code::InvalidArgument);
-    let events = town.notes.events.lock().unwrap();
+    let events = testbed.notes.events.lock().unwrap();
     let given: Vec<&str> = events.iter().map(|event| event.document.split(' ').next().unwrap()).collect();
     assert_eq!(given, ["x509", "x509", "jwt", "jwt", "jwt"]);
     assert!(events.iter().all(|event| event.refused.is_empty() && event.pid > 0));
@@ -101,19 +101,19 @@ async fn a_process_gets_each_of_its_identities_and_each_is_written_down() {
 
 #[tokio::test]
 async fn who_comes_again_gets_the_same_while_it_is_fresh_and_it_is_written_down_again() {
-    let town = Town::usual().await;
-    let first = town.client().await.x509().await.unwrap().next().await.unwrap().unwrap();
-    let again = town.client().await.x509().await.unwrap().next().await.unwrap().unwrap();
+    let testbed = TestBed::usual().await;
+    let first = testbed.client().await.x509().await.unwrap().next().await.unwrap().unwrap();
+    let again = testbed.client().await.x509().await.unwrap().next().await.unwrap().unwrap();
     assert_eq!(first.identities[0].chain, again.identities[0].chain);
-    assert_eq!(town.domain.issued(10).await.unwrap().len(), 2, "one for each workload");
-    assert_eq!(town.notes.events.lock().unwrap().len(), 4);
+    assert_eq!(testbed.domain.issued(10).await.unwrap().len(), 2, "one for each workload");
+    assert_eq!(testbed.notes.events.lock().unwrap().len(), 4);
 }
 
 #[tokio::test]
 async fn who_matches_nothing_gets_nothing_and_is_not_told_why() {
     let other = Conditions { uid: vec![u32::MAX - 7], ..Conditions::default() };
-    let town = Town::new(Lifetimes::default(), vec![workload("orders", other)]).await;
-    let client = town.client().await;
+    let testbed = TestBed::new(Lifetimes::default(), vec![workload("orders", other)]).await;
+    let client = testbed.client().await;
     let audience = vec!["payments".to_owned()];
     let id = "spiffe://shop.example/orders".parse().unwrap();
     let refusals = [
@@ -126,12 +126,12 @@ async fn who_matches_nothing_gets_nothing_and_is_not_told_why() {
     for refusal in refusals {
         assert_eq!((refusal.code(), refusal.message()), (Code::PermissionDenied, "no identity issued"));
     }
-    let events = town.notes.events.lock().unwrap().clone();
+    let events = testbed.notes.events.lock().unwrap().clone();
     assert_eq!(events.len(), 5);
     assert!(events.iter().all(|event| event.refused.contains("not orders by its uid")), "{events:?}");
 
     // Registered while it runs, it is somebody.
-    town.workloads.send_replace(Arc::new(Workloads { list: vec![workload("orders", mine())] }));
+    testbed.workloads.send_replace(Arc::new(Workloads { list: vec![workload("orders", mine())] }));
     assert!(client.x509().await.is_ok());
     let foreign = "spiffe://shop.example/payments".parse().unwrap();
     assert_eq!(client.jwt(audience, Some(&foreign)).await.unwrap_err().code(), Code::PermissionDenied);
@@ -154,16 +154,16 @@ async fn a_call_without_its_header_is_refused() {
     {
         assert!(!has_header(&fields(attack)), "{attack:?}");
     }
-    let town = Town::usual().await;
+    let testbed = TestBed::usual().await;
     let mut curl = std::process::Command::new("curl");
     curl.args(["--silent", "--http2-prior-knowledge", "--dump-header", "-", "--unix-socket"])
-        .arg(town.socket.path())
+        .arg(testbed.socket.path())
         .args(["-H", "content-type: application/grpc", "--data-binary", "@/dev/null"])
         .arg(format!("http://localhost{}", calls::FETCH_X509_SVID));
     let output = tokio::task::spawn_blocking(move || curl.output().unwrap()).await.unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(text.contains("grpc-status: 3"), "{text}");
-    assert_eq!(town.notes.events.lock().unwrap().len(), 0);
+    assert_eq!(testbed.notes.events.lock().unwrap().len(), 0);
 }
 
 #[tokio::test]
@@ -175,8 +175,8 @@ async fn documents_are_renewed_at_half_of_their_life_with_fresh_keys() {
         jwt_svid: seconds(1),
         ..Lifetimes::default()
     };
-    let town = Town::new(lifetimes, vec![workload("orders", mine())]).await;
-    let client = town.client().await;
+    let testbed = TestBed::new(lifetimes, vec![workload("orders", mine())]).await;
+    let client = testbed.client().await;
     let mut updates = client.x509().await.unwrap();
     let (mut keys, mut anchors) = (Vec::new(), std::collections::BTreeSet::new());
     // Of the life that was left to each when it came, what had passed when the next one did, percent.
@@ -184,8 +184,8 @@ async fn documents_are_renewed_at_half_of_their_life_with_fresh_keys() {
     // Through a whole rotation of the authorities.
     while anchors.len() < 3 || passed.len() < 8 {
         let next = tokio::time::timeout(seconds(60), updates.next()).await.unwrap();
-        let (context, now) = (next.unwrap().unwrap(), town.domain.now());
-        town.verifies(&context);
+        let (context, now) = (next.unwrap().unwrap(), testbed.domain.now());
+        testbed.verifies(&context);
         anchors.extend(context.anchors["shop.example"].clone());
         let identity = &context.identities[0];
         if keys.last().map(Vec::as_slice) != Some(&identity.key[..]) {
@@ -209,34 +209,34 @@ async fn documents_are_renewed_at_half_of_their_life_with_fresh_keys() {
 
 #[tokio::test]
 async fn what_a_tainted_authority_signed_is_replaced_at_once() {
-    let town = Town::usual().await;
-    let client = town.client().await;
+    let testbed = TestBed::usual().await;
+    let client = testbed.client().await;
     let mut updates = client.x509().await.unwrap();
     let before = updates.next().await.unwrap().unwrap();
-    let authority = town.domain.issued(10).await.unwrap()[0].authority.clone();
-    town.domain.step(&Step::Taint(authority.clone())).await.unwrap();
+    let authority = testbed.domain.issued(10).await.unwrap()[0].authority.clone();
+    testbed.domain.step(&Step::Taint(authority.clone())).await.unwrap();
     let after = updates.next().await.unwrap().unwrap();
     assert!(before.identities[0].chain != after.identities[0].chain);
-    town.verifies(&after);
-    town.domain.step(&Step::Revoke(authority)).await.unwrap();
+    testbed.verifies(&after);
+    testbed.domain.step(&Step::Revoke(authority)).await.unwrap();
     let last = updates.next().await.unwrap().unwrap();
     assert_eq!(last.identities[0].chain, after.identities[0].chain, "what is good is not made anew");
-    let now = town.domain.now();
+    let now = testbed.domain.now();
     assert!(verifies(&before.identities[0].chain, &last.anchors["shop.example"], now).is_err());
-    town.verifies(&last);
+    testbed.verifies(&last);
 }
 
 #[tokio::test]
 async fn a_revoked_certificate_is_replaced_at_once_and_a_revoked_workload_gets_nothing() {
-    let town = Town::usual().await;
-    let client = town.client().await;
+    let testbed = TestBed::usual().await;
+    let client = testbed.client().await;
     let mut updates = client.x509().await.unwrap();
     let mut revoked = client.revoked().await.unwrap();
     assert!(revoked.next().await.unwrap().unwrap().is_empty());
     let before = updates.next().await.unwrap().unwrap();
-    let issued = town.domain.issued(10).await.unwrap();
+    let issued = testbed.domain.issued(10).await.unwrap();
     let orders = issued.iter().find(|one| one.id.path() == "/orders").unwrap().clone();
-    town.domain.revoke(&Target::Serial(orders.serial.clone())).await.unwrap();
+    testbed.domain.revoke(&Target::Serial(orders.serial.clone())).await.unwrap();
     assert!(revoked.next().await.unwrap().unwrap().has_serial(&orders.serial));
     let after = updates.next().await.unwrap().unwrap();
     assert_ne!(before.identities[0].chain, after.identities[0].chain);
@@ -244,7 +244,7 @@ async fn a_revoked_certificate_is_replaced_at_once_and_a_revoked_workload_gets_n
 
     let audience = vec!["payments".to_owned()];
     let token = client.jwt(audience.clone(), Some(&orders.id)).await.unwrap().remove(0).1;
-    town.domain.revoke(&Target::Identity(orders.id.clone())).await.unwrap();
+    testbed.domain.revoke(&Target::Identity(orders.id.clone())).await.unwrap();
     let last = updates.next().await.unwrap().unwrap();
     assert_eq!(last.identities.len(), 1);
     assert_eq!(last.identities[0].id.path(), "/orders-admin");
@@ -253,46 +253,52 @@ async fn a_revoked_certificate_is_replaced_at_once_and_a_revoked_workload_gets_n
     assert_eq!(refused.code(), Code::PermissionDenied);
     assert!(client.validate_jwt("payments", &token).await.is_err());
     // Where it is all that a process is, the stream ends.
-    town.workloads.send_replace(Arc::new(Workloads { list: vec![workload("orders", mine())] }));
+    testbed.workloads.send_replace(Arc::new(Workloads { list: vec![workload("orders", mine())] }));
     assert_eq!(updates.next().await.unwrap_err().code(), Code::PermissionDenied);
     assert_eq!(client.x509().await.unwrap_err().code(), Code::PermissionDenied);
     assert!(
-        town.notes.events.lock().unwrap().iter().any(|event| event.refused.ends_with("/orders is revoked"))
+        testbed
+            .notes
+            .events
+            .lock()
+            .unwrap()
+            .iter()
+            .any(|event| event.refused.ends_with("/orders is revoked"))
     );
-    town.domain.lift(&Target::Identity(orders.id)).await.unwrap();
+    testbed.domain.lift(&Target::Identity(orders.id)).await.unwrap();
     let lifted = client.x509().await.unwrap().next().await.unwrap().unwrap();
     assert_eq!(lifted.identities.len(), 1);
-    town.verifies(&lifted);
+    testbed.verifies(&lifted);
 }
 
 #[tokio::test]
 async fn a_workload_that_is_registered_no_more_is_told_and_gets_nothing_further() {
-    let town = Town::usual().await;
-    let client = town.client().await;
+    let testbed = TestBed::usual().await;
+    let client = testbed.client().await;
     let mut updates = client.x509().await.unwrap();
     assert_eq!(updates.next().await.unwrap().unwrap().identities.len(), 2);
-    town.workloads.send_replace(Arc::new(Workloads { list: vec![workload("orders", mine())] }));
+    testbed.workloads.send_replace(Arc::new(Workloads { list: vec![workload("orders", mine())] }));
     assert_eq!(updates.next().await.unwrap().unwrap().identities.len(), 1);
-    town.workloads.send_replace(Arc::default());
+    testbed.workloads.send_replace(Arc::default());
     assert_eq!(updates.next().await.unwrap_err().code(), Code::PermissionDenied);
 }
 
 #[tokio::test]
 async fn what_cannot_be_written_down_is_not_given() {
-    let town = Town::usual().await;
-    town.notes.full.store(true, std::sync::atomic::Ordering::SeqCst);
-    let client = town.client().await;
+    let testbed = TestBed::usual().await;
+    testbed.notes.full.store(true, std::sync::atomic::Ordering::SeqCst);
+    let client = testbed.client().await;
     assert_eq!(client.x509().await.unwrap_err().code(), Code::Unavailable);
     let audience = vec!["payments".to_owned()];
     assert_eq!(client.jwt(audience.clone(), None).await.unwrap_err().code(), Code::Unavailable);
-    town.notes.full.store(false, std::sync::atomic::Ordering::SeqCst);
+    testbed.notes.full.store(false, std::sync::atomic::Ordering::SeqCst);
     assert!(client.x509().await.is_ok() && client.jwt(audience, None).await.is_ok());
 }
 
 #[tokio::test]
 async fn a_request_names_so_many_secrets_and_each_is_made_once() {
-    let town = Town::usual().await;
-    let stream = UnixStream::connect(town.socket.path()).await.unwrap();
+    let testbed = TestBed::usual().await;
+    let stream = UnixStream::connect(testbed.socket.path()).await.unwrap();
     let channel = Channel::open(stream, ANSWER_BYTES_MAX).await.unwrap();
     let asked =
         |names: Vec<String>| DiscoveryRequest { resource_names: names, ..DiscoveryRequest::default() };
@@ -331,28 +337,28 @@ async fn a_request_names_so_many_secrets_and_each_is_made_once() {
     let (one, other) = (large("one.example"), large("other.example"));
     let names = vec!["spiffe://one.example".to_owned(), "spiffe://other.example".to_owned()];
     let foreign = [one, other].map(|bundle| (bundle.trust_domain.clone(), bundle));
-    town.foreign.send_replace(Arc::new(Foreign::from(foreign)));
+    testbed.foreign.send_replace(Arc::new(Foreign::from(foreign)));
     assert_eq!(fetch(names[..1].to_vec()).await, Ok(1));
     assert_eq!(fetch(names).await, over);
 }
 
 #[tokio::test]
 async fn another_domains_bundle_comes_along_and_verifies_its_tokens_alone() {
-    let town = Town::usual().await;
+    let testbed = TestBed::usual().await;
     let store = Store::in_memory(Arc::new(Real)).unwrap();
     let random = Arc::new(SystemRandom::new());
     let partner = TrustDomain::open(Settings::new("partner.example"), store, random).await.unwrap();
     let audience = vec!["payments".to_owned()];
     let id = "spiffe://partner.example/billing".parse().unwrap();
     let (token, _) = partner.issue_jwt(&id, &audience).await.unwrap();
-    let client = town.client().await;
+    let client = testbed.client().await;
     let mut updates = client.x509().await.unwrap();
     assert_eq!(updates.next().await.unwrap().unwrap().anchors.len(), 1);
     assert!(client.validate_jwt("payments", &token).await.is_err());
 
     let bundle = partner.authorities().bundle.clone();
     let foreign = Foreign::from([("partner.example".to_owned(), bundle)]);
-    town.foreign.send_replace(Arc::new(foreign));
+    testbed.foreign.send_replace(Arc::new(foreign));
     let context = updates.next().await.unwrap().unwrap();
     assert_eq!(context.anchors.keys().collect::<Vec<_>>(), ["partner.example", "shop.example"]);
     assert_eq!(client.validate_jwt("payments", &token).await.unwrap(), id.as_str());
@@ -361,22 +367,22 @@ async fn another_domains_bundle_comes_along_and_verifies_its_tokens_alone() {
 
 #[tokio::test]
 async fn the_socket_takes_the_place_of_the_one_before_and_leaves_other_files_alone() {
-    let town = Town::usual().await;
-    let path = town.socket.path().to_owned();
+    let testbed = TestBed::usual().await;
+    let path = testbed.socket.path().to_owned();
     let world = || World {
-        domain: town.domain.clone(),
-        directory: town.domain.clone(),
-        workloads: town.workloads.subscribe(),
-        foreign: town.foreign.subscribe(),
-        recorder: town.notes.clone(),
+        domain: testbed.domain.clone(),
+        directory: testbed.domain.clone(),
+        workloads: testbed.workloads.subscribe(),
+        foreign: testbed.foreign.subscribe(),
+        recorder: testbed.notes.clone(),
         svid_cache: SvidCache::default(),
     };
-    let before = town.client().await;
+    let before = testbed.client().await;
     let next = Socket::listen(&path, world()).unwrap();
-    assert!(before.x509().await.is_ok() && town.client().await.x509().await.is_ok());
+    assert!(before.x509().await.is_ok() && testbed.client().await.x509().await.is_ok());
     // One that is never published leaves it where it is, and nothing behind.
     drop(Socket::prepare(&path, world()).unwrap());
-    assert!(town.client().await.x509().await.is_ok());
+    assert!(testbed.client().await.x509().await.is_ok());
     assert_eq!(std::fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
     drop(next);
     assert!(!path.exists());
@@ -389,8 +395,8 @@ async fn the_socket_takes_the_place_of_the_one_before_and_leaves_other_files_alo
 async fn a_process_registers_as_whom_it_is_and_as_nobody_else() {
     let other = Conditions { uid: vec![u32::MAX - 7], ..Conditions::default() };
     let list = vec![workload("orders", mine()), workload("payments", other)];
-    let town = Town::new(Lifetimes::default(), list).await;
-    let client = town.client().await;
+    let testbed = TestBed::new(Lifetimes::default(), list).await;
+    let client = testbed.client().await;
     let [orders, payments]: [SpiffeId; 2] =
         ["orders", "payments"].map(|name| format!("spiffe://shop.example/{name}").parse().unwrap());
     let address = |text: &str| text.parse::<std::net::SocketAddr>().unwrap();
@@ -422,7 +428,7 @@ async fn a_process_registers_as_whom_it_is_and_as_nobody_else() {
     client.withdraw(&orders, first).await.unwrap();
     let known = updates.next().await.unwrap().unwrap();
     assert_eq!(known[&orders].iter().collect::<Vec<_>>(), [&second]);
-    let events = town.notes.events.lock().unwrap().clone();
+    let events = testbed.notes.events.lock().unwrap().clone();
     let given = events.iter().filter(|event| event.refused.is_empty());
     let given: Vec<(&str, &str)> = given.map(|event| (event.call, event.document.as_str())).collect();
     assert_eq!(
@@ -438,12 +444,12 @@ async fn a_process_registers_as_whom_it_is_and_as_nobody_else() {
     assert!(silent.is_err(), "nothing of theirs has changed");
 
     // What cannot be written down does not happen.
-    town.notes.full.store(true, std::sync::atomic::Ordering::SeqCst);
+    testbed.notes.full.store(true, std::sync::atomic::Ordering::SeqCst);
     assert_eq!(client.register(&orders, first).await.unwrap_err().code(), Code::Unavailable);
-    assert_eq!(town.domain.endpoints().await.unwrap().len(), 1);
+    assert_eq!(testbed.domain.endpoints().await.unwrap().len(), 1);
 
     // Who is nobody any more is told nothing further, and nothing when he asks again.
-    town.workloads.send_replace(Arc::default());
+    testbed.workloads.send_replace(Arc::default());
     assert_eq!(updates.next().await.unwrap_err().code(), Code::PermissionDenied);
     assert_eq!(client.endpoints(&[orders]).await.unwrap_err().code(), Code::PermissionDenied);
 }

@@ -14,14 +14,15 @@ use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
 use crate::support::{service, settings};
+use crate::testbed::{PATIENCE, TestBed, Upstream, anywhere};
 use crate::tls::Authority;
-use crate::town::{PATIENCE, Town, Upstream, anywhere};
 
-fn town(tls: ServerTls) -> (Town, Upstream) {
+fn testbed(tls: ServerTls) -> (TestBed, Upstream) {
     let upstream = Upstream::honest("ok");
     let listener = ListenerSettings::new(anywhere(), Some(tls));
-    let town = Town::behind(listener, service("test", &[upstream.address]), settings(0), Limits::default());
-    (town, upstream)
+    let testbed =
+        TestBed::behind(listener, service("test", &[upstream.address]), settings(0), Limits::default());
+    (testbed, upstream)
 }
 
 /// A finished handshake: what was shown, which protocol was agreed on, and whether the
@@ -96,13 +97,13 @@ fn a_proof_is_shown_for_its_name_and_protocol_alone_and_nothing_follows() {
             offers: proxy::tls::ServerOffer::Http,
             ..Default::default()
         };
-        let (town, _upstream) = town(ServerTls::build(&tls).unwrap().with_challenges(&challenges));
+        let (testbed, _upstream) = testbed(ServerTls::build(&tls).unwrap().with_challenges(&challenges));
         let refused = |name: &str, protocols: &[&[u8]]| {
-            shake(town.address, &authority, name, protocols, PATIENCE).unwrap_err()
+            shake(testbed.address, &authority, name, protocols, PATIENCE).unwrap_err()
         };
         assert!(refused("shop.test", PROOF).contains("NoApplicationProtocol"));
         let offered = challenges.offer_tls("SHOP.test", proof.clone()).unwrap();
-        let shown = shake(town.address, &authority, "shop.test", PROOF, PATIENCE).unwrap();
+        let shown = shake(testbed.address, &authority, "shop.test", PROOF, PATIENCE).unwrap();
         assert_eq!((&shown.leaf[..], &shown.protocol[..]), (&proof.chain[0][..], PROOF[0]));
         assert!(shown.closed, "the connection goes on after the proof");
         // Nobody ordered for this name.
@@ -110,7 +111,7 @@ fn a_proof_is_shown_for_its_name_and_protocol_alone_and_nothing_follows() {
         // Whoever speaks another protocol besides is a client like any other.
         for protocols in [&[b"h2", PROOF[0]][..], &[PROOF[0], b"h2"], &[b"h2"], &[b"http/1.1"], &[]] {
             let longest = if asks { PATIENCE } else { SILENCE };
-            match shake(town.address, &authority, "shop.test", protocols, longest) {
+            match shake(testbed.address, &authority, "shop.test", protocols, longest) {
                 Ok(shown) => {
                     assert!(!asks);
                     assert_eq!(shown.leaf, &usual.chain[0][..], "{protocols:?}");
@@ -146,8 +147,8 @@ fn proofs_that_come_go_and_are_looked_at_all_the_time_disturb_nobody() {
     let (usual, proof) = (authority.issue(&["shop.test"]), authority.issue(&["shop.test"]));
     let challenges = Arc::new(Challenges::default());
     let tls = ServerTlsSettings { identities: vec![usual], ..Default::default() };
-    let (town, _upstream) = town(ServerTls::build(&tls).unwrap().with_challenges(&challenges));
-    let (address, stop, all) = (town.address, AtomicBool::new(false), AtomicUsize::new(0));
+    let (testbed, _upstream) = testbed(ServerTls::build(&tls).unwrap().with_challenges(&challenges));
+    let (address, stop, all) = (testbed.address, AtomicBool::new(false), AtomicUsize::new(0));
     let looked: u32 = std::thread::scope(|scope| {
         let _offered = challenges.offer_tls("shop.test", proof.clone()).unwrap();
         let look = || {
@@ -187,16 +188,16 @@ fn with_strict_names_nobody_is_shown_another_names_certificate() {
     let authority = Authority::new();
     let shop = authority.issue(&["shop.test", "*.wild.test"]);
     let strict = |identities: Vec<Identity>| {
-        town(
+        testbed(
             ServerTls::build(&ServerTlsSettings { identities, strict_names: true, ..Default::default() })
                 .unwrap(),
         )
     };
-    let (town, _upstream) = strict(vec![shop.clone()]);
+    let (testbed, _upstream) = strict(vec![shop.clone()]);
     for (name, served) in
         [("shop.test", true), ("a.wild.test", true), ("other.test", false), ("127.0.0.1", false)]
     {
-        let shaken = shake(town.address, &authority, name, &[], SILENCE);
+        let shaken = shake(testbed.address, &authority, name, &[], SILENCE);
         assert_eq!(shaken.is_ok(), served, "{name}: {shaken:?}");
         if let Err(error) = shaken {
             assert!(error.contains("AccessDenied"), "{name}: {error}");

@@ -7,7 +7,7 @@ use std::time::Duration;
 use proxy::{Cores, Limits, ListenError, ListenerSettings, Upstreams};
 
 use crate::support::{TestRoute, TestWorld, cleartext, service, settings};
-use crate::town::{Client, PATIENCE, Town, Upstream, anywhere, runtime};
+use crate::testbed::{Client, PATIENCE, TestBed, Upstream, anywhere, runtime};
 use tokio::time::Instant;
 
 /// So long an idle connection may still ask once a drain has begun.
@@ -215,14 +215,14 @@ fn wait_for(condition: impl Fn() -> bool) {
 #[test]
 fn a_drain_lets_open_requests_end_and_takes_no_new_ones() {
     let (upstream, go) = patient();
-    let mut town = Town::new(&[upstream.address]);
-    let mut idle = town.client();
+    let mut testbed = TestBed::new(&[upstream.address]);
+    let mut idle = testbed.client();
     go.send(()).unwrap();
     assert_eq!(idle.get("/").status, 200);
-    let mut open = town.client();
+    let mut open = testbed.client();
     open.send("GET / HTTP/1.1\r\nhost: test\r\n\r\n");
     wait_for(|| upstream.requests() == 2);
-    let (cores, address) = (town.cores.take().unwrap(), town.address);
+    let (cores, address) = (testbed.cores.take().unwrap(), testbed.address);
     let drain = std::thread::spawn(move || runtime().block_on(cores.drain(PATIENCE)));
     assert!(idle.is_closed(), "an idle connection ends at once");
     wait_for(|| refused(address));
@@ -235,11 +235,11 @@ fn a_drain_lets_open_requests_end_and_takes_no_new_ones() {
 #[test]
 fn a_drain_is_bounded() {
     let (upstream, _go) = patient();
-    let mut town = Town::new(&[upstream.address]);
-    let mut open = town.client();
+    let mut testbed = TestBed::new(&[upstream.address]);
+    let mut open = testbed.client();
     open.send("GET / HTTP/1.1\r\nhost: test\r\n\r\n");
     wait_for(|| upstream.requests() == 1);
-    let cores = town.cores.take().unwrap();
+    let cores = testbed.cores.take().unwrap();
     assert!(!runtime().block_on(cores.drain(Duration::from_millis(100))).complete);
     assert!(open.is_closed());
 }
@@ -251,18 +251,18 @@ fn connections_pass_at_their_limits_and_not_one_past() {
         Limits { connections_max: 3, ..Limits::default() },
         Limits { connections_per_address_max: 3, ..Limits::default() },
     ] {
-        let town = Town::with(service("test", &[upstream.address]), settings(0), limits);
-        let mut clients: Vec<_> = (0..3).map(|_| town.client()).collect();
+        let testbed = TestBed::with(service("test", &[upstream.address]), settings(0), limits);
+        let mut clients: Vec<_> = (0..3).map(|_| testbed.client()).collect();
         for client in &mut clients {
             assert_eq!(client.get("/").status, 200);
         }
-        let mut fourth = town.client();
+        let mut fourth = testbed.client();
         fourth.send("GET / HTTP/1.1\r\nhost: test\r\n\r\n");
         assert!(fourth.is_closed());
         drop(clients.pop());
-        let cores = town.cores.as_ref().unwrap();
+        let cores = testbed.cores.as_ref().unwrap();
         wait_for(|| cores.totals().connections_open == 2);
-        assert_eq!(town.client().get("/").status, 200, "room again");
+        assert_eq!(testbed.client().get("/").status, 200, "room again");
         assert_eq!(cores.totals().connections_refused, 1);
     }
 }

@@ -13,7 +13,7 @@ use proxy::{Limits, ListenerSettings, Speaks};
 
 use crate::revocation::Fickle;
 use crate::support::{TestRoute, TestWorld, cleartext, service, settings};
-use crate::town::{Client, PATIENCE, Town, Upstream, anywhere, runtime};
+use crate::testbed::{Client, PATIENCE, TestBed, Upstream, anywhere, runtime};
 
 /// What reads until the connection ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,7 +33,7 @@ const SWITCH: &str = "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\
 
 /// A hop, and an upstream that says "hello" and whether its connection ended with a reset.
 struct Scene {
-    town: Town,
+    testbed: TestBed,
     judge: Arc<Fickle>,
     build: Box<dyn Fn() -> TestWorld>,
     ends: mpsc::Receiver<bool>,
@@ -68,12 +68,12 @@ impl Scene {
             world.judge = judged.clone();
             world
         };
-        Self { town: Town::start(build(), Arc::default()), judge, build: Box::new(build), ends }
+        Self { testbed: TestBed::start(build(), Arc::default()), judge, build: Box::new(build), ends }
     }
 
     /// A client that has heard the upstream's word.
     fn client(&self, kind: Kind) -> Client {
-        let mut client = self.town.client();
+        let mut client = self.testbed.client();
         match kind {
             Kind::Opaque => {}
             Kind::Upgraded => client.send(UPGRADE),
@@ -121,8 +121,8 @@ fn what_is_cut_when_its_permit_falls_ends_in_order_for_nobody() {
         client.send("half of it");
         scene.judge.epoch.store(1, Ordering::SeqCst);
         let next = Arc::new((scene.build)());
-        let cores = scene.town.cores.as_mut().unwrap();
-        scene.town.runtime.block_on(cores.publish(next)).unwrap();
+        let cores = scene.testbed.cores.as_mut().unwrap();
+        scene.testbed.runtime.block_on(cores.publish(next)).unwrap();
         assert!(client.ends_by_reset(), "{kind:?}");
         assert!(scene.server_saw_a_reset(), "{kind:?}");
     }
@@ -133,8 +133,8 @@ fn a_tunnel_that_is_silent_for_too_long_ends_in_order_for_nobody() {
     let idle = Duration::from_millis(300);
     for kind in TUNNELS {
         let scene = Scene::new(kind, Timeouts { idle, ..patient() });
-        let mut client = crate::town::undisturbed("word in time", idle, || {
-            let mut client = scene.town.client();
+        let mut client = crate::testbed::undisturbed("word in time", idle, || {
+            let mut client = scene.testbed.client();
             if kind == Kind::Upgraded {
                 client.send(UPGRADE);
                 client.head()?;
@@ -160,8 +160,8 @@ fn a_body_that_only_the_end_delimits_breaks_off_with_a_reset() {
             peer.send(answer);
             peer.close();
         });
-        let town = Town::new(&[upstream.address]);
-        let mut client = town.client();
+        let testbed = TestBed::new(&[upstream.address]);
+        let mut client = testbed.client();
         client.send("GET / HTTP/1.0\r\nhost: test\r\n\r\n");
         let head = client.head().unwrap();
         // Something delimits the first one for everybody.
@@ -179,7 +179,7 @@ fn what_a_drain_cuts_ends_in_order_for_nobody() {
         if kind != Kind::Body {
             client.stream.write_all(b"half of it").unwrap();
         }
-        let cores = scene.town.cores.take().unwrap();
+        let cores = scene.testbed.cores.take().unwrap();
         assert!(!runtime().block_on(cores.drain(Duration::from_millis(100))).complete);
         assert!(client.ends_by_reset(), "{kind:?}");
         if kind != Kind::Body {

@@ -21,7 +21,7 @@ use tokio::time::Instant;
 
 use crate::resilience::until;
 use crate::support::{TestRoute, TestWorld, cleartext, service, settings};
-use crate::town::{PATIENCE, Town, Upstream, anywhere, runtime};
+use crate::testbed::{PATIENCE, TestBed, Upstream, anywhere, runtime};
 
 /// What the hop keeps of one body towards either side: a window, and what waits to be sent.
 const HELD_BYTES_MAX: usize = (128 + 64) * 1024;
@@ -156,9 +156,9 @@ fn endless() -> Limits {
 /// is held for them stays small, and they can still be read to their end.
 fn unread_answers(streams: usize, total: usize, piece: usize, stalled_at: usize) {
     let (address, sent) = downloads(total, piece);
-    let town = Town::with(http2(address), settings(0), endless());
+    let testbed = TestBed::with(http2(address), settings(0), endless());
     runtime().block_on(async {
-        let (mut slow, open) = reluctant(town.address).await;
+        let (mut slow, open) = reluctant(testbed.address).await;
         let mut answers = Vec::new();
         for _ in 0..streams {
             let (answer, _) = ask(&mut slow, "GET", "/").await;
@@ -168,8 +168,8 @@ fn unread_answers(streams: usize, total: usize, piece: usize, stalled_at: usize)
         }
         wait_until("answers that wait to be read", || sent.load(Ordering::SeqCst) >= stalled_at).await;
 
-        let address = town.address;
-        let other = tokio::task::spawn_blocking(move || crate::town::Client::connect(address).get("/"));
+        let address = testbed.address;
+        let other = tokio::task::spawn_blocking(move || crate::testbed::Client::connect(address).get("/"));
         let reply = other.await.unwrap();
         assert_eq!((reply.status, reply.body.len(), reply.whole), (200, total, true));
         let held = sent.load(Ordering::SeqCst) - total;
@@ -237,9 +237,9 @@ fn uploads_that_are_not_read_stop_no_other_upload_of_a_proxy_and_are_held_back()
     let listeners = vec![cleartext(anywhere())];
     let mut world = TestWorld::new(listeners, vec![http2(address)], routes, endless(), None);
     world.trusts_proxies = true;
-    let town = Town::start(world, Arc::default());
+    let testbed = TestBed::start(world, Arc::default());
     runtime().block_on(async {
-        let socket = TcpStream::connect(town.address).await.unwrap();
+        let socket = TcpStream::connect(testbed.address).await.unwrap();
         let (mut send, connection) = h2::client::handshake(socket).await.unwrap();
         tokio::spawn(connection);
         let sent = Sent::default();
@@ -275,8 +275,8 @@ const MUCH: usize = 48 * 1024 * 1024;
 #[test]
 fn a_client_of_http1_that_does_not_read_holds_an_http2_upstream_back() {
     let (address, sent) = downloads(MUCH, FRAME_BYTES);
-    let town = Town::with(http2(address), settings(0), Limits::default());
-    let mut client = town.client();
+    let testbed = TestBed::with(http2(address), settings(0), Limits::default());
+    let mut client = testbed.client();
     client.send("GET / HTTP/1.1\r\nhost: test\r\n\r\n");
     let taken = quiet(&sent);
     assert!(taken < MUCH / 2, "{taken} bytes were taken for a client that reads nothing");
@@ -310,9 +310,9 @@ fn a_client_of_http2_that_does_not_read_holds_an_http1_upstream_back() {
             counted.fetch_add(FRAME_BYTES, Ordering::SeqCst);
         }
     });
-    let town = Town::new(&[upstream.address]);
+    let testbed = TestBed::new(&[upstream.address]);
     runtime().block_on(async {
-        let (mut slow, open) = reluctant(town.address).await;
+        let (mut slow, open) = reluctant(testbed.address).await;
         let (answer, _) = ask(&mut slow, "GET", "/").await;
         let mut answer = answer.await.unwrap().into_body();
         let watched = Arc::clone(&sent);
@@ -335,9 +335,9 @@ fn an_http1_upstream_that_does_not_read_holds_a_client_of_http2_back() {
         peer.send("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok");
     });
     let much = ForwardSettings { body_bytes_max: u64::MAX, ..settings(0) };
-    let town = Town::with(service("test", &[upstream.address]), much, Limits::default());
+    let testbed = TestBed::with(service("test", &[upstream.address]), much, Limits::default());
     runtime().block_on(async {
-        let socket = TcpStream::connect(town.address).await.unwrap();
+        let socket = TcpStream::connect(testbed.address).await.unwrap();
         let (send, connection) = h2::client::handshake(socket).await.unwrap();
         tokio::spawn(connection);
         let mut send = send.ready().await.unwrap();

@@ -9,7 +9,7 @@ use proxy::upstream::{ForwardSettings, Protocol, ServiceSettings};
 
 use crate::limits::frame;
 use crate::support::{service, settings};
-use crate::town::{PATIENCE, Peer, Town, Upstream};
+use crate::testbed::{PATIENCE, Peer, TestBed, Upstream};
 
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
@@ -87,10 +87,10 @@ impl<'p> Session<'p> {
     }
 }
 
-fn town(upstream: &Upstream, retries: u8) -> Town {
+fn testbed(upstream: &Upstream, retries: u8) -> TestBed {
     let service = ServiceSettings { protocol: Protocol::Http2, ..service("test", &[upstream.address]) };
     let settings = ForwardSettings { retries: retries.into(), ..settings(0) };
-    Town::with(service, settings, Limits::default())
+    TestBed::with(service, settings, Limits::default())
 }
 
 const POST: &str = "POST / HTTP/1.1\r\nhost: test\r\ncontent-length: 2\r\n\r\nhi";
@@ -126,16 +126,16 @@ fn sessions_that_end_while_they_are_busy_cost_no_request() {
                 }
             }
         });
-        let town = town(&upstream, 0);
+        let testbed = testbed(&upstream, 0);
         let hear = || told.recv_timeout(PATIENCE).unwrap();
-        let mut busy: Vec<_> = (0..3).map(|_| town.client()).collect();
+        let mut busy: Vec<_> = (0..3).map(|_| testbed.client()).collect();
         for client in &mut busy {
             client.send(GET);
             hear();
         }
         (0..3).for_each(|_| go.send(()).unwrap());
         (0..3).for_each(|_| hear());
-        let mut client = town.client();
+        let mut client = testbed.client();
         client.send(request);
         assert_eq!(client.reply().status, 200, "{request}");
         assert_eq!(upstream.connections(), 4);
@@ -186,16 +186,16 @@ fn over_http2_only_what_was_never_looked_at_is_sent_again() {
                     }
                 }
             });
-            let town = town(&upstream, 1);
+            let testbed = testbed(&upstream, 1);
             for _ in 0..before {
-                assert_eq!(town.get("/").status, 200);
+                assert_eq!(testbed.get("/").status, 200);
             }
-            let mut client = town.client();
+            let mut client = testbed.client();
             client.send(POST);
             let reply = client.reply();
             assert_eq!(reply.status, status, "{name}, after {before}: {}", reply.text());
             assert_eq!(seen.load(Ordering::SeqCst) - before, times, "{name}, after {before}");
-            assert_eq!(town.get("/").status, 200, "{name}: the next one");
+            assert_eq!(testbed.get("/").status, 200, "{name}: the next one");
         }
     }
 }
@@ -214,9 +214,9 @@ fn data_without_data_ends_no_connection_to_an_upstream() {
             session.0.client.send(answer);
         }
     });
-    let town = town(&upstream, 0);
+    let testbed = testbed(&upstream, 0);
     for _ in 0..3 {
-        let reply = town.get("/");
+        let reply = testbed.get("/");
         assert_eq!((reply.status, reply.text(), reply.whole), (200, "x".repeat(150), true));
     }
     assert_eq!(upstream.connections(), 1);
@@ -233,7 +233,7 @@ fn an_upstream_that_refuses_everything_is_asked_a_few_times() {
             session.reset(stream, REFUSED_STREAM);
         }
     });
-    let town = town(&upstream, 1);
-    assert_eq!(town.get("/").status, 502);
+    let testbed = testbed(&upstream, 1);
+    assert_eq!(testbed.get("/").status, 502);
     assert_eq!(seen.load(Ordering::SeqCst), 2, "a fresh connection is tried once more");
 }

@@ -11,7 +11,7 @@ use proxy::upstream::ForwardSettings;
 
 use crate::resilience::until;
 use crate::support::{TestRoute, TestWorld, cleartext, service, settings};
-use crate::town::{Client, PATIENCE, Town, Upstream, anywhere, undisturbed};
+use crate::testbed::{Client, PATIENCE, TestBed, Upstream, anywhere, undisturbed};
 use tokio::time::Instant;
 
 #[test]
@@ -22,8 +22,8 @@ fn pipelined_requests_are_answered_in_order_over_one_connection_each_side() {
             peer.send(&format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{path}", path.len()));
         }
     });
-    let town = Town::new(&[upstream.address]);
-    let mut client = town.client();
+    let testbed = TestBed::new(&[upstream.address]);
+    let mut client = testbed.client();
     let all: String = (0..50).map(|n| format!("GET /{n} HTTP/1.1\r\nhost: test\r\n\r\n")).collect();
     client.send(all);
     for n in 0..50 {
@@ -44,10 +44,10 @@ fn pipelined_refusals_leave_others_their_turn() {
     let (served, refused) = (Arc::clone(&outcomes), Arc::clone(&outcomes));
     world.report = Some(Arc::new(move |_| served.lock().unwrap().push("honest".to_owned())));
     world.refused = Some(Arc::new(move || refused.lock().unwrap().push("flood".to_owned())));
-    let town = Town::start(world, outcomes);
-    let mut honest = town.client();
+    let testbed = TestBed::start(world, outcomes);
+    let mut honest = testbed.client();
     assert_eq!(honest.get("/honest").text(), "ok");
-    let (address, enough) = (town.address, Arc::new(AtomicBool::new(false)));
+    let (address, enough) = (testbed.address, Arc::new(AtomicBool::new(false)));
     let over = Arc::clone(&enough);
     let floods = std::thread::spawn(move || {
         while !over.load(Ordering::SeqCst) {
@@ -63,13 +63,13 @@ fn pipelined_refusals_leave_others_their_turn() {
         }
     });
     // In the midst of them, however long this side is held up.
-    until("a flood", || town.outcomes.lock().unwrap().len() > 1000);
+    until("a flood", || testbed.outcomes.lock().unwrap().len() > 1000);
     for _ in 0..100 {
         assert_eq!(honest.get("/honest").text(), "ok");
     }
     enough.store(true, Ordering::SeqCst);
     floods.join().unwrap();
-    let outcomes = town.outcomes.lock().unwrap();
+    let outcomes = testbed.outcomes.lock().unwrap();
     let runs = outcomes.split(|outcome| outcome == "honest").skip(1).map(<[String]>::len);
     // The honest client itself takes its time; the shortest runs show the turns.
     let shortest = runs.filter(|run| *run > 0).min();
@@ -81,15 +81,15 @@ fn an_old_client_gets_its_connection_closed_unless_it_asks_otherwise() {
     let upstream =
         Upstream::answering("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n");
     let sized = Upstream::honest("ok");
-    let town = Town::new(&[upstream.address]);
-    let mut client = town.client();
+    let testbed = TestBed::new(&[upstream.address]);
+    let mut client = testbed.client();
     client.send("GET / HTTP/1.0\r\nhost: test\r\n\r\n");
     let reply = client.reply();
     assert_eq!((reply.status, reply.text().as_str()), (200, "ok"));
     assert!(reply.field("transfer-encoding").is_none(), "HTTP/1.0 knows no chunks: {}", reply.head);
 
-    let town = Town::new(&[sized.address]);
-    let mut client = town.client();
+    let testbed = TestBed::new(&[sized.address]);
+    let mut client = testbed.client();
     client.send("GET / HTTP/1.0\r\nhost: test\r\nconnection: keep-alive\r\n\r\n");
     assert_eq!(client.reply().field("connection"), Some("keep-alive"));
     client.send("GET / HTTP/1.0\r\nhost: test\r\n\r\n");
@@ -109,8 +109,8 @@ fn answers_without_a_body_leave_the_connection_in_order() {
             });
         }
     });
-    let town = Town::new(&[upstream.address]);
-    let mut client = town.client();
+    let testbed = TestBed::new(&[upstream.address]);
+    let mut client = testbed.client();
     client.send("HEAD / HTTP/1.1\r\nhost: test\r\n\r\n");
     assert_eq!(client.reply_to("HEAD").field("content-length"), Some("1000"));
     assert_eq!(client.get("/204").status, 204);
@@ -123,12 +123,12 @@ fn answers_without_a_body_leave_the_connection_in_order() {
 fn continue_is_sent_when_the_body_is_wanted_and_not_when_it_is_refused() {
     let upstream = Upstream::honest("ok");
     let limits = Limits::default();
-    let town = Town::with(
+    let testbed = TestBed::with(
         service("test", &[upstream.address]),
         ForwardSettings { body_bytes_max: 10, ..settings(0) },
         limits,
     );
-    let mut client = town.client();
+    let mut client = testbed.client();
     client.send("POST / HTTP/1.1\r\nhost: test\r\nexpect: 100-continue\r\ncontent-length: 5\r\n\r\n");
     assert_eq!(client.reply().status, 100);
     assert_eq!(upstream.requests(), 0, "the upstream sees nothing before the body begins");
@@ -152,8 +152,8 @@ fn chunks_and_trailers_pass_both_ways() {
             ));
         }
     });
-    let town = Town::new(&[upstream.address]);
-    let mut client = town.client();
+    let testbed = TestBed::new(&[upstream.address]);
+    let mut client = testbed.client();
     client.send("POST / HTTP/1.1\r\nhost: test\r\nte: trailers\r\nconnection: te\r\ntransfer-encoding: chunked\r\n\r\n");
     client.send("3\r\nabc\r\n");
     // A trailer tells an upstream who asks as little as a header does.
@@ -169,7 +169,7 @@ fn chunks_and_trailers_pass_both_ways() {
 #[test]
 fn refused_heads_and_bodies_reach_no_upstream_and_end_the_connection() {
     let upstream = Upstream::honest("ok");
-    let town = Town::new(&[upstream.address]);
+    let testbed = TestBed::new(&[upstream.address]);
     let table = [
         ("length and chunked", "content-length: 5\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n"),
         ("two lengths", "content-length: 5\r\ncontent-length: 6\r\n\r\nhello"),
@@ -179,7 +179,7 @@ fn refused_heads_and_bodies_reach_no_upstream_and_end_the_connection() {
         ("underscore", "x_user: evil\r\ncontent-length: 0\r\n\r\n"),
     ];
     for (name, rest) in table {
-        let mut client = town.client();
+        let mut client = testbed.client();
         client.send(format!(
             "POST / HTTP/1.1\r\nhost: test\r\n{rest}GET /smuggled HTTP/1.1\r\nhost: test\r\n\r\n"
         ));
@@ -188,7 +188,7 @@ fn refused_heads_and_bodies_reach_no_upstream_and_end_the_connection() {
         assert!(client.is_closed(), "{name}");
     }
     assert_eq!(upstream.connections(), 0);
-    assert_eq!(town.get("/").status, 200, "the honest one passes");
+    assert_eq!(testbed.get("/").status, 200, "the honest one passes");
 }
 
 #[test]
@@ -201,7 +201,7 @@ fn a_body_passes_at_its_limit_and_is_refused_one_past() {
     });
     let limits = Limits::default();
     let settings = ForwardSettings { body_bytes_max: 1000, ..settings(0) };
-    let town = Town::with(service("test", &[upstream.address]), settings, limits);
+    let testbed = TestBed::with(service("test", &[upstream.address]), settings, limits);
     for (length, status) in [(1000, 200), (1001, 413)] {
         let body = "x".repeat(length);
         let sized = format!("POST / HTTP/1.1\r\nhost: test\r\ncontent-length: {length}\r\n\r\n{body}");
@@ -211,7 +211,7 @@ fn a_body_passes_at_its_limit_and_is_refused_one_past() {
             if length > 1000 { "1\r\nx\r\n" } else { "" }
         );
         for request in [sized, chunked] {
-            let mut client = town.client();
+            let mut client = testbed.client();
             client.send(&request);
             assert_eq!(client.reply().status, status, "{length}");
         }
@@ -222,19 +222,19 @@ fn a_body_passes_at_its_limit_and_is_refused_one_past() {
 fn slow_heads_idle_connections_and_silent_bodies_end() {
     let upstream = Upstream::honest("ok");
     let short = Duration::from_millis(100);
-    let town = |limits| Town::with(service("test", &[upstream.address]), settings(0), limits);
-    let heads = town(Limits { header_read_ms_max: short, ..Limits::default() });
+    let testbed = |limits| TestBed::with(service("test", &[upstream.address]), settings(0), limits);
+    let heads = testbed(Limits { header_read_ms_max: short, ..Limits::default() });
     let mut head = heads.client();
     head.send("GET / HTTP/1.1\r\nhost: te");
     assert!(head.is_closed(), "half a head");
-    let idles = town(Limits { idle_ms_max: short, ..Limits::default() });
+    let idles = testbed(Limits { idle_ms_max: short, ..Limits::default() });
     // One that is held up before it asks is idle already.
     let mut idle = undisturbed("request in time", short, || {
         let mut idle = idles.client();
         (idle.status("/")? == 200).then_some(idle)
     });
     assert!(idle.is_closed(), "no request");
-    let bodies = town(Limits { body_idle_ms_max: short, ..Limits::default() });
+    let bodies = testbed(Limits { body_idle_ms_max: short, ..Limits::default() });
     let mut body = bodies.client();
     body.send("POST / HTTP/1.1\r\nhost: test\r\ncontent-length: 5\r\n\r\n");
     assert_eq!(body.reply().status, 408);
@@ -247,9 +247,9 @@ fn a_connection_that_was_quiet_is_answered_and_one_that_stays_so_ends() {
     // Longer than it takes until a connection gives its buffers back.
     let idle = Duration::from_millis(1500);
     let limits = Limits { idle_ms_max: idle, ..Limits::default() };
-    let town = Town::with(service("test", &[upstream.address]), settings(0), limits);
+    let testbed = TestBed::with(service("test", &[upstream.address]), settings(0), limits);
     let mut client = undisturbed("request after a pause that is short enough", Duration::ZERO, || {
-        let mut client = town.client();
+        let mut client = testbed.client();
         let mut asked = Instant::now();
         for number in 0..3 {
             if number > 0 {
@@ -272,8 +272,8 @@ fn a_connection_that_was_quiet_is_answered_and_one_that_stays_so_ends() {
 fn a_client_that_never_finishes_its_head_is_cut_however_it_drips() {
     let upstream = Upstream::honest("ok");
     let limits = Limits { header_read_ms_max: Duration::from_millis(200), ..Limits::default() };
-    let town = Town::with(service("test", &[upstream.address]), settings(0), limits);
-    let mut client = town.client();
+    let testbed = TestBed::with(service("test", &[upstream.address]), settings(0), limits);
+    let mut client = testbed.client();
     client.send("GET / HTTP/1.1\r\nhost: test\r\n");
     let begun = Instant::now();
     while client.stream.write_all(b"x").is_ok() {
@@ -293,8 +293,8 @@ fn an_early_answer_reaches_a_client_that_is_still_sending() {
         let _ = wait.lock().unwrap().recv();
         peer.close();
     });
-    let town = Town::new(&[upstream.address]);
-    let mut client = town.client();
+    let testbed = TestBed::new(&[upstream.address]);
+    let mut client = testbed.client();
     client.send("POST / HTTP/1.1\r\nhost: test\r\ncontent-length: 1000000\r\n\r\nbegin");
     let reply = client.reply();
     assert_eq!((reply.status, reply.text().as_str(), reply.field("connection")), (403, "no", Some("close")));
@@ -306,8 +306,8 @@ fn a_small_body_that_nobody_reads_does_not_end_the_connection() {
     let upstream = Upstream::honest("ok");
     let limits = Limits::default();
     let settings = ForwardSettings { body_bytes_max: 3, ..settings(0) };
-    let town = Town::with(service("test", &[upstream.address]), settings, limits);
-    let mut client = town.client();
+    let testbed = TestBed::with(service("test", &[upstream.address]), settings, limits);
+    let mut client = testbed.client();
     client.send("POST / HTTP/1.1\r\nhost: test\r\ncontent-length: 5\r\n\r\nhello");
     assert_eq!(client.reply().status, 413);
     assert_eq!(client.get("/").status, 200, "the body was read away");
@@ -342,11 +342,11 @@ fn flood(total: usize) -> (Upstream, mpsc::Receiver<usize>) {
 fn a_slow_reader_holds_the_upstream_back_and_still_gets_everything() {
     let total = 100_000_000;
     let (upstream, stalled) = flood(total);
-    let town = Town::new(&[upstream.address]);
-    let mut client = town.client();
+    let testbed = TestBed::new(&[upstream.address]);
+    let mut client = testbed.client();
     client.send("GET / HTTP/1.1\r\nhost: test\r\n\r\n");
     // Socket buffers of the kernel hold some megabytes; the hop itself holds little.
-    let taken = stalled.recv_timeout(crate::town::PATIENCE).unwrap();
+    let taken = stalled.recv_timeout(crate::testbed::PATIENCE).unwrap();
     assert!(taken < total / 2, "{taken} bytes were taken for a client that reads nothing");
     assert_eq!(client.reply().body.len(), total);
 }
@@ -363,8 +363,8 @@ fn an_upload_goes_on_after_its_answer_has_begun() {
         peer.send("2\r\nok\r\n0\r\n\r\n");
     });
     let settings = ForwardSettings { body_bytes_max: u64::MAX, ..settings(0) };
-    let town = Town::with(service("test", &[upstream.address]), settings, Limits::default());
-    let mut client = town.client();
+    let testbed = TestBed::with(service("test", &[upstream.address]), settings, Limits::default());
+    let mut client = testbed.client();
     let mut writer = client.stream.try_clone().unwrap();
     let sender = std::thread::spawn(move || {
         let head = format!("PUT / HTTP/1.1\r\nhost: test\r\ncontent-length: {total}\r\n\r\n");
@@ -391,8 +391,8 @@ fn events_pass_when_they_come() {
         wait.lock().unwrap().recv().unwrap();
         peer.close();
     });
-    let town = Town::new(&[upstream.address]);
-    let mut client = town.client();
+    let testbed = TestBed::new(&[upstream.address]);
+    let mut client = testbed.client();
     client.send("GET / HTTP/1.1\r\nhost: test\r\n\r\n");
     assert!(client.head().unwrap().contains("text/event-stream"));
     for n in 1..4 {
@@ -412,26 +412,26 @@ fn a_client_that_goes_away_frees_its_upstream() {
         // Never answers; sees the hop close instead.
         gone.lock().unwrap().send(peer.client.is_closed()).unwrap();
     });
-    let town = Town::new(&[upstream.address]);
-    let mut client: Client = town.client();
+    let testbed = TestBed::new(&[upstream.address]);
+    let mut client: Client = testbed.client();
     client.send("GET / HTTP/1.1\r\nhost: test\r\n\r\n");
     while upstream.requests() == 0 {
         std::thread::yield_now();
     }
     client.stream.shutdown(Shutdown::Both).unwrap();
-    assert!(told.recv_timeout(crate::town::PATIENCE).unwrap());
-    while town.outcomes.lock().unwrap().is_empty() {
+    assert!(told.recv_timeout(crate::testbed::PATIENCE).unwrap());
+    while testbed.outcomes.lock().unwrap().is_empty() {
         std::thread::yield_now();
     }
-    assert!(town.outcomes.lock().unwrap()[0].contains("went away"));
+    assert!(testbed.outcomes.lock().unwrap()[0].contains("went away"));
 }
 
 #[test]
 fn requests_on_one_connection_end_at_their_number() {
     let upstream = Upstream::honest("ok");
     let limits = Limits { requests_per_connection_max: 3, ..Limits::default() };
-    let town = Town::with(service("test", &[upstream.address]), settings(0), limits);
-    let mut client = town.client();
+    let testbed = TestBed::with(service("test", &[upstream.address]), settings(0), limits);
+    let mut client = testbed.client();
     for n in 1..=3 {
         let expected = (n == 3).then_some("close");
         assert_eq!(client.get("/").field("connection"), expected, "{n}");

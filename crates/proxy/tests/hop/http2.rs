@@ -13,9 +13,9 @@ use proxy::Limits;
 use proxy::upstream::{ForwardSettings, Protocol, ServiceSettings};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::resilience::town;
+use crate::resilience::testbed;
 use crate::support::{TestRoute, TestWorld, cleartext, service, settings};
-use crate::town::{PATIENCE, Town, Upstream, anywhere, runtime};
+use crate::testbed::{PATIENCE, TestBed, Upstream, anywhere, runtime};
 use tokio::time::Instant;
 
 async fn connect(address: SocketAddr) -> SendRequest<Bytes> {
@@ -69,9 +69,9 @@ fn many_streams_share_a_connection_and_reach_an_http1_upstream() {
             peer.send(&format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{text}", text.len()));
         }
     });
-    let town = Town::new(&[upstream.address]);
+    let testbed = TestBed::new(&[upstream.address]);
     runtime().block_on(async {
-        let send = connect(town.address).await;
+        let send = connect(testbed.address).await;
         let tasks: Vec<_> = (0..50)
             .map(|n| {
                 let mut send = send.clone();
@@ -94,7 +94,7 @@ fn many_streams_share_a_connection_and_reach_an_http1_upstream() {
 #[test]
 fn the_same_admission_judges_http2() {
     let upstream = Upstream::honest("ok");
-    let town = Town::new(&[upstream.address]);
+    let testbed = TestBed::new(&[upstream.address]);
     let table = [
         ("/fine", None, 200),
         ("/a/..;/b", None, 400),
@@ -103,7 +103,7 @@ fn the_same_admission_judges_http2() {
         ("/a", Some("x-user"), 200),
     ];
     runtime().block_on(async {
-        let mut send = connect(town.address).await;
+        let mut send = connect(testbed.address).await;
         for (path, header, status) in table {
             let mut request = request("GET", path);
             if let Some(name) = header {
@@ -119,9 +119,9 @@ fn the_same_admission_judges_http2() {
 #[test]
 fn a_length_that_lies_reaches_no_one_whole() {
     let upstream = Upstream::honest("ok");
-    let town = Town::new(&[upstream.address]);
+    let testbed = TestBed::new(&[upstream.address]);
     runtime().block_on(async {
-        let mut send = connect(town.address).await;
+        let mut send = connect(testbed.address).await;
         for length in ["2", "100"] {
             let lying = request("POST", "/").header("content-length", length).body(()).unwrap();
             let got = exchange(&mut send, lying, Some(b"hello")).await;
@@ -136,9 +136,9 @@ fn a_length_that_lies_reaches_no_one_whole() {
 fn a_body_passes_at_its_limit_and_is_refused_one_past() {
     let upstream = Upstream::honest("ok");
     let settings = ForwardSettings { body_bytes_max: 5, ..settings(0) };
-    let town = Town::with(service("test", &[upstream.address]), settings, Limits::default());
+    let testbed = TestBed::with(service("test", &[upstream.address]), settings, Limits::default());
     runtime().block_on(async {
-        let mut send = connect(town.address).await;
+        let mut send = connect(testbed.address).await;
         for (body, status) in [(&b"12345"[..], 200), (b"123456", 413)] {
             let request = request("POST", "/").body(()).unwrap();
             assert_eq!(exchange(&mut send, request, Some(body)).await.unwrap().status, status);
@@ -200,9 +200,9 @@ fn http2(address: SocketAddr) -> ServiceSettings {
 #[test]
 fn grpc_streams_both_ways_with_trailers() {
     let (address, _upstream) = grpc();
-    let town = Town::with(http2(address), settings(0), Limits::default());
+    let testbed = TestBed::with(http2(address), settings(0), Limits::default());
     runtime().block_on(async {
-        let mut send = connect(town.address).await;
+        let mut send = connect(testbed.address).await;
         let request = request("POST", "/shop.Orders/Watch").header("te", "trailers").body(()).unwrap();
         let (response, mut stream) = send.send_request(request, false).unwrap();
         // The answer's head comes before any message was sent.
@@ -230,9 +230,9 @@ fn grpc_streams_both_ways_with_trailers() {
 #[test]
 fn a_large_body_goes_through_http2_on_both_sides() {
     let (address, _upstream) = grpc();
-    let town = Town::with(http2(address), settings(0), Limits::default());
+    let testbed = TestBed::with(http2(address), settings(0), Limits::default());
     runtime().block_on(async {
-        let mut send = connect(town.address).await;
+        let mut send = connect(testbed.address).await;
         let (response, mut stream) =
             send.send_request(request("POST", "/").body(()).unwrap(), false).unwrap();
         let total = 5_000_000;
@@ -246,7 +246,7 @@ fn a_large_body_goes_through_http2_on_both_sides() {
             stream
         });
         let result = read(response.await.unwrap()).await;
-        let got = result.unwrap_or_else(|error| panic!("{error}: {:?}", town.outcomes.lock().unwrap()));
+        let got = result.unwrap_or_else(|error| panic!("{error}: {:?}", testbed.outcomes.lock().unwrap()));
         assert_eq!((got.status, got.body.len()), (200, total));
         drop(sender.await.unwrap());
     });
@@ -255,8 +255,8 @@ fn a_large_body_goes_through_http2_on_both_sides() {
 #[test]
 fn an_http1_client_reaches_an_http2_upstream() {
     let (address, _upstream) = grpc();
-    let town = Town::with(http2(address), settings(0), Limits::default());
-    let mut client = town.client();
+    let testbed = TestBed::with(http2(address), settings(0), Limits::default());
+    let mut client = testbed.client();
     client.send(
         "POST / HTTP/1.1\r\nhost: test\r\nte: trailers\r\nconnection: te\r\ncontent-length: 5\r\n\r\nhello",
     );
@@ -269,8 +269,8 @@ fn an_http1_client_reaches_an_http2_upstream() {
 #[test]
 fn a_query_that_no_uri_has_reaches_an_http2_upstream_encoded() {
     let behind = Upstream::honest("ok");
-    let upstream = Town::new(&[behind.address]);
-    let (town, _) = town(http2(upstream.address));
+    let upstream = TestBed::new(&[behind.address]);
+    let (testbed, _) = testbed(http2(upstream.address));
     for (query, seen) in [
         ("q=\"<a>\"", "q=%22%3Ca%3E%22"),
         (">", "%3E"),
@@ -278,7 +278,7 @@ fn a_query_that_no_uri_has_reaches_an_http2_upstream_encoded() {
         ("a=%22'{|}\\^`", "a=%22'{|}\\^`"),
         ("", ""),
     ] {
-        assert_eq!(town.get(&format!("/x?{query}")).status, 200, "{query}");
+        assert_eq!(testbed.get(&format!("/x?{query}")).status, 200, "{query}");
         assert!(behind.last().starts_with(&format!("GET /x?{seen} HTTP/1.1\r\n")), "{}", behind.last());
     }
 }
@@ -286,23 +286,23 @@ fn a_query_that_no_uri_has_reaches_an_http2_upstream_encoded() {
 #[test]
 fn a_request_that_http2_cannot_say_is_not_charged_to_the_upstream() {
     let behind = Upstream::honest("ok");
-    let upstream = Town::new(&[behind.address]);
+    let upstream = TestBed::new(&[behind.address]);
     let limits = Limits { uri_bytes_max: 64 * 1024, head_bytes_max: 128 * 1024, ..Limits::default() };
     let routes = vec![TestRoute { path: "/**", settings: settings(0) }];
     let world =
         TestWorld::new(vec![cleartext(anywhere())], vec![http2(upstream.address)], routes, limits, None);
     let upstreams = Arc::clone(&world.upstreams);
-    let town = Town::start(world, Arc::default());
-    assert_eq!(town.get("/").status, 200);
+    let testbed = TestBed::start(world, Arc::default());
+    assert_eq!(testbed.get("/").status, 200);
     // Three bytes each as it goes on.
     let long = "\"".repeat(22_000);
     for _ in 0..5 {
-        let mut client = town.client();
+        let mut client = testbed.client();
         client.send(format!("POST /?{long} HTTP/1.1\r\nhost: test\r\ncontent-length: 0\r\n\r\n"));
         let reply = client.reply();
         assert!(reply.status == 502 && reply.text().contains("65534"), "{}", reply.text());
     }
-    assert_eq!(town.get("/").status, 200);
+    assert_eq!(testbed.get("/").status, 200);
     assert_eq!(upstreams.services()[0].endpoints[0].health.ejections(), 0);
     let accepted = upstream.cores.as_ref().unwrap().totals().connections_accepted;
     assert_eq!((accepted, behind.requests()), (1, 2), "the others' connection is kept");
@@ -316,9 +316,9 @@ fn a_client_that_resets_streams_without_end_is_cut_and_others_are_not() {
     });
     let fine = Upstream::honest("ok");
     let limits = Limits { http2_resets_max: 50, ..Limits::default() };
-    let town = Town::with(service("test", &[upstream.address]), settings(0), limits.clone());
+    let testbed = TestBed::with(service("test", &[upstream.address]), settings(0), limits.clone());
     runtime().block_on(async {
-        let mut send = connect(town.address).await;
+        let mut send = connect(testbed.address).await;
         let (begun, mut opened) = (Instant::now(), 0);
         while let Ok(ready) = send.clone().ready().await {
             send = ready;
@@ -336,12 +336,12 @@ fn a_client_that_resets_streams_without_end_is_cut_and_others_are_not() {
         assert!(opened >= 50, "cut after {opened}");
     });
     // By our count, not by a bound that the library has of its own.
-    let totals = town.cores.as_ref().unwrap().totals_reader();
+    let totals = testbed.cores.as_ref().unwrap().totals_reader();
     let hits = totals.limit_hits().iter();
     assert_eq!(hits.filter(|(row, count)| row.name == "http2_resets_max" && *count > 0).count(), 1);
-    let town = Town::with(service("test", &[fine.address]), settings(0), limits);
+    let testbed = TestBed::with(service("test", &[fine.address]), settings(0), limits);
     runtime().block_on(async {
-        let mut send = connect(town.address).await;
+        let mut send = connect(testbed.address).await;
         for _ in 0..200 {
             let got = exchange(&mut send, request("GET", "/").body(()).unwrap(), None).await.unwrap();
             assert_eq!(got.status, 200);
@@ -353,15 +353,15 @@ fn a_client_that_resets_streams_without_end_is_cut_and_others_are_not() {
 fn a_flood_of_settings_and_pings_is_cut() {
     let upstream = Upstream::honest("ok");
     let limits = Limits { http2_idle_frames_max: 100, ..Limits::default() };
-    let town = Town::with(service("test", &[upstream.address]), settings(0), limits);
+    let testbed = TestBed::with(service("test", &[upstream.address]), settings(0), limits);
     for frame in [&[0, 0, 0, 4, 0, 0, 0, 0, 0][..], &[0, 0, 8, 6, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8]] {
-        let mut client = town.client();
+        let mut client = testbed.client();
         client.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0");
         let flood = frame.repeat(102);
         let _ = client.stream.write_all(&flood);
         while client.exactly(1).is_some() {}
     }
-    assert_eq!(town.get("/").status, 200);
+    assert_eq!(testbed.get("/").status, 200);
 }
 
 #[test]
@@ -374,10 +374,10 @@ fn a_drain_says_goaway_and_lets_streams_end() {
             peer.send("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok");
         }
     });
-    let mut town = Town::new(&[upstream.address]);
-    let cores = town.cores.take().unwrap();
+    let mut testbed = TestBed::new(&[upstream.address]);
+    let cores = testbed.cores.take().unwrap();
     let complete = runtime().block_on(async {
-        let mut send = connect(town.address).await;
+        let mut send = connect(testbed.address).await;
         let (response, _) = send.send_request(request("GET", "/").body(()).unwrap(), true).unwrap();
         while upstream.requests() == 0 {
             tokio::time::sleep(Duration::from_millis(5)).await;

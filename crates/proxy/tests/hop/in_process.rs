@@ -8,7 +8,7 @@ use proxy::upstream::{ForwardSettings, InProcessListener, ServiceSettings, Timeo
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
 use crate::support::settings;
-use crate::town::{PATIENCE, Town};
+use crate::testbed::{PATIENCE, TestBed};
 
 /// Answers each request with what `answer` makes of its head and body, on a runtime of
 /// its own, until nobody can come any more.
@@ -67,8 +67,9 @@ fn requests_and_bodies_larger_than_the_stream_go_both_ways() {
         assert!(head.starts_with("post /echo http/1.1\r\n"), "{head}");
         body.into_iter().rev().collect()
     });
-    let town = Town::with(ServiceSettings::in_process("echo", connector), settings(0), Limits::default());
-    let mut client = town.client();
+    let testbed =
+        TestBed::with(ServiceSettings::in_process("echo", connector), settings(0), Limits::default());
+    let mut client = testbed.client();
     let body: Vec<u8> = (0..STREAM_BYTES_MAX * 3 + 7).map(|n| u8::try_from(n % 251).unwrap()).collect();
     for _ in 0..3 {
         let mut request =
@@ -86,13 +87,13 @@ fn requests_and_bodies_larger_than_the_stream_go_both_ways() {
 fn a_service_that_has_ended_is_a_502_and_one_that_does_not_answer_a_504() {
     let (gone, listener) = in_process_pair();
     drop(listener);
-    let town = Town::with(ServiceSettings::in_process("gone", gone), settings(0), Limits::default());
-    assert_eq!(town.get("/").status, 502);
+    let testbed = TestBed::with(ServiceSettings::in_process("gone", gone), settings(0), Limits::default());
+    assert_eq!(testbed.get("/").status, 502);
 
     let (silent, listener) = in_process_pair();
     let soon = impatient(Duration::from_millis(200));
-    let town = Town::with(ServiceSettings::in_process("silent", silent), soon, Limits::default());
-    assert_eq!(town.get("/").status, 504);
+    let testbed = TestBed::with(ServiceSettings::in_process("silent", silent), soon, Limits::default());
+    assert_eq!(testbed.get("/").status, 504);
     drop(listener);
 }
 
@@ -100,8 +101,9 @@ fn a_service_that_has_ended_is_a_502_and_one_that_does_not_answer_a_504() {
 fn an_answer_that_nobody_reads_stops_at_the_streams_bound() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     let (connector, mut listener) = in_process_pair();
-    let town = Town::with(ServiceSettings::in_process("flood", connector), settings(0), Limits::default());
-    let mut client = town.client();
+    let testbed =
+        TestBed::with(ServiceSettings::in_process("flood", connector), settings(0), Limits::default());
+    let mut client = testbed.client();
     client.send(b"GET / HTTP/1.1\r\nhost: shop\r\n\r\n");
     let written = runtime.block_on(async {
         let mut stream = listener.accept().await.unwrap();

@@ -6,7 +6,7 @@ use proxy::Limits;
 use proxy::upstream::{ForwardSettings, Timeouts};
 
 use crate::support::{service, settings};
-use crate::town::{PATIENCE, Town, Upstream, runtime, undisturbed};
+use crate::testbed::{PATIENCE, TestBed, Upstream, runtime, undisturbed};
 use tokio::time::Instant;
 
 #[test]
@@ -14,10 +14,10 @@ fn a_request_that_never_ends_is_ended() {
     let upstream = Upstream::honest("ok");
     let most = Duration::from_millis(300);
     let limits = Limits { request_ms_max: most, ..Limits::default() };
-    let town = Town::with(service("test", &[upstream.address]), settings(0), limits);
+    let testbed = TestBed::with(service("test", &[upstream.address]), settings(0), limits);
     // Whoever is held up for as long is late too.
     undisturbed("requests on one connection that are each in time", most, || {
-        let mut honest = town.client();
+        let mut honest = testbed.client();
         for number in 0..4 {
             if number > 0 {
                 // Together they take longer than one may: each has its own time.
@@ -33,16 +33,16 @@ fn a_request_that_never_ends_is_ended() {
         Some(())
     });
     // A body of which nothing more comes would be open for `body_idle_ms_max`.
-    let mut endless = town.client();
+    let mut endless = testbed.client();
     endless.send("POST / HTTP/1.1\r\nhost: test\r\ntransfer-encoding: chunked\r\n\r\n1\r\nx\r\n");
     let reply = endless.reply();
     assert!(matches!(reply.status, 408 | 504), "{}", reply.status);
     assert!(endless.is_closed());
 }
 
-/// A town where only the limit of a request's time bounds it, over an upstream that begins an
+/// A test bed where only the limit of a request's time bounds it, over an upstream that begins an
 /// answer, when it does, and goes on with it for ever.
-fn dripping(most: Duration, answers: bool) -> Town {
+fn dripping(most: Duration, answers: bool) -> TestBed {
     let upstream = Upstream::new(move |_, peer| {
         while let Some(request) = peer.request() {
             let is_short = request.head.contains("/short");
@@ -68,11 +68,11 @@ fn dripping(most: Duration, answers: bool) -> Town {
     };
     let settings = ForwardSettings { timeouts: unbounded, ..settings(0) };
     let limits = Limits { request_ms_max: most, ..Limits::default() };
-    Town::with(service("test", &[upstream.address]), settings, limits)
+    TestBed::with(service("test", &[upstream.address]), settings, limits)
 }
 
-fn hits(town: &Town) -> u64 {
-    let totals = town.cores.as_ref().unwrap().totals_reader();
+fn hits(testbed: &TestBed) -> u64 {
+    let totals = testbed.cores.as_ref().unwrap().totals_reader();
     let hits = totals.limit_hits().iter().find(|(row, _)| row.name == "request_ms_max");
     hits.map(|(_, count)| count).unwrap()
 }
@@ -81,21 +81,21 @@ fn hits(town: &Town) -> u64 {
 fn an_answer_that_never_begins_or_never_ends_is_ended() {
     let most = Duration::from_millis(300);
     for answers in [false, true] {
-        let town = dripping(most, answers);
+        let testbed = dripping(most, answers);
         // Whoever is held up for as long gets no answer either.
         undisturbed("answer in time", most, || {
-            town.client().status("/short").filter(|status| *status == 200)
+            testbed.client().status("/short").filter(|status| *status == 200)
         });
-        let before = hits(&town);
-        let reply = town.get("/long");
+        let before = hits(&testbed);
+        let reply = testbed.get("/long");
         // Also of one that goes on for ever nothing may have come in time.
         let began = answers && reply.status == 200;
         assert_eq!((reply.status, reply.whole), if began { (200, false) } else { (504, true) });
-        assert_eq!(hits(&town), before + 1);
+        assert_eq!(hits(&testbed), before + 1);
 
         // The same over HTTP/2.
         runtime().block_on(async {
-            let socket = tokio::net::TcpStream::connect(town.address).await.unwrap();
+            let socket = tokio::net::TcpStream::connect(testbed.address).await.unwrap();
             let (send, connection) = h2::client::handshake(socket).await.unwrap();
             tokio::spawn(connection);
             let mut send = send.ready().await.unwrap();
@@ -114,15 +114,15 @@ fn an_answer_that_never_begins_or_never_ends_is_ended() {
             let rest = tokio::time::timeout(PATIENCE, rest).await.unwrap();
             assert_eq!(rest.is_err(), began, "the answer was not whole");
         });
-        assert_eq!(hits(&town), before + 2);
+        assert_eq!(hits(&testbed), before + 2);
     }
     // Nobody is ended before the time.
-    let town = dripping(60 * PATIENCE, true);
-    let mut client = town.client();
+    let testbed = dripping(60 * PATIENCE, true);
+    let mut client = testbed.client();
     client.send("GET /long HTTP/1.1\r\nhost: test\r\n\r\n");
     client.head().unwrap();
     assert!(client.exactly(6 * 30).is_some());
-    assert_eq!(hits(&town), 0);
+    assert_eq!(hits(&testbed), 0);
 }
 
 #[test]
@@ -130,9 +130,9 @@ fn a_client_is_told_how_many_streams_it_may_open() {
     let upstream = Upstream::honest("ok");
     for most in [1_u32, 7] {
         let limits = Limits { http2_streams_max: most, ..Limits::default() };
-        let town = Town::with(service("test", &[upstream.address]), settings(0), limits);
+        let testbed = TestBed::with(service("test", &[upstream.address]), settings(0), limits);
         runtime().block_on(async {
-            let socket = tokio::net::TcpStream::connect(town.address).await.unwrap();
+            let socket = tokio::net::TcpStream::connect(testbed.address).await.unwrap();
             let (send, connection) = h2::client::handshake(socket).await.unwrap();
             tokio::spawn(connection);
             let mut send = send.ready().await.unwrap();
@@ -155,8 +155,8 @@ pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
 
 /// A request whose body has so many frames without data in it. The answer's status; `None` when the
 /// connection ends without one.
-fn with_empty_data(town: &Town, frames: usize) -> Option<u16> {
-    let mut client = town.client();
+fn with_empty_data(testbed: &TestBed, frames: usize) -> Option<u16> {
+    let mut client = testbed.client();
     // :method POST, and as below.
     let head = [&[0x83, 0x86, 0x84, 0x41, 4][..], b"test"].concat();
     let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
@@ -186,12 +186,12 @@ fn data_without_data_is_counted_by_its_limit_alone() {
     let upstream = Upstream::answering("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok");
     // SETTINGS, and the client's word that it has ours, count too.
     let limits = Limits { http2_idle_frames_max: 500, ..Limits::default() };
-    let town = Town::with(service("test", &[upstream.address]), settings(0), limits);
-    assert_eq!(with_empty_data(&town, 150), Some(200));
-    assert_eq!(with_empty_data(&town, 499), Some(200));
+    let testbed = TestBed::with(service("test", &[upstream.address]), settings(0), limits);
+    assert_eq!(with_empty_data(&testbed, 150), Some(200));
+    assert_eq!(with_empty_data(&testbed, 499), Some(200));
     assert!(upstream.last().contains("POST / "), "{}", upstream.last());
-    assert_eq!(with_empty_data(&town, 500), None);
-    let totals = town.cores.as_ref().unwrap().totals_reader();
+    assert_eq!(with_empty_data(&testbed, 500), None);
+    let totals = testbed.cores.as_ref().unwrap().totals_reader();
     let hits = totals.limit_hits().iter().find(|(row, _)| row.name == "http2_idle_frames_max");
     assert_eq!(hits.map(|(_, count)| count), Some(1));
 }
@@ -208,8 +208,8 @@ fn one_stream_more_than_allowed_is_refused_and_the_others_are_served() {
         }
     });
     let limits = Limits { http2_streams_max: most, ..Limits::default() };
-    let town = Town::with(service("test", &[upstream.address]), settings(0), limits);
-    let mut client = town.client();
+    let testbed = TestBed::with(service("test", &[upstream.address]), settings(0), limits);
+    let mut client = testbed.client();
     // A client that does not ask how many it may open. :method GET, :scheme http, :path /
     // and :authority (RFC 7541 §A).
     let head = [&[0x82, 0x86, 0x84, 0x41, 4][..], b"test"].concat();

@@ -24,7 +24,7 @@ mod probes;
 mod resilience;
 mod revocation;
 mod sharing;
+mod testbed;
 mod tls;
-mod town;
 mod tunnel;
 mod upstream;

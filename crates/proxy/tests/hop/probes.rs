@@ -8,7 +8,7 @@ use proxy::Upstreams;
 use proxy::upstream::{Health, ProbeKind, ProbeRule, Probed, Prober};
 
 use crate::support::service;
-use crate::town::anywhere;
+use crate::testbed::anywhere;
 
 #[tokio::test(start_paused = true)]
 async fn a_probe_comes_to_its_end_however_often_snapshots_follow_each_other() {

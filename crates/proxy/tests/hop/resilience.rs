@@ -13,7 +13,7 @@ use proxy::upstream::{
 use proxy::{Cores, Limits, Upstreams};
 
 use crate::support::{TestRoute, TestWorld, cleartext, service, settings};
-use crate::town::{Client, PATIENCE, Town, Upstream, anywhere, nobody, undisturbed};
+use crate::testbed::{Client, PATIENCE, TestBed, Upstream, anywhere, nobody, undisturbed};
 use tokio::time::Instant;
 
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
@@ -24,16 +24,16 @@ fn bare(endpoints: &[SocketAddr]) -> ServiceSettings {
     ServiceSettings { eject: Eject { failures: 0, ..Eject::default() }, ..service("test", endpoints) }
 }
 
-/// A town, and the state that its cores share.
-pub fn town(service: ServiceSettings) -> (Town, Arc<Upstreams>) {
-    town_with(service, settings(0))
+/// A test bed, and the state that its cores share.
+pub fn testbed(service: ServiceSettings) -> (TestBed, Arc<Upstreams>) {
+    testbed_with(service, settings(0))
 }
 
-pub fn town_with(service: ServiceSettings, settings: ForwardSettings) -> (Town, Arc<Upstreams>) {
+pub fn testbed_with(service: ServiceSettings, settings: ForwardSettings) -> (TestBed, Arc<Upstreams>) {
     let routes = vec![TestRoute { path: "/**", settings }];
     let world = TestWorld::new(vec![cleartext(anywhere())], vec![service], routes, Limits::default(), None);
     let upstreams = Arc::clone(&world.upstreams);
-    (Town::start(world, Arc::default()), upstreams)
+    (TestBed::start(world, Arc::default()), upstreams)
 }
 
 pub fn until(what: &str, mut condition: impl FnMut() -> bool) {
@@ -64,27 +64,28 @@ fn an_open_breaker_answers_503_without_asking_and_closes_when_the_service_is_wel
     let broken = |open| {
         let (upstream, well) = recovering();
         let rule = BreakerRule { failures_percent: 50, requests_min: 5, open, trials: 2 };
-        let (town, upstreams) = town(ServiceSettings { breaker: Some(rule), ..bare(&[upstream.address]) });
-        (0..5).for_each(|_| assert_eq!(town.get("/").status, 503));
+        let (testbed, upstreams) =
+            testbed(ServiceSettings { breaker: Some(rule), ..bare(&[upstream.address]) });
+        (0..5).for_each(|_| assert_eq!(testbed.get("/").status, 503));
         let opened = upstreams.services()[0].guard.breaker.opened_total();
         assert_eq!((upstream.requests(), opened), (5, 1));
-        (upstream, well, town, upstreams)
+        (upstream, well, testbed, upstreams)
     };
-    let (upstream, _, town, _) = broken(Duration::from_secs(3600));
+    let (upstream, _, testbed, _) = broken(Duration::from_secs(3600));
     for _ in 0..3 {
-        let reply = town.get("/");
+        let reply = testbed.get("/");
         assert!(reply.text().contains("circuit breaker"), "{}", reply.text());
         assert_eq!((reply.status, upstream.requests()), (503, 5), "nobody asked the service");
     }
 
     // A trial that fails opens it again.
-    let (upstream, well, town, upstreams) = broken(Duration::from_millis(300));
+    let (upstream, well, testbed, upstreams) = broken(Duration::from_millis(300));
     let guard = &upstreams.services()[0].guard;
-    until("a trial", || town.get("/").status == 503 && upstream.requests() == 6);
+    until("a trial", || testbed.get("/").status == 503 && upstream.requests() == 6);
     until("the second opening", || guard.breaker.opened_total() == 2);
     well.store(true, Ordering::SeqCst);
-    until("an answer", || town.get("/").status == 200);
-    assert_eq!(town.get("/").status, 200);
+    until("an answer", || testbed.get("/").status == 200);
+    assert_eq!(testbed.get("/").status, 200);
     assert_eq!(guard.breaker.state(u64::MAX), BreakerState::Closed);
 }
 
@@ -99,13 +100,13 @@ fn a_trial_that_fails_is_not_retried() {
     let (one, other) = (closing(), closing());
     let rule = BreakerRule { requests_min: 5, open: Duration::from_millis(300), ..BreakerRule::default() };
     let service = ServiceSettings { breaker: Some(rule), ..bare(&[one.address, other.address]) };
-    let (town, upstreams) = town_with(service, ForwardSettings { retries: 2, ..settings(0) });
+    let (testbed, upstreams) = testbed_with(service, ForwardSettings { retries: 2, ..settings(0) });
     let breaker = &upstreams.services()[0].guard.breaker;
-    until("it to open", || town.get("/").status == 502 && breaker.opened_total() == 1);
+    until("it to open", || testbed.get("/").status == 502 && breaker.opened_total() == 1);
     for trials in 1..3 {
         let asked = || one.requests() + other.requests();
         let before = asked();
-        until("a trial", || town.get("/").status == 502);
+        until("a trial", || testbed.get("/").status == 502);
         assert_eq!((asked(), breaker.opened_total()), (before + 1, trials + 1));
     }
 }
@@ -113,8 +114,8 @@ fn a_trial_that_fails_is_not_retried() {
 #[test]
 fn without_a_breaker_every_request_asks() {
     let (upstream, _) = recovering();
-    let (town, _) = town(bare(&[upstream.address]));
-    (0..30).for_each(|_| assert_eq!(town.get("/").status, 503));
+    let (testbed, _) = testbed(bare(&[upstream.address]));
+    (0..30).for_each(|_| assert_eq!(testbed.get("/").status, 503));
     assert_eq!(upstream.requests(), 30);
 }
 
@@ -128,8 +129,8 @@ fn a_breaker_stays_closed_while_too_few_fail() {
         }
     });
     let rule = BreakerRule { requests_min: 5, ..BreakerRule::default() };
-    let (town, upstreams) = town(ServiceSettings { breaker: Some(rule), ..bare(&[upstream.address]) });
-    (0..30).for_each(|_| _ = town.get("/"));
+    let (testbed, upstreams) = testbed(ServiceSettings { breaker: Some(rule), ..bare(&[upstream.address]) });
+    (0..30).for_each(|_| _ = testbed.get("/"));
     assert_eq!(upstream.requests(), 30);
     assert_eq!(upstreams.services()[0].guard.breaker.opened_total(), 0);
 }
@@ -149,9 +150,9 @@ fn answered(budget: Budget, requests: usize) -> Option<(usize, u64, u64)> {
     let routes = vec![TestRoute { path: "/**", settings: ForwardSettings { retries: 2, ..settings(0) } }];
     let world = TestWorld::new(vec![cleartext(anywhere())], vec![service], routes, Limits::default(), None);
     let upstreams = Arc::clone(&world.upstreams);
-    let town = Town::start(world, Arc::default());
+    let testbed = TestBed::start(world, Arc::default());
     let begun = Instant::now();
-    let good = (0..requests).filter(|_| town.get("/").status == 200).count();
+    let good = (0..requests).filter(|_| testbed.get("/").status == 200).count();
     let retries = &upstreams.services()[0].guard.retries;
     // Later what was spent at first comes back.
     (begun.elapsed() < Duration::from_secs(8)).then(|| (good, retries.spent_total(), retries.refused_total()))
@@ -173,12 +174,12 @@ fn retries_end_with_their_budget_and_not_before() {
 fn weights_say_how_requests_are_shared_out() {
     let (heavy, light) = (Upstream::honest("ok"), Upstream::honest("ok"));
     let endpoints = [heavy.address, light.address];
-    let (town, _) = town(ServiceSettings {
+    let (testbed, _) = testbed(ServiceSettings {
         weights: vec![9, 1],
         balance: Balance::Random,
         ..service("test", &endpoints)
     });
-    let mut client = town.client();
+    let mut client = testbed.client();
     (0..200).for_each(|_| assert_eq!(client.get("/").status, 200));
     assert!((5..50).contains(&light.requests()), "{}", light.requests());
     assert_eq!(heavy.requests() + light.requests(), 200);
@@ -196,8 +197,8 @@ fn the_slower_of_two_endpoints_gets_fewer_requests() {
     let fast = Upstream::honest("fast");
     undisturbed("endpoint that is the slower one all the time", PAUSE / 2, || {
         let before = slow.requests();
-        let (town, _) = town(service("test", &[slow.address, fast.address]));
-        let mut client = town.client();
+        let (testbed, _) = testbed(service("test", &[slow.address, fast.address]));
+        let mut client = testbed.client();
         for _ in 0..60 {
             let asked = Instant::now();
             let reply = client.get("/");
@@ -229,14 +230,14 @@ fn held() -> (Upstream, mpsc::Sender<()>) {
 fn who_waits_for_a_connection_is_bounded_and_one_more_gets_503() {
     let (upstream, go) = held();
     let connection_limits = ConnectionLimits { connections_max: 1, waiting_max: 2 };
-    let (town, upstreams) = town(ServiceSettings { connection_limits, ..bare(&[upstream.address]) });
+    let (testbed, upstreams) = testbed(ServiceSettings { connection_limits, ..bare(&[upstream.address]) });
     let state = &upstreams.services()[0].endpoints[0].limiter;
-    let mut clients: Vec<Client> = (0..3).map(|_| town.client()).collect();
+    let mut clients: Vec<Client> = (0..3).map(|_| testbed.client()).collect();
     for (number, client) in clients.iter_mut().enumerate() {
         client.send("GET / HTTP/1.1\r\nhost: test\r\n\r\n");
         until("it to arrive", || state.open() == 1 && state.waiting() as usize == number);
     }
-    let reply = town.get("/");
+    let reply = testbed.get("/");
     assert_eq!((reply.status, state.refused_total()), (503, 1), "{}", reply.text());
     (0..3).for_each(|_| go.send(()).unwrap());
     for client in &mut clients {
@@ -277,13 +278,13 @@ fn the_bound_on_connections_holds_over_all_cores_and_a_core_gives_up_what_it_doe
 fn an_unused_http2_connection_is_kept_as_long_as_the_service_says() {
     for (idle, connections) in [(Duration::from_millis(100), 2), (Duration::from_secs(60), 1)] {
         let behind = Upstream::honest("ok");
-        let upstream = Town::new(&[behind.address]);
+        let upstream = TestBed::new(&[behind.address]);
         let one = ServiceSettings { protocol: Protocol::Http2, idle, ..bare(&[upstream.address]) };
-        let (town, _) = town(one);
-        assert_eq!(town.get("/").status, 200);
+        let (testbed, _) = testbed(one);
+        assert_eq!(testbed.get("/").status, 200);
         // Longer than the idle time and the coarseness of the clock.
         std::thread::sleep(Duration::from_millis(400));
-        assert_eq!(town.get("/").status, 200);
+        assert_eq!(testbed.get("/").status, 200);
         let accepted = upstream.cores.as_ref().unwrap().totals().connections_accepted;
         assert_eq!(accepted, connections, "{idle:?}");
     }

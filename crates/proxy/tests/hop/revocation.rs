@@ -21,8 +21,8 @@ use rustls::{ClientConfig, ClientConnection, HandshakeKind, RootCertStore, Strea
 
 use crate::resilience::until;
 use crate::support::{TestRoute, TestWorld, cleartext, service, settings};
+use crate::testbed::{PATIENCE, TestBed, Upstream, anywhere, undisturbed};
 use crate::tls::Authority;
-use crate::town::{PATIENCE, Town, Upstream, anywhere, undisturbed};
 use tokio::time::Instant;
 
 #[expect(clippy::disallowed_methods, reason = "certificates are valid by the machine's clock")]
@@ -159,13 +159,14 @@ impl Tls {
 #[test]
 fn on_a_core_that_slept_a_certificate_is_good_until_it_ends_all_the_same() {
     let scene = Scene::new();
-    let town = Town::start(scene.world(ServerTls::build(&scene.settings(vec![])).unwrap()), Arc::default());
+    let testbed =
+        TestBed::start(scene.world(ServerTls::build(&scene.settings(vec![])).unwrap()), Arc::default());
     undisturbed("two requests while a certificate is good", GOOD, || {
         // Longer than what is left of the certificate.
         std::thread::sleep(Duration::from_secs(4));
         let issued = Instant::now();
         let client = scene.client(&issue(&scene.clients, 1, Duration::from_secs(3)));
-        let mut connection = Tls::connect(&client, town.address);
+        let mut connection = Tls::connect(&client, testbed.address);
         let asked = [connection.asks(), connection.asks()];
         if asked != [true, true] && issued.elapsed() > GOOD {
             return None;
@@ -178,28 +179,29 @@ fn on_a_core_that_slept_a_certificate_is_good_until_it_ends_all_the_same() {
 #[test]
 fn a_session_with_a_certificate_is_resumed_while_the_certificate_counts() {
     let scene = Scene::new();
-    let town = Town::start(scene.world(ServerTls::build(&scene.settings(vec![])).unwrap()), Arc::default());
+    let testbed =
+        TestBed::start(scene.world(ServerTls::build(&scene.settings(vec![])).unwrap()), Arc::default());
     let member = scene.client(&issue(&scene.clients, 1, HOUR));
     for kind in [HandshakeKind::Full, HandshakeKind::Resumed] {
-        let mut client = Tls::connect(&member, town.address);
+        let mut client = Tls::connect(&member, testbed.address);
         assert!(client.asks());
         assert_eq!(client.kind(), kind);
     }
     let (brief, mut open) = undisturbed("two connections while a certificate is good", GOOD, || {
         let brief = scene.client(&issue(&scene.clients, 2, Duration::from_secs(3)));
-        let mut first = Tls::connect(&brief, town.address);
+        let mut first = Tls::connect(&brief, testbed.address);
         if !first.asks() {
             return None;
         }
         assert_eq!(first.kind(), HandshakeKind::Full);
-        let mut open = Tls::connect(&brief, town.address);
+        let mut open = Tls::connect(&brief, testbed.address);
         open.asks().then_some((brief, open))
     });
     std::thread::sleep(Duration::from_millis(4500));
     // rustls itself brings the chain back unverified.
-    assert!(!Tls::connect(&brief, town.address).asks(), "a certificate that has ended is resumed");
+    assert!(!Tls::connect(&brief, testbed.address).asks(), "a certificate that has ended is resumed");
     assert!(!open.asks(), "a certificate that has ended goes on being used");
-    assert!(Tls::connect(&member, town.address).asks());
+    assert!(Tls::connect(&member, testbed.address).asks());
 }
 
 #[test]
@@ -208,29 +210,29 @@ fn a_revocation_list_ends_open_connections_and_tickets_of_those_it_names() {
     let [honest, stolen] = [1, 2].map(|serial| scene.client(&issue(&scene.clients, serial, HOUR)));
     let before = scene.settings(vec![list(&scene.clients, &[], 2 * HOUR)]);
     let first = ServerTls::build(&before).unwrap();
-    let mut town = Town::start(scene.world(first.clone()), Arc::default());
-    let mut open: Vec<Tls> = [&honest, &stolen].map(|config| Tls::connect(config, town.address)).into();
+    let mut testbed = TestBed::start(scene.world(first.clone()), Arc::default());
+    let mut open: Vec<Tls> = [&honest, &stolen].map(|config| Tls::connect(config, testbed.address)).into();
     assert!(open.iter_mut().all(Tls::asks));
 
     // The same settings again: tickets stay good.
     let same = ServerTls::renew(&before, Some(&first)).unwrap();
-    let cores = town.cores.as_mut().unwrap();
-    town.runtime.block_on(cores.publish(Arc::new(scene.world(same)))).unwrap();
-    let mut resumed = Tls::connect(&honest, town.address);
+    let cores = testbed.cores.as_mut().unwrap();
+    testbed.runtime.block_on(cores.publish(Arc::new(scene.world(same)))).unwrap();
+    let mut resumed = Tls::connect(&honest, testbed.address);
     assert!(resumed.asks());
     assert_eq!(resumed.kind(), HandshakeKind::Resumed);
 
     let revoked = scene.settings(vec![list(&scene.clients, &[2], 2 * HOUR)]);
     let second = ServerTls::renew(&revoked, Some(&first)).unwrap();
-    town.runtime.block_on(cores.publish(Arc::new(scene.world(second.clone())))).unwrap();
+    testbed.runtime.block_on(cores.publish(Arc::new(scene.world(second.clone())))).unwrap();
     assert!(open[1].is_ended());
-    assert!(!Tls::connect(&stolen, town.address).asks());
+    assert!(!Tls::connect(&stolen, testbed.address).asks());
     assert!(open[0].asks() && resumed.asks(), "an honest connection goes on");
-    assert_eq!(town.cores.as_ref().unwrap().totals().connections_cut, 1);
-    let mut anew = Tls::connect(&honest, town.address);
+    assert_eq!(testbed.cores.as_ref().unwrap().totals().connections_cut, 1);
+    let mut anew = Tls::connect(&honest, testbed.address);
     assert!(anew.asks());
     assert_eq!(anew.kind(), HandshakeKind::Full, "a ticket from before the change is taken");
-    let mut again = Tls::connect(&honest, town.address);
+    let mut again = Tls::connect(&honest, testbed.address);
     assert!(again.asks());
     assert_eq!(again.kind(), HandshakeKind::Resumed);
 
@@ -239,11 +241,11 @@ fn a_revocation_list_ends_open_connections_and_tickets_of_those_it_names() {
     let client = ClientCertificates::Required(vec![others.der()]);
     let third =
         ServerTls::renew(&ServerTlsSettings { client, ..scene.settings(vec![]) }, Some(&second)).unwrap();
-    let cores = town.cores.as_mut().unwrap();
-    town.runtime.block_on(cores.publish(Arc::new(scene.world(third)))).unwrap();
+    let cores = testbed.cores.as_mut().unwrap();
+    testbed.runtime.block_on(cores.publish(Arc::new(scene.world(third)))).unwrap();
     assert!(open[0].is_ended() && anew.is_ended());
-    assert!(!Tls::connect(&honest, town.address).asks());
-    assert!(Tls::connect(&scene.client(&issue(&others, 1, HOUR)), town.address).asks());
+    assert!(!Tls::connect(&honest, testbed.address).asks());
+    assert!(Tls::connect(&scene.client(&issue(&others, 1, HOUR)), testbed.address).asks());
 }
 
 /// What a connection was accepted by judges it, also while it takes no others.
@@ -262,32 +264,32 @@ fn a_listener_that_closes_still_judges_its_connections() {
         world
     };
     // Who has begun to ask is waited for.
-    let begin = |town: &Town, serial| {
-        let mut open = Tls::connect(&scene.client(&issue(&scene.clients, serial, HOUR)), town.address);
+    let begin = |testbed: &TestBed, serial| {
+        let mut open = Tls::connect(&scene.client(&issue(&scene.clients, serial, HOUR)), testbed.address);
         assert!(open.asks());
         open.0.write_all(b"GET / HTTP/1.1\r\n").unwrap();
         open
     };
-    let mut town = Town::start(world(Some(&first), false), Arc::default());
-    let (mut honest, mut stolen) = (begin(&town, 1), begin(&town, 2));
+    let mut testbed = TestBed::start(world(Some(&first), false), Arc::default());
+    let (mut honest, mut stolen) = (begin(&testbed, 1), begin(&testbed, 2));
     for tls in [&first, &second] {
         let next = Arc::new(world(Some(tls), true));
-        town.runtime.block_on(town.cores.as_mut().unwrap().publish(next)).unwrap();
+        testbed.runtime.block_on(testbed.cores.as_mut().unwrap().publish(next)).unwrap();
     }
     assert!(stolen.is_ended());
-    assert_eq!(town.cores.as_ref().unwrap().totals().connections_cut, 1);
+    assert_eq!(testbed.cores.as_ref().unwrap().totals().connections_cut, 1);
     honest.0.write_all(b"host: test\r\n\r\n").unwrap();
     let mut answer = String::new();
     honest.0.read_to_string(&mut answer).unwrap();
     assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
 
     // One that speaks no TLS any more takes no certificate either.
-    let mut town = Town::start(world(Some(&first), false), Arc::default());
-    let mut open = begin(&town, 1);
+    let mut testbed = TestBed::start(world(Some(&first), false), Arc::default());
+    let mut open = begin(&testbed, 1);
     let next = Arc::new(world(None, false));
-    town.runtime.block_on(town.cores.as_mut().unwrap().publish(next)).unwrap();
+    testbed.runtime.block_on(testbed.cores.as_mut().unwrap().publish(next)).unwrap();
     assert!(open.is_ended());
-    assert_eq!(town.cores.as_ref().unwrap().totals().connections_cut, 1);
+    assert_eq!(testbed.cores.as_ref().unwrap().totals().connections_cut, 1);
 }
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
@@ -301,11 +303,12 @@ fn speaking(mut config: Arc<ClientConfig>, protocol: Option<&str>) -> Arc<Client
 #[test]
 fn http2_ends_with_the_certificate() {
     let scene = Scene::new();
-    let town = Town::start(scene.world(ServerTls::build(&scene.settings(vec![])).unwrap()), Arc::default());
+    let testbed =
+        TestBed::start(scene.world(ServerTls::build(&scene.settings(vec![])).unwrap()), Arc::default());
     let [long, brief] = [HOUR, Duration::from_secs(3)].map(|valid| {
         undisturbed("connection while its certificate is good", GOOD, || {
             let client = scene.client(&issue(&scene.clients, 1, valid));
-            let mut open = Tls::connect(&speaking(client, Some("h2")), town.address);
+            let mut open = Tls::connect(&speaking(client, Some("h2")), testbed.address);
             let _ = open.0.write_all(PREFACE);
             // Settings come.
             (open.0.read(&mut [0; 64]).unwrap_or(0) > 0).then_some(open)
@@ -339,10 +342,10 @@ fn a_certificate_revoked_during_the_handshake_opens_nothing() {
             world
         };
         let before = ServerTls::build(&scene.settings(vec![list(&scene.clients, &[], 2 * HOUR)])).unwrap();
-        let mut town = Town::start(world(&before), Arc::default());
+        let mut testbed = TestBed::start(world(&before), Arc::default());
         let mut clients = [1, 2].map(|serial| {
             let client = scene.client(&issue(&scene.clients, serial, HOUR));
-            Tls::connect(&speaking(client, protocol), town.address)
+            Tls::connect(&speaking(client, protocol), testbed.address)
         });
         for Tls(client) in &mut clients {
             while client.conn.is_handshaking() {
@@ -355,7 +358,7 @@ fn a_certificate_revoked_during_the_handshake_opens_nothing() {
         }
         let revoked = scene.settings(vec![list(&scene.clients, &[2], 2 * HOUR)]);
         let after = ServerTls::renew(&revoked, Some(&before)).unwrap();
-        town.runtime.block_on(town.cores.as_mut().unwrap().publish(Arc::new(world(&after)))).unwrap();
+        testbed.runtime.block_on(testbed.cores.as_mut().unwrap().publish(Arc::new(world(&after)))).unwrap();
         let [honest, stolen] = clients;
         assert!(honest.goes_on_after(first, SILENCE), "{protocol:?} {speaks:?}");
         assert!(!stolen.goes_on_after(first, PATIENCE), "{protocol:?} {speaks:?}");
@@ -373,9 +376,9 @@ fn a_list_past_its_time_or_of_another_authority_lets_nobody_in() {
         ("a list of another", vec![list(&Authority::new(), &[2], 2 * HOUR)], false),
     ];
     for (name, lists, expected) in table {
-        let town =
-            Town::start(scene.world(ServerTls::build(&scene.settings(lists)).unwrap()), Arc::default());
-        assert_eq!(Tls::connect(&member, town.address).asks(), expected, "{name}");
+        let testbed =
+            TestBed::start(scene.world(ServerTls::build(&scene.settings(lists)).unwrap()), Arc::default());
+        assert_eq!(Tls::connect(&member, testbed.address).asks(), expected, "{name}");
     }
 }
 
@@ -385,7 +388,7 @@ fn a_ticket_of_one_listener_is_none_at_another() {
     let member = issue(&scene.clients, 1, HOUR);
     let open = ServerTlsSettings { client: ClientCertificates::None, ..scene.settings(vec![]) };
     let [lax, strict] = [open, scene.settings(vec![])]
-        .map(|settings| Town::start(scene.world(ServerTls::build(&settings).unwrap()), Arc::default()));
+        .map(|settings| TestBed::start(scene.world(ServerTls::build(&settings).unwrap()), Arc::default()));
     let client = scene.client(&member);
     assert!(Tls::connect(&client, lax.address).asks());
     let mut resumed = Tls::connect(&client, lax.address);
@@ -430,7 +433,7 @@ impl Judge for Fickle {
 }
 
 /// A hop whose exchanges `judge` watches, and what becomes of them.
-fn watched(upstream: &Upstream, judge: &Arc<Fickle>) -> (Town, impl Fn() -> Arc<TestWorld> + use<>) {
+fn watched(upstream: &Upstream, judge: &Arc<Fickle>) -> (TestBed, impl Fn() -> Arc<TestWorld> + use<>) {
     let outcomes: Arc<std::sync::Mutex<Vec<String>>> = Arc::default();
     let (address, judge, reported) = (upstream.address, Arc::clone(judge), Arc::clone(&outcomes));
     let build = move || {
@@ -446,12 +449,12 @@ fn watched(upstream: &Upstream, judge: &Arc<Fickle>) -> (Town, impl Fn() -> Arc<
         }));
         world
     };
-    let town = Town::start(build(), outcomes);
-    (town, move || Arc::new(build()))
+    let testbed = TestBed::start(build(), outcomes);
+    (testbed, move || Arc::new(build()))
 }
 
 /// Whether the connection ends, whatever came before.
-fn ended(client: &crate::town::Client) -> bool {
+fn ended(client: &crate::testbed::Client) -> bool {
     match (&client.stream).read_to_end(&mut Vec::new()) {
         Ok(_) => true,
         Err(error) => error.kind() == ErrorKind::ConnectionReset,
@@ -482,23 +485,23 @@ fn a_change_cuts_what_falls_and_leaves_what_stands() {
         for request in [LONG, TUNNEL] {
             let upstream = endless();
             let judge = Arc::new(Fickle { epoch: AtomicU64::new(0), holds_for: None, falls });
-            let (mut town, next) = watched(&upstream, &judge);
-            let mut client = town.client();
+            let (mut testbed, next) = watched(&upstream, &judge);
+            let mut client = testbed.client();
             client.send(request);
             client.head().unwrap();
             judge.epoch.store(1, Ordering::SeqCst);
-            let cores = town.cores.as_mut().unwrap();
-            town.runtime.block_on(cores.publish(next())).unwrap();
+            let cores = testbed.cores.as_mut().unwrap();
+            testbed.runtime.block_on(cores.publish(next())).unwrap();
             if falls {
                 assert!(ended(&client), "{request}");
-                until("the report", || !town.outcomes.lock().unwrap().is_empty());
-                assert_eq!(*town.outcomes.lock().unwrap(), [cut], "{request}");
+                until("the report", || !testbed.outcomes.lock().unwrap().is_empty());
+                assert_eq!(*testbed.outcomes.lock().unwrap(), [cut], "{request}");
             } else {
                 client.stream.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
                 let mut rest = Vec::new();
                 let ended = (&client.stream).read_to_end(&mut rest);
                 assert!(ended.is_err_and(|error| error.kind() == ErrorKind::WouldBlock), "{request}");
-                assert!(town.outcomes.lock().unwrap().is_empty(), "{request}");
+                assert!(testbed.outcomes.lock().unwrap().is_empty(), "{request}");
             }
         }
     }
@@ -511,8 +514,8 @@ fn nothing_is_sent_under_a_permit_that_is_over() {
     {
         let upstream = Upstream::honest("here");
         let judge = Arc::new(Fickle { epoch: AtomicU64::new(0), holds_for, falls: true });
-        let (town, _) = watched(&upstream, &judge);
-        let mut client = town.client();
+        let (testbed, _) = watched(&upstream, &judge);
+        let mut client = testbed.client();
         client.send("POST /here HTTP/1.1\r\nhost: test\r\ncontent-length: 3\r\n\r\none");
         let head = client.head().unwrap();
         assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{holds_for:?}: {head}");
@@ -526,19 +529,19 @@ fn an_exchange_ends_when_its_permit_does() {
         for (holds_for, ends) in [(Some(Duration::from_millis(300)), true), (Some(HOUR), false)] {
             let upstream = endless();
             let judge = Arc::new(Fickle { epoch: AtomicU64::new(0), holds_for, falls: true });
-            let (town, _) = watched(&upstream, &judge);
+            let (testbed, _) = watched(&upstream, &judge);
             // One whose answer is held up for as long as the permit holds gets none.
             let client = undisturbed("answer that begins", Duration::from_millis(300), || {
-                town.outcomes.lock().unwrap().clear();
-                let mut client = town.client();
+                testbed.outcomes.lock().unwrap().clear();
+                let mut client = testbed.client();
                 client.send(request);
                 let begun = ["HTTP/1.1 200 ", "HTTP/1.1 101 "];
                 client.head().filter(|head| begun.iter().any(|line| head.starts_with(line))).map(|_| client)
             });
             if ends {
                 assert!(ended(&client));
-                until("the report", || !town.outcomes.lock().unwrap().is_empty());
-                assert!(town.outcomes.lock().unwrap()[0].contains("the credential ended"));
+                until("the report", || !testbed.outcomes.lock().unwrap().is_empty());
+                assert!(testbed.outcomes.lock().unwrap()[0].contains("the credential ended"));
             } else {
                 client.stream.set_read_timeout(Some(Duration::from_millis(800))).unwrap();
                 let ended = (&client.stream).read_to_end(&mut Vec::new());
@@ -559,21 +562,21 @@ fn who_does_not_read_is_cut_too() {
         }
     });
     let judge = Arc::new(Fickle { epoch: AtomicU64::new(0), holds_for: None, falls: true });
-    let (mut town, next) = watched(&upstream, &judge);
-    let mut client = town.client();
+    let (mut testbed, next) = watched(&upstream, &judge);
+    let mut client = testbed.client();
     client.send(TUNNEL);
     // The answer is there, and nobody reads it; then everything on the way fills up.
     assert_eq!(client.stream.peek(&mut [0; 1]).unwrap(), 1);
     std::thread::sleep(Duration::from_millis(300));
     judge.epoch.store(1, Ordering::SeqCst);
-    let cores = town.cores.as_mut().unwrap();
-    town.runtime.block_on(cores.publish(next())).unwrap();
+    let cores = testbed.cores.as_mut().unwrap();
+    testbed.runtime.block_on(cores.publish(next())).unwrap();
     let mut waited = Duration::ZERO;
-    while town.cores.as_ref().unwrap().totals().connections_open > 0 {
+    while testbed.cores.as_ref().unwrap().totals().connections_open > 0 {
         assert!(waited < PATIENCE, "the connection stays");
         std::thread::sleep(Duration::from_millis(50));
         waited += Duration::from_millis(50);
     }
-    until("the report", || !town.outcomes.lock().unwrap().is_empty());
-    assert_eq!(*town.outcomes.lock().unwrap(), ["cut: no"]);
+    until("the report", || !testbed.outcomes.lock().unwrap().is_empty());
+    assert_eq!(*testbed.outcomes.lock().unwrap(), ["cut: no"]);
 }

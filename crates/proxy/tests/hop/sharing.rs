@@ -18,8 +18,8 @@ use proxy::{Limits, ListenerSettings};
 
 use crate::resilience::until;
 use crate::support::{TestRoute, TestWorld, cleartext, service, settings};
+use crate::testbed::{Client, PATIENCE, TestBed, Upstream, anywhere, undisturbed};
 use crate::tls::{Authority, listener, tls_service};
-use crate::town::{Client, PATIENCE, Town, Upstream, anywhere, undisturbed};
 use tokio::time::Instant;
 
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
@@ -44,11 +44,11 @@ fn from(sender: &str) -> ListenerSettings {
     ListenerSettings { proxy_protocol: Some(Arc::new(senders)), ..cleartext(anywhere()) }
 }
 
-fn connect(town: &Town, source: &str) -> Client {
+fn connect(testbed: &TestBed, source: &str) -> Client {
     let mut header = Vec::new();
     let origin = Origin { source: source.parse().unwrap(), destination: "198.51.100.1:443".parse().unwrap() };
     write(Some(origin), &mut header);
-    let mut client = town.client();
+    let mut client = testbed.client();
     client.send(header);
     client
 }
@@ -57,8 +57,8 @@ fn connect(town: &Town, source: &str) -> Client {
 fn the_clients_address_comes_from_a_sender_and_goes_to_the_upstream_one_connection_each() {
     let (upstream, headers) = told();
     let one = ServiceSettings { proxy_protocol: true, ..service("test", &[upstream.address]) };
-    let town = Town::behind(from("127.0.0.1/32"), one, settings(0), Limits::default());
-    let mut clients = ["192.0.2.7:1111", "192.0.2.8:2222"].map(|source| connect(&town, source));
+    let testbed = TestBed::behind(from("127.0.0.1/32"), one, settings(0), Limits::default());
+    let mut clients = ["192.0.2.7:1111", "192.0.2.8:2222"].map(|source| connect(&testbed, source));
     for _ in 0..3 {
         for client in &mut clients {
             assert_eq!(client.get("/").status, 200);
@@ -82,8 +82,8 @@ fn a_client_of_ipv4_is_one_to_the_upstream_at_a_listener_for_both_families_too()
     let (upstream, headers) = told();
     let one = ServiceSettings { proxy_protocol: true, ..service("test", &[upstream.address]) };
     let both = cleartext("[::]:0".parse().unwrap());
-    let town = Town::behind(both, one, settings(0), Limits::default());
-    let mut client = Client::connect(([127, 0, 0, 1], town.address.port()).into());
+    let testbed = TestBed::behind(both, one, settings(0), Limits::default());
+    let mut client = Client::connect(([127, 0, 0, 1], testbed.address.port()).into());
     assert_eq!(client.get("/").status, 200);
     let origin = Origin {
         source: client.stream.local_addr().unwrap(),
@@ -96,15 +96,15 @@ fn a_client_of_ipv4_is_one_to_the_upstream_at_a_listener_for_both_families_too()
 fn an_http2_connection_that_somebody_else_left_makes_room() {
     let behind = Upstream::honest("ok");
     let here = || from("127.0.0.1/32");
-    let upstream = Town::behind(here(), service("up", &[behind.address]), settings(0), Limits::default());
+    let upstream = TestBed::behind(here(), service("up", &[behind.address]), settings(0), Limits::default());
     let one = ServiceSettings {
         proxy_protocol: true,
         protocol: Protocol::Http2,
         connections_per_core_max: 1,
         ..service("test", &[upstream.address])
     };
-    let town = Town::behind(here(), one, settings(0), Limits::default());
-    let mut clients = ["192.0.2.7:1111", "192.0.2.8:2222"].map(|source| connect(&town, source));
+    let testbed = TestBed::behind(here(), one, settings(0), Limits::default());
+    let mut clients = ["192.0.2.7:1111", "192.0.2.8:2222"].map(|source| connect(&testbed, source));
     for connections in [1, 2, 3, 4] {
         let client = &mut clients[(connections + 1) % 2];
         for _ in 0..2 {
@@ -130,7 +130,7 @@ fn a_stream_that_ends_makes_room_for_its_own_client_whoever_waits_longer() {
     });
     let here = || from("127.0.0.1/32");
     let limits = Limits { http2_streams_max: 2, ..Limits::default() };
-    let upstream = Town::behind(here(), service("up", &[behind.address]), settings(0), limits);
+    let upstream = TestBed::behind(here(), service("up", &[behind.address]), settings(0), limits);
     let one = ServiceSettings {
         proxy_protocol: true,
         protocol: Protocol::Http2,
@@ -141,10 +141,10 @@ fn a_stream_that_ends_makes_room_for_its_own_client_whoever_waits_longer() {
     let routes = vec![TestRoute { path: "/**", settings: ForwardSettings { timeouts, ..settings(0) } }];
     let world = TestWorld::new(vec![here()], vec![one], routes, Limits::default(), None);
     let upstreams = Arc::clone(&world.upstreams);
-    let town = Town::start(world, Arc::default());
+    let testbed = TestBed::start(world, Arc::default());
     let waiting =
         |count| until("it to wait", || upstreams.services()[0].endpoints[0].limiter.waiting() == count);
-    let [mine, other] = ["192.0.2.7:1111", "192.0.2.8:2222"].map(|source| connect(&town, source).stream);
+    let [mine, other] = ["192.0.2.7:1111", "192.0.2.8:2222"].map(|source| connect(&testbed, source).stream);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let ask = |client: &mut SendRequest<Bytes>, path: &str| {
         let request = Request::get(format!("http://test{path}")).body(()).unwrap();
@@ -183,7 +183,7 @@ fn nobody_waits_for_an_http2_connection_that_is_opened_for_somebody_else() {
     let tls = ServerTlsSettings { identities, offers: ServerOffer::Http, ..Default::default() };
     let tls = ListenerSettings { proxy_protocol: from("127.0.0.1/32").proxy_protocol, ..listener(&tls) };
     let behind = Upstream::honest("ok");
-    let secure = Town::behind(tls, service("up", &[behind.address]), settings(0), Limits::default());
+    let secure = TestBed::behind(tls, service("up", &[behind.address]), settings(0), Limits::default());
     // Says nothing on the first connection, and hands on the others.
     let address = secure.address;
     let upstream = Upstream::new(move |number, peer| {
@@ -207,31 +207,31 @@ fn nobody_waits_for_an_http2_connection_that_is_opened_for_somebody_else() {
     let one = ServiceSettings { proxy_protocol: true, protocol: Protocol::Http2, ..one };
     let timeouts = Timeouts { connect: 3 * PATIENCE, ..Timeouts::default() };
     let settings = ForwardSettings { timeouts, ..settings(0) };
-    let town = Town::behind(from("127.0.0.1/32"), one, settings, Limits::default());
-    let mut hanging = connect(&town, "192.0.2.7:1111");
+    let testbed = TestBed::behind(from("127.0.0.1/32"), one, settings, Limits::default());
+    let mut hanging = connect(&testbed, "192.0.2.7:1111");
     hanging.send("GET / HTTP/1.1\r\nhost: test\r\n\r\n");
     until("the first connection", || upstream.connections() == 1);
-    assert_eq!(connect(&town, "192.0.2.8:2222").get("/").status, 200);
+    assert_eq!(connect(&testbed, "192.0.2.8:2222").get("/").status, 200);
 }
 
 #[test]
 fn a_sender_without_a_header_is_cut_and_a_header_of_anybody_else_is_no_request() {
     let upstream = Upstream::honest("ok");
     let one = || service("test", &[upstream.address]);
-    let town = Town::behind(from("127.0.0.1/32"), one(), settings(0), Limits::default());
-    let mut client = town.client();
+    let testbed = TestBed::behind(from("127.0.0.1/32"), one(), settings(0), Limits::default());
+    let mut client = testbed.client();
     client.send("GET / HTTP/1.1\r\nhost: test\r\n\r\n");
     assert!(client.head().is_none(), "no header, no answer");
     let mut local = Vec::new();
     write(None, &mut local);
-    let mut client = town.client();
+    let mut client = testbed.client();
     client.send(local);
     assert_eq!(client.get("/").status, 200, "the sender's own health check");
 
     // Somebody who is not a sender may not say who he is.
-    let town = Town::behind(from("192.0.2.0/24"), one(), settings(0), Limits::default());
-    assert_eq!(town.get("/").status, 200);
-    let mut forger = connect(&town, "10.0.0.1:1");
+    let testbed = TestBed::behind(from("192.0.2.0/24"), one(), settings(0), Limits::default());
+    assert_eq!(testbed.get("/").status, 200);
+    let mut forger = connect(&testbed, "10.0.0.1:1");
     forger.send("GET / HTTP/1.1\r\nhost: test\r\n\r\n");
     assert!(forger.head().is_none_or(|head| head.starts_with("HTTP/1.1 400")));
 }
@@ -241,12 +241,13 @@ fn a_header_that_does_not_come_is_not_waited_for_without_end() {
     let upstream = Upstream::honest("ok");
     let most = Duration::from_millis(200);
     let limits = Limits { handshake_ms_max: most, ..Limits::default() };
-    let town = Town::behind(from("127.0.0.1/32"), service("test", &[upstream.address]), settings(0), limits);
-    let mut silent: TcpStream = town.client().stream;
+    let testbed =
+        TestBed::behind(from("127.0.0.1/32"), service("test", &[upstream.address]), settings(0), limits);
+    let mut silent: TcpStream = testbed.client().stream;
     silent.write_all(b"\r\n\r\n\0\r\nQUIT\n").unwrap();
     assert_eq!(silent.read(&mut [0; 1]).unwrap_or(0), 0);
     // One that is held up for as long comes again.
-    let served = || (connect(&town, "192.0.2.7:1111").status("/")? == 200).then_some(());
+    let served = || (connect(&testbed, "192.0.2.7:1111").status("/")? == 200).then_some(());
     undisturbed("header in time", most, served);
 }
 
@@ -254,23 +255,24 @@ fn a_header_that_does_not_come_is_not_waited_for_without_end() {
 fn connections_are_counted_for_the_address_that_the_header_names() {
     let upstream = Upstream::honest("ok");
     let limits = Limits { connections_per_address_max: 1, ..Limits::default() };
-    let town = Town::behind(from("127.0.0.1/32"), service("test", &[upstream.address]), settings(0), limits);
-    let mut first = connect(&town, "192.0.2.7:1111");
+    let testbed =
+        TestBed::behind(from("127.0.0.1/32"), service("test", &[upstream.address]), settings(0), limits);
+    let mut first = connect(&testbed, "192.0.2.7:1111");
     assert_eq!(first.get("/").status, 200);
-    let mut second = connect(&town, "192.0.2.7:2222");
+    let mut second = connect(&testbed, "192.0.2.7:2222");
     second.send("GET / HTTP/1.1\r\nhost: test\r\n\r\n");
     assert!(second.head().is_none(), "one past the limit of this address");
-    assert_eq!(connect(&town, "192.0.2.8:1111").get("/").status, 200, "another address");
+    assert_eq!(connect(&testbed, "192.0.2.8:1111").get("/").status, 200, "another address");
 }
 
-/// A town with several services and one route.
-fn shared(upstreams: &[&Upstream], settings: ForwardSettings) -> (Town, Arc<proxy::Upstreams>) {
+/// A test bed with several services and one route.
+fn shared(upstreams: &[&Upstream], settings: ForwardSettings) -> (TestBed, Arc<proxy::Upstreams>) {
     let services = upstreams.iter().enumerate().map(|(n, u)| service(&format!("s{n}"), &[u.address]));
     let routes = vec![TestRoute { path: "/**", settings }];
     let world =
         TestWorld::new(vec![cleartext(anywhere())], services.collect(), routes, Limits::default(), None);
     let shared = Arc::clone(&world.upstreams);
-    (Town::start(world, Arc::default()), shared)
+    (TestBed::start(world, Arc::default()), shared)
 }
 
 #[test]
@@ -279,8 +281,8 @@ fn requests_are_shared_out_by_weight_and_those_with_a_field_go_where_it_says() {
     let split = |service, weight| Split { service, weight, headers: Vec::new() };
     let field = |name: &'static str| vec![(Bytes::from_static(name.as_bytes()), Bytes::from_static(b"yes"))];
     let splits = vec![split(0, 9), split(1, 1), Split { headers: field("x-beta"), ..split(2, 0) }];
-    let (town, _) = shared(&[&old, &new, &beta], ForwardSettings { splits, ..settings(0) });
-    let mut client = town.client();
+    let (testbed, _) = shared(&[&old, &new, &beta], ForwardSettings { splits, ..settings(0) });
+    let mut client = testbed.client();
     (0..200).for_each(|_| assert_eq!(client.get("/").status, 200));
     assert_eq!(beta.requests(), 0);
     assert!((5..50).contains(&new.requests()), "{}", new.requests());
@@ -298,8 +300,8 @@ fn requests_are_shared_out_by_weight_and_those_with_a_field_go_where_it_says() {
 fn a_mirror_gets_what_the_service_got_and_its_answer_goes_nowhere() {
     let (service, shadow) = (Upstream::honest("real"), Upstream::honest("SHADOW"));
     let mirror = Some(Mirror { service: 1, percent: 100 });
-    let (town, state) = shared(&[&service, &shadow], ForwardSettings { mirror, ..settings(0) });
-    let mut client = town.client();
+    let (testbed, state) = shared(&[&service, &shadow], ForwardSettings { mirror, ..settings(0) });
+    let mut client = testbed.client();
     for (number, request) in (1..).zip([
         "GET /a?b=1 HTTP/1.1\r\nhost: test\r\nx-mine: 1\r\n\r\n",
         "POST /b HTTP/1.1\r\nhost: test\r\ncontent-length: 5\r\n\r\nhello",
@@ -334,9 +336,9 @@ fn a_mirror_that_hangs_or_is_gone_changes_nothing_and_copies_are_bounded() {
     let timeouts = Timeouts { total: Duration::from_secs(300), ..Timeouts::default() };
     undisturbed("requests while the first copies are under way", MIRROR_TIME_MAX, || {
         let settings = ForwardSettings { mirror, timeouts, ..settings(0) };
-        let (town, state) = shared(&[&service, &hanging], settings);
+        let (testbed, state) = shared(&[&service, &hanging], settings);
         let (begun, before) = (Instant::now(), hanging.requests());
-        let mut client = town.client();
+        let mut client = testbed.client();
         (0..120).for_each(|_| assert_eq!(client.get("/").text(), "real"));
         let totals = state.services()[1].guard.mirrors.totals();
         if begun.elapsed() >= MIRROR_TIME_MAX {
@@ -353,8 +355,8 @@ fn a_mirror_that_hangs_or_is_gone_changes_nothing_and_copies_are_bounded() {
 fn a_share_of_the_requests_is_mirrored() {
     let (service, shadow) = (Upstream::honest("real"), Upstream::honest("SHADOW"));
     let mirror = Some(Mirror { service: 1, percent: 10 });
-    let (town, state) = shared(&[&service, &shadow], ForwardSettings { mirror, ..settings(0) });
-    let mut client = town.client();
+    let (testbed, state) = shared(&[&service, &shadow], ForwardSettings { mirror, ..settings(0) });
+    let mut client = testbed.client();
     (0..300).for_each(|_| assert_eq!(client.get("/").text(), "real"));
     let copies = || state.services()[1].guard.mirrors.totals();
     until("copies", || copies()[0] >= 10);

@@ -14,7 +14,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
 use crate::support::{TestRoute, TestWorld, service, settings};
-use crate::town::{PATIENCE, Town, Upstream, anywhere, undisturbed};
+use crate::testbed::{PATIENCE, TestBed, Upstream, anywhere, undisturbed};
 
 /// A certificate authority.
 pub struct Authority(pub CertifiedIssuer<'static, KeyPair>);
@@ -44,11 +44,11 @@ pub fn listener(tls: &ServerTlsSettings) -> ListenerSettings {
     ListenerSettings::new(anywhere(), tls)
 }
 
-fn town(tls: &ServerTlsSettings) -> (Town, Upstream) {
+fn testbed(tls: &ServerTlsSettings) -> (TestBed, Upstream) {
     let upstream = Upstream::honest("ok");
-    let town =
-        Town::behind(listener(tls), service("test", &[upstream.address]), settings(0), Limits::default());
-    (town, upstream)
+    let testbed =
+        TestBed::behind(listener(tls), service("test", &[upstream.address]), settings(0), Limits::default());
+    (testbed, upstream)
 }
 
 type TlsClient = StreamOwned<ClientConnection, TcpStream>;
@@ -107,7 +107,7 @@ fn the_certificate_follows_the_name() {
         authority.issue(&["a.wild.test"]),
     ];
     let leaves: Vec<_> = identities.iter().map(|identity| identity.chain[0].clone()).collect();
-    let (town, _upstream) = town(&ServerTlsSettings { identities, ..Default::default() });
+    let (testbed, _upstream) = testbed(&ServerTlsSettings { identities, ..Default::default() });
     let table = [
         ("default.test", 0, true),
         ("shop.test", 1, true),
@@ -120,7 +120,7 @@ fn the_certificate_follows_the_name() {
         ("wild.test", 0, false),
     ];
     for (name, shown, accepted) in table {
-        let mut client = connect(town.address, &authority, name, None, BOTH);
+        let mut client = connect(testbed.address, &authority, name, None, BOTH);
         let result = get(&mut client, "test");
         assert_eq!(result.is_ok(), accepted, "{name}: {result:?}");
         if accepted {
@@ -133,17 +133,18 @@ fn the_certificate_follows_the_name() {
 fn the_handshake_is_hybrid_post_quantum_and_old_versions_can_be_refused() {
     let authority = Authority::new();
     let identities = vec![authority.issue(&["test"])];
-    let (town, _upstream) = town(&ServerTlsSettings { identities: identities.clone(), ..Default::default() });
-    let mut client = connect(town.address, &authority, "test", None, BOTH);
+    let (testbed, _upstream) =
+        testbed(&ServerTlsSettings { identities: identities.clone(), ..Default::default() });
+    let mut client = connect(testbed.address, &authority, "test", None, BOTH);
     assert_eq!(get(&mut client, "test"), Ok(200));
     let group = client.conn.negotiated_key_exchange_group().unwrap().name();
     assert_eq!(group, rustls::NamedGroup::X25519MLKEM768);
-    let mut old = connect(town.address, &authority, "test", None, &[&rustls::version::TLS12]);
+    let mut old = connect(testbed.address, &authority, "test", None, &[&rustls::version::TLS12]);
     assert_eq!(get(&mut old, "test"), Ok(200));
 
     let version_min = TlsVersion::Tls13;
     let (strict, _upstream) =
-        self::town(&ServerTlsSettings { identities, version_min, ..Default::default() });
+        self::testbed(&ServerTlsSettings { identities, version_min, ..Default::default() });
     let mut old = connect(strict.address, &authority, "test", None, &[&rustls::version::TLS12]);
     assert!(get(&mut old, "test").is_err());
 }
@@ -160,10 +161,10 @@ fn client_certificates_are_asked_for_and_verified() {
     ];
     for (name, client, expected) in table {
         let identities = vec![authority.issue(&["test"])];
-        let (town, _upstream) = town(&ServerTlsSettings { identities, client, ..Default::default() });
+        let (testbed, _upstream) = testbed(&ServerTlsSettings { identities, client, ..Default::default() });
         for (identity, expected) in [Some(&member), None, Some(&stranger)].into_iter().zip(expected) {
             for versions in [BOTH, &[&rustls::version::TLS12]] {
-                let mut connection = connect(town.address, &authority, "test", identity, versions);
+                let mut connection = connect(testbed.address, &authority, "test", identity, versions);
                 let result = get(&mut connection, "test");
                 assert_eq!(result.is_ok(), expected, "{name}: {result:?}");
             }
@@ -183,8 +184,8 @@ fn a_certificate_shown_to_one_name_is_not_used_for_another() {
     };
     let plain = ServerTlsSettings { identities, ..Default::default() };
     for (settings, other) in [(asking, 421), (plain, 200)] {
-        let (town, _upstream) = town(&settings);
-        let mut client = connect(town.address, &authority, "a.test", Some(&member), BOTH);
+        let (testbed, _upstream) = testbed(&settings);
+        let mut client = connect(testbed.address, &authority, "a.test", Some(&member), BOTH);
         assert_eq!(get(&mut client, "A.test"), Ok(200));
         assert_eq!(get(&mut client, "b.test"), Ok(other));
     }
@@ -204,12 +205,12 @@ fn a_new_certificate_is_used_without_closing_anything() {
         TestWorld::new(vec![listener], services, routes, Limits::default(), None)
     };
     let (old, new) = (authority.issue(&["test"]), authority.issue(&["test"]));
-    let mut town = Town::start(world(old.clone()), Arc::default());
-    let mut before = connect(town.address, &authority, "test", None, BOTH);
+    let mut testbed = TestBed::start(world(old.clone()), Arc::default());
+    let mut before = connect(testbed.address, &authority, "test", None, BOTH);
     assert_eq!(get(&mut before, "test"), Ok(200));
-    let cores = town.cores.as_mut().unwrap();
-    town.runtime.block_on(cores.publish(Arc::new(world(new.clone())))).unwrap();
-    let mut after = connect(town.address, &authority, "test", None, BOTH);
+    let cores = testbed.cores.as_mut().unwrap();
+    testbed.runtime.block_on(cores.publish(Arc::new(world(new.clone())))).unwrap();
+    let mut after = connect(testbed.address, &authority, "test", None, BOTH);
     assert_eq!(get(&mut after, "test"), Ok(200));
     assert_eq!(after.conn.peer_certificates().unwrap()[0], new.chain[0]);
     assert_eq!(get(&mut before, "test"), Ok(200), "the old connection goes on");
@@ -217,7 +218,7 @@ fn a_new_certificate_is_used_without_closing_anything() {
 }
 
 /// A hop that serves TLS itself stands for a TLS upstream.
-pub fn tls_service(upstream: &Town, tls: ClientTlsSettings) -> ServiceSettings {
+pub fn tls_service(upstream: &TestBed, tls: ClientTlsSettings) -> ServiceSettings {
     let endpoint = EndpointSettings {
         tls: true,
         host: "127.0.0.1".to_owned(),
@@ -235,7 +236,7 @@ pub fn tls_service(upstream: &Town, tls: ClientTlsSettings) -> ServiceSettings {
 fn an_upstream_must_prove_its_name() {
     let (authority, other, clients) = (Authority::new(), Authority::new(), Authority::new());
     let member = clients.issue(&["gateway"]);
-    let (upstream, _origin) = town(&ServerTlsSettings {
+    let (upstream, _origin) = testbed(&ServerTlsSettings {
         identities: vec![authority.issue(&["upstream.test"])],
         client: ClientCertificates::Required(vec![clients.der()]),
         offers: proxy::tls::ServerOffer::Http,
@@ -258,8 +259,8 @@ fn an_upstream_must_prove_its_name() {
         for protocol in [proxy::upstream::Protocol::Auto, proxy::upstream::Protocol::Http1] {
             let mut service = tls_service(&upstream, tls.clone());
             service.protocol = protocol;
-            let town = Town::with(service, settings(0), Limits::default());
-            let mut client = town.client();
+            let testbed = TestBed::with(service, settings(0), Limits::default());
+            let mut client = testbed.client();
             // The upstream asks for certificates, so host and server name must agree.
             client.send("GET / HTTP/1.1\r\nhost: upstream.test\r\n\r\n");
             assert_eq!(client.reply().status, status, "{name}");
@@ -271,10 +272,13 @@ fn an_upstream_must_prove_its_name() {
 fn curl_speaks_both_protocols_over_tls() {
     let authority = Authority::new();
     let identities = vec![authority.issue(&["localhost"])];
-    let (town, _upstream) =
-        town(&ServerTlsSettings { identities, offers: proxy::tls::ServerOffer::Http, ..Default::default() });
+    let (testbed, _upstream) = testbed(&ServerTlsSettings {
+        identities,
+        offers: proxy::tls::ServerOffer::Http,
+        ..Default::default()
+    });
     for (flag, version) in [("--http2", "2"), ("--http1.1", "1.1")] {
-        let url = format!("https://127.0.0.1:{}/", town.address.port());
+        let url = format!("https://127.0.0.1:{}/", testbed.address.port());
         let run = std::process::Command::new("curl")
             .args(["-sk", flag, "-o", "/dev/null", "-w", "%{http_code} %{http_version}", &url])
             .output();
@@ -292,22 +296,22 @@ fn a_handshake_that_does_not_come_to_its_end_is_ended() {
     let most = std::time::Duration::from_millis(300);
     let limits = Limits { handshake_ms_max: most, ..Limits::default() };
     let tls = listener(&ServerTlsSettings { identities, ..Default::default() });
-    let town = Town::behind(tls, service("test", &[upstream.address]), settings(0), limits);
+    let testbed = TestBed::behind(tls, service("test", &[upstream.address]), settings(0), limits);
     // Nothing at all, and the beginning of a ClientHello that trickles.
-    let mut silent = town.client();
-    let mut slow = town.client();
+    let mut silent = testbed.client();
+    let mut slow = testbed.client();
     slow.send([22, 3, 1, 0, 200, 1, 0, 0, 196]);
     // One that is held up for as long is ended too, and comes again.
     let mut tries = 0;
     let mut honest = undisturbed("handshake in time", most, || {
         tries += 1;
-        let mut honest = connect(town.address, &authority, "shop.test", None, BOTH);
+        let mut honest = connect(testbed.address, &authority, "shop.test", None, BOTH);
         (get(&mut honest, "shop.test") == Ok(200)).then_some(honest)
     });
     assert!(silent.is_closed() && slow.is_closed());
     // One that is through has no such time any more.
     assert_eq!(get(&mut honest, "shop.test"), Ok(200));
-    let totals = town.cores.as_ref().unwrap().totals_reader();
+    let totals = testbed.cores.as_ref().unwrap().totals_reader();
     let hits = totals.limit_hits().iter();
     let counted: u64 = hits.filter(|(row, _)| row.name == "handshake_ms_max").map(|(_, hits)| hits).sum();
     assert!((2..=1 + tries).contains(&counted), "{counted} of {tries} tries and two that do not end");

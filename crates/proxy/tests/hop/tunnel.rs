@@ -6,10 +6,10 @@ use proxy::Limits;
 use proxy::tls::{ClientTlsSettings, ServerOffer, ServerTlsSettings};
 use proxy::upstream::{ForwardSettings, ServiceSettings, Timeouts};
 
-use crate::resilience::{town, town_with, until};
+use crate::resilience::{testbed, testbed_with, until};
 use crate::support::{service, settings};
+use crate::testbed::{PATIENCE, Peer, TestBed, Upstream};
 use crate::tls::{Authority, listener, tls_service};
-use crate::town::{PATIENCE, Peer, Town, Upstream};
 
 const SWITCH: &str = "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-accept: x\r\n\r\n";
 const ASK: &str = "GET /ws HTTP/1.1\r\nhost: test\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-key: y\r\n\r\n";
@@ -53,8 +53,8 @@ fn patient() -> (Upstream, mpsc::Sender<()>) {
 #[test]
 fn a_websocket_is_a_tunnel_both_ways() {
     let upstream = echo();
-    let town = Town::new(&[upstream.address]);
-    let mut client = town.client();
+    let testbed = TestBed::new(&[upstream.address]);
+    let mut client = testbed.client();
     // The first bytes come along with the head.
     client.send(format!("{ASK}ping"));
     let head = client.head().unwrap();
@@ -75,8 +75,8 @@ fn a_websocket_is_a_tunnel_both_ways() {
 #[test]
 fn much_goes_through_a_tunnel_without_loss() {
     let upstream = echo();
-    let town = Town::new(&[upstream.address]);
-    let mut client = town.client();
+    let testbed = TestBed::new(&[upstream.address]);
+    let mut client = testbed.client();
     client.send(ASK);
     client.head().unwrap();
     let mut writer = client.stream.try_clone().unwrap();
@@ -96,8 +96,8 @@ fn much_goes_through_a_tunnel_without_loss() {
 fn a_protocol_that_the_route_does_not_allow_is_not_asked_for() {
     let upstream = echo();
     let settings = ForwardSettings { upgrades: Vec::new(), ..settings(0) };
-    let town = Town::with(service("test", &[upstream.address]), settings, Limits::default());
-    let mut client = town.client();
+    let testbed = TestBed::with(service("test", &[upstream.address]), settings, Limits::default());
+    let mut client = testbed.client();
     client.send(ASK);
     let reply = client.reply();
     assert_eq!((reply.status, reply.text().as_str()), (200, "plain"));
@@ -107,8 +107,8 @@ fn a_protocol_that_the_route_does_not_allow_is_not_asked_for() {
 #[test]
 fn a_refused_upgrade_leaves_an_ordinary_connection() {
     let upstream = Upstream::honest("no");
-    let town = Town::new(&[upstream.address]);
-    let mut client = town.client();
+    let testbed = TestBed::new(&[upstream.address]);
+    let mut client = testbed.client();
     client.send(ASK);
     assert_eq!(client.reply().text(), "no");
     // Nothing was tunnelled: what follows is a request and is judged as one.
@@ -120,11 +120,11 @@ fn a_refused_upgrade_leaves_an_ordinary_connection() {
 fn an_upgrade_takes_the_place_of_an_unused_connection() {
     let (upstream, go) = patient();
     let one = ServiceSettings { connections_per_core_max: 1, ..service("test", &[upstream.address]) };
-    let (town, upstreams) = town(one);
+    let (testbed, upstreams) = testbed(one);
     for tunnels in 1..3 {
         go.send(()).unwrap();
-        assert_eq!(town.get("/").text(), "plain");
-        let mut client = town.client();
+        assert_eq!(testbed.get("/").text(), "plain");
+        let mut client = testbed.client();
         client.send(format!("{ASK}ping"));
         assert!(client.head().unwrap().starts_with("HTTP/1.1 101"));
         assert_eq!(client.exactly(4).unwrap(), b"PING");
@@ -145,7 +145,7 @@ fn an_upgrade_that_waits_takes_no_requests_turn_and_then_the_place_of_their_conn
         ..Default::default()
     };
     let limits = Limits { http2_streams_max: 2, ..Limits::default() };
-    let upstream = Town::behind(listener(&tls), service("test", &[behind.address]), settings(0), limits);
+    let upstream = TestBed::behind(listener(&tls), service("test", &[behind.address]), settings(0), limits);
     let tls = ClientTlsSettings {
         roots: vec![authority.der()],
         server_name: Some("upstream.test".to_owned()),
@@ -153,17 +153,17 @@ fn an_upgrade_that_waits_takes_no_requests_turn_and_then_the_place_of_their_conn
     };
     let one = ServiceSettings { connections_per_core_max: 1, ..tls_service(&upstream, tls) };
     let timeouts = Timeouts { connect: 3 * PATIENCE, ..Timeouts::default() };
-    let (town, upstreams) = town_with(one, ForwardSettings { timeouts, ..settings(0) });
+    let (testbed, upstreams) = testbed_with(one, ForwardSettings { timeouts, ..settings(0) });
     let waiting = || upstreams.services()[0].endpoints[0].limiter.waiting();
     go.send(()).unwrap();
-    assert_eq!(town.get("/").text(), "plain");
+    assert_eq!(testbed.get("/").text(), "plain");
 
-    let mut open: Vec<_> = (0..2).map(|_| town.client()).collect();
+    let mut open: Vec<_> = (0..2).map(|_| testbed.client()).collect();
     for client in &mut open {
         client.send("GET / HTTP/1.1\r\nhost: test\r\n\r\n");
     }
     until("both", || behind.requests() == 3);
-    let (mut upgrade, mut late) = (town.client(), town.client());
+    let (mut upgrade, mut late) = (testbed.client(), testbed.client());
     upgrade.send(format!("{ASK}ping"));
     until("the upgrade to wait", || waiting() == 1);
     late.send("GET / HTTP/1.1\r\nhost: test\r\n\r\n");

@@ -8,9 +8,9 @@ use std::time::Duration;
 use proxy::Limits;
 use proxy::upstream::{Balance, Eject, ForwardSettings, ServiceSettings, Timeouts};
 
-use crate::resilience::{town_with, until};
+use crate::resilience::{testbed_with, until};
 use crate::support::{service, settings};
-use crate::town::{PATIENCE, Town, Upstream, nobody};
+use crate::testbed::{PATIENCE, TestBed, Upstream, nobody};
 
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 /// More than all buffers between a client and an upstream take.
@@ -41,8 +41,8 @@ fn ambiguous_answers_become_502_and_nothing_of_them_passes() {
             peer.send(&evil);
             peer.close();
         });
-        let town = Town::new(&[upstream.address]);
-        let mut client = town.client();
+        let testbed = TestBed::new(&[upstream.address]);
+        let mut client = testbed.client();
         let reply = client.get("/");
         assert_eq!(reply.status, 502, "{name}: {}", reply.head);
         assert!(!reply.text().contains("SECRET") && !reply.text().contains("hello"), "{name}");
@@ -56,8 +56,8 @@ fn interim_answers_are_dropped_up_to_their_number() {
     for (count, status) in [(0, 200), (8, 200), (9, 502)] {
         let interim = "HTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\n".repeat(count);
         let upstream = Upstream::answering(format!("{interim}{OK}"));
-        let town = Town::new(&[upstream.address]);
-        let reply = town.get("/");
+        let testbed = TestBed::new(&[upstream.address]);
+        let reply = testbed.get("/");
         assert_eq!(reply.status, status, "{count}");
         assert!(reply.field("link").is_none());
     }
@@ -82,8 +82,8 @@ fn bytes_after_an_answer_are_never_the_next_clients() {
                 strays.fetch_add(1, Ordering::SeqCst);
             }
         });
-        let town = Town::new(&[upstream.address]);
-        let mut client = town.client();
+        let testbed = TestBed::new(&[upstream.address]);
+        let mut client = testbed.client();
         for number in 1..=3 {
             assert_eq!(client.get("/").text(), "ok");
             // Sent later than the next request, it could be an answer to that.
@@ -106,8 +106,8 @@ fn an_answer_that_breaks_off_is_seen_to_be_incomplete() {
             peer.send(answer);
             peer.close();
         });
-        let town = Town::new(&[upstream.address]);
-        let reply = town.get("/");
+        let testbed = TestBed::new(&[upstream.address]);
+        let reply = testbed.get("/");
         assert_eq!((reply.status, reply.whole), (200, false), "{answer}");
     }
 }
@@ -115,9 +115,9 @@ fn an_answer_that_breaks_off_is_seen_to_be_incomplete() {
 #[test]
 fn connections_are_used_again() {
     let upstream = Upstream::honest("ok");
-    let town = Town::new(&[upstream.address]);
+    let testbed = TestBed::new(&[upstream.address]);
     for _ in 0..20 {
-        assert_eq!(town.get("/").status, 200);
+        assert_eq!(testbed.get("/").status, 200);
     }
     assert_eq!((upstream.connections(), upstream.requests()), (1, 20));
 }
@@ -140,8 +140,8 @@ fn a_pooled_connection_that_dies_costs_an_idempotent_request_nothing_and_others_
         ("POST / HTTP/1.1\r\nhost: test\r\ncontent-length: 5\r\n\r\nhello", 502),
     ] {
         let upstream = forgetful();
-        let town = Town::new(&[upstream.address]);
-        let mut client = town.client();
+        let testbed = TestBed::new(&[upstream.address]);
+        let mut client = testbed.client();
         assert_eq!(client.get("/").status, 200);
         client.send(request);
         assert_eq!(client.reply().status, second, "{request}");
@@ -160,8 +160,8 @@ fn a_request_that_may_have_had_an_effect_is_not_sent_twice() {
     };
     for (method, requests) in [("GET", 2), ("DELETE", 2), ("POST", 1), ("PATCH", 1)] {
         let (one, other) = (closing(), closing());
-        let town = Town::new(&[one.address, other.address]);
-        let mut client = town.client();
+        let testbed = TestBed::new(&[one.address, other.address]);
+        let mut client = testbed.client();
         client.send(format!("{method} / HTTP/1.1\r\nhost: test\r\ncontent-length: 0\r\n\r\n"));
         assert_eq!(client.reply().status, 502, "{method}");
         assert_eq!(one.requests() + other.requests(), requests, "{method}");
@@ -178,14 +178,14 @@ fn ejecting(endpoints: &[SocketAddr], failures: u32, duration: Duration) -> Serv
 fn a_dead_endpoint_is_passed_over_and_then_left_alone() {
     let alive = Upstream::honest("ok");
     let service = ejecting(&[alive.address, nobody()], 3, Duration::from_secs(600));
-    let town = Town::with(service, settings(0), Limits::default());
+    let testbed = TestBed::with(service, settings(0), Limits::default());
     for n in 0..40 {
         // Nothing was sent to the dead one, so that even POST goes elsewhere.
-        let mut client = town.client();
+        let mut client = testbed.client();
         client.send("POST / HTTP/1.1\r\nhost: test\r\ncontent-length: 2\r\n\r\nhi");
         assert_eq!(client.reply().status, 200, "{n}");
     }
-    let outcomes = town.outcomes.lock().unwrap();
+    let outcomes = testbed.outcomes.lock().unwrap();
     let retried = outcomes.iter().filter(|outcome| outcome.starts_with('2')).count();
     assert_eq!(retried, 3, "after three failures it gets no requests: {outcomes:?}");
 }
@@ -202,16 +202,16 @@ fn the_last_endpoint_is_tried_even_when_ejected_and_recovers() {
         peer.close();
     });
     let service = ejecting(&[upstream.address], 2, Duration::from_secs(600));
-    let town = Town::with(service, settings(0), Limits::default());
-    let statuses: Vec<u16> = (0..5).map(|_| town.get("/").status).collect();
+    let testbed = TestBed::with(service, settings(0), Limits::default());
+    let statuses: Vec<u16> = (0..5).map(|_| testbed.get("/").status).collect();
     assert_eq!(statuses, [503, 503, 503, 200, 200]);
 }
 
 #[test]
 fn nobody_there_is_502() {
-    let town = Town::new(&[nobody(), nobody()]);
-    assert_eq!(town.get("/").status, 502);
-    assert_eq!(town.outcomes.lock().unwrap()[0].chars().next(), Some('2'), "both were tried");
+    let testbed = TestBed::new(&[nobody(), nobody()]);
+    assert_eq!(testbed.get("/").status, 502);
+    assert_eq!(testbed.outcomes.lock().unwrap()[0].chars().next(), Some('2'), "both were tried");
 }
 
 #[test]
@@ -230,8 +230,8 @@ fn silence_before_the_head_is_504_and_in_the_body_an_incomplete_answer() {
     ] {
         let upstream = silent("");
         let settings = ForwardSettings { timeouts, ..settings(0) };
-        let town = Town::with(service("test", &[upstream.address]), settings, Limits::default());
-        let mut client = town.client();
+        let testbed = TestBed::with(service("test", &[upstream.address]), settings, Limits::default());
+        let mut client = testbed.client();
         client.send("POST / HTTP/1.1\r\nhost: test\r\ncontent-length: 0\r\n\r\n");
         assert_eq!(client.reply().status, 504);
         // The upstream may read it later than the hop gives up.
@@ -241,8 +241,8 @@ fn silence_before_the_head_is_504_and_in_the_body_an_incomplete_answer() {
     let upstream = silent("HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf");
     let timeouts = Timeouts { idle: short, ..Timeouts::default() };
     let settings = ForwardSettings { timeouts, ..settings(0) };
-    let town = Town::with(service("test", &[upstream.address]), settings, Limits::default());
-    let reply = town.get("/");
+    let testbed = TestBed::with(service("test", &[upstream.address]), settings, Limits::default());
+    let reply = testbed.get("/");
     assert_eq!((reply.status, reply.whole), (200, false));
 }
 
@@ -254,8 +254,8 @@ fn a_client_that_stalls_its_upload_gets_408_and_no_endpoint_is_charged() {
     {
         let upstream = Upstream::honest("ok");
         let service = ejecting(&[upstream.address], 5, Duration::from_secs(600));
-        let (town, upstreams) = town_with(service, ForwardSettings { timeouts, ..settings(0) });
-        let mut clients: Vec<_> = (0..5).map(|_| town.client()).collect();
+        let (testbed, upstreams) = testbed_with(service, ForwardSettings { timeouts, ..settings(0) });
+        let mut clients: Vec<_> = (0..5).map(|_| testbed.client()).collect();
         for client in &mut clients {
             client.send("POST / HTTP/1.1\r\nhost: test\r\ncontent-length: 10\r\n\r\nhalf");
         }
@@ -264,7 +264,7 @@ fn a_client_that_stalls_its_upload_gets_408_and_no_endpoint_is_charged() {
         }
         assert_eq!(upstreams.services()[0].endpoints[0].health.ejections(), 0);
         // Asked where it has all the time it needs.
-        assert_eq!(Town::new(&[upstream.address]).get("/").status, 200, "the honest neighbour");
+        assert_eq!(TestBed::new(&[upstream.address]).get("/").status, 200, "the honest neighbour");
     }
 }
 
@@ -278,8 +278,8 @@ fn an_endpoint_that_stalls_an_upload_is_charged() {
     });
     let timeouts = Timeouts { idle: Duration::from_millis(300), ..Timeouts::default() };
     let service = ejecting(&[upstream.address], 1, Duration::from_secs(600));
-    let (town, upstreams) = town_with(service, ForwardSettings { timeouts, ..settings(0) });
-    let mut client = town.client();
+    let (testbed, upstreams) = testbed_with(service, ForwardSettings { timeouts, ..settings(0) });
+    let mut client = testbed.client();
     client.send(format!("POST / HTTP/1.1\r\nhost: test\r\ncontent-length: {UPLOAD_BYTES}\r\n\r\n"));
     std::thread::spawn(move || client.send(vec![b'x'; UPLOAD_BYTES]));
     until("the ejection", || upstreams.services()[0].endpoints[0].health.ejections() == 1);
@@ -301,8 +301,8 @@ fn without_a_total_only_the_other_times_bound_a_request() {
     let upstream = answering_after(Duration::from_millis(300));
     let one = ServiceSettings { connections_per_core_max: 1, ..service("test", &[upstream.address]) };
     let patient = ForwardSettings { timeouts: timeouts(PATIENCE), ..settings(0) };
-    let town = Town::with(one, patient, Limits::default());
-    let mut clients = [town.client(), town.client()];
+    let testbed = TestBed::with(one, patient, Limits::default());
+    let mut clients = [testbed.client(), testbed.client()];
     for client in &mut clients {
         client.send("POST / HTTP/1.1\r\nhost: test\r\ncontent-length: 2\r\n\r\nhi");
     }
@@ -313,7 +313,7 @@ fn without_a_total_only_the_other_times_bound_a_request() {
     let (late, other) = (answering_after(Duration::from_secs(3)), Upstream::honest("ok"));
     let quick = ForwardSettings { timeouts: timeouts(Duration::from_secs(1)), ..settings(0) };
     let service = ejecting(&[late.address, other.address], 5, Duration::from_secs(600));
-    let both = Town::with(service, quick, Limits::default());
+    let both = TestBed::with(service, quick, Limits::default());
     // A good end of a second attempt: whoever is held up in both has none.
     until("another attempt", || {
         let status = both.get("/").status;
@@ -335,8 +335,8 @@ fn connections_to_an_endpoint_are_bounded_and_others_wait() {
     let service = ServiceSettings { connections_per_core_max: 2, ..service("test", &[upstream.address]) };
     let timeouts = Timeouts { connect: PATIENCE, ..Timeouts::default() };
     let settings = ForwardSettings { timeouts, ..settings(0) };
-    let town = Town::with(service, settings, Limits::default());
-    let mut clients: Vec<_> = (0..6).map(|_| town.client()).collect();
+    let testbed = TestBed::with(service, settings, Limits::default());
+    let mut clients: Vec<_> = (0..6).map(|_| testbed.client()).collect();
     for client in &mut clients {
         client.send("GET / HTTP/1.1\r\nhost: test\r\n\r\n");
     }
@@ -351,10 +351,10 @@ fn connections_to_an_endpoint_are_bounded_and_others_wait() {
 fn a_prefix_is_stripped_by_whole_segments_and_the_host_can_be_the_upstreams() {
     let upstream = Upstream::honest("ok");
     let settings = ForwardSettings { strip_prefix: Some("/shop".into()), keep_host: false, ..settings(0) };
-    let town = Town::with(service("test", &[upstream.address]), settings, Limits::default());
+    let testbed = TestBed::with(service("test", &[upstream.address]), settings, Limits::default());
     let table = [("/shop/a?q=1", "/a?q=1"), ("/shop", "/"), ("/shop/", "/"), ("/shopping/a", "/shopping/a")];
     for (asked, seen) in table {
-        assert_eq!(town.get(asked).status, 200);
+        assert_eq!(testbed.get(asked).status, 200);
         assert!(
             upstream.last().starts_with(&format!("GET {seen} HTTP/1.1\r\n")),
             "{asked}: {}",
@@ -367,29 +367,29 @@ fn a_prefix_is_stripped_by_whole_segments_and_the_host_can_be_the_upstreams() {
 #[test]
 fn what_was_not_held_against_the_routes_contract_reaches_nobody() {
     let upstream = Upstream::honest("ok");
-    let town = |contract| {
+    let testbed = |contract| {
         let settings = ForwardSettings { contract, ..settings(0) };
-        Town::with(service("test", &[upstream.address]), settings, Limits::default())
+        TestBed::with(service("test", &[upstream.address]), settings, Limits::default())
     };
-    assert_eq!(town(7).get("/").status, 500);
+    assert_eq!(testbed(7).get("/").status, 500);
     assert_eq!(upstream.requests(), 0);
-    assert_eq!(town(0).get("/").status, 200);
+    assert_eq!(testbed(0).get("/").status, 200);
 }
 
 #[test]
 fn a_rewritten_path_is_admitted_again() {
     use proxy::forward::{PathPiece, PathTemplate};
     let upstream = Upstream::honest("ok");
-    let town = |text: &'static str| {
+    let testbed = |text: &'static str| {
         let pieces = vec![PathPiece::Text(text.into()), PathPiece::Rest(1)];
         let settings = ForwardSettings { template: Some(PathTemplate { pieces }), ..settings(0) };
-        Town::with(service("test", &[upstream.address]), settings, Limits::default())
+        TestBed::with(service("test", &[upstream.address]), settings, Limits::default())
     };
-    let honest = town("/v2/");
+    let honest = testbed("/v2/");
     assert_eq!(honest.get("/x/a/b?q=1").status, 200);
     assert!(upstream.last().starts_with("GET /v2/a/b?q=1 HTTP/1.1\r\n"), "{}", upstream.last());
     for text in ["/v2/../", "/v2//", "/v2/.", "/%2e/", "v2/"] {
-        assert_eq!(town(text).get("/x/./a").status, if text == "/v2/." { 200 } else { 400 }, "{text}");
+        assert_eq!(testbed(text).get("/x/./a").status, if text == "/v2/." { 200 } else { 400 }, "{text}");
     }
     assert_eq!(upstream.requests(), 2);
 }
@@ -399,8 +399,8 @@ fn what_belongs_to_one_connection_stays_on_it() {
     let upstream = Upstream::answering(
         "HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: x-hop\r\nx-hop: 1\r\nkeep-alive: timeout=5\r\nx-end: 1\r\n\r\nok",
     );
-    let town = Town::new(&[upstream.address]);
-    let mut client = town.client();
+    let testbed = TestBed::new(&[upstream.address]);
+    let mut client = testbed.client();
     client.send("GET / HTTP/1.1\r\nhost: test\r\nconnection: x-mine\r\nx-mine: 1\r\nx-through: 1\r\n\r\n");
     let reply = client.reply();
     assert_eq!(

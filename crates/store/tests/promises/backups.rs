@@ -9,7 +9,7 @@ use std::time::Duration;
 use model::Clock as _;
 use store::{Error, Event, Expect, Key, Store, Transaction, UnsealKey, check_backup};
 
-use crate::town::{Town, on_every_store, on_stores};
+use crate::testbed::{TestBed, on_every_store, on_stores};
 use crate::watches::next;
 
 on_every_store!(
@@ -30,9 +30,9 @@ async fn contents(store: &Store) -> Vec<(Key, Vec<u8>)> {
     all
 }
 
-async fn a_backup_is_put_back_as_it_was(town: Town) {
-    let store = &town.store;
-    let end = Some(town.clock.now().plus(Duration::from_secs(60)));
+async fn a_backup_is_put_back_as_it_was(testbed: TestBed) {
+    let store = &testbed.store;
+    let end = Some(testbed.clock.now().plus(Duration::from_secs(60)));
     store.put(user("ends"), "soon", end, Expect::Any).await.unwrap();
     let many = (0..500)
         .fold(Transaction::new(), |all, n| all.put(user(&n.to_string()), vec![1; 100], None, Expect::Any));
@@ -41,13 +41,13 @@ async fn a_backup_is_put_back_as_it_was(town: Town) {
     store.rotate().await.unwrap();
     store.put(user("new generation"), "x", None, Expect::Any).await.unwrap();
     let before = contents(store).await;
-    let path = town.folder.path().join("backup");
+    let path = testbed.folder.path().join("backup");
     let backup = store.backup(&path).await.unwrap();
     assert_eq!((backup.records, backup.version), (501, store.version()));
     let file = fs::metadata(&path).unwrap();
     assert_eq!((file.mode() & 0o777, file.len()), (0o600, backup.bytes));
-    if !matches!(town.place, crate::town::Place::Memory) {
-        assert_eq!(check_backup(&path, &town.key()).unwrap(), backup);
+    if !matches!(testbed.place, crate::testbed::Place::Memory) {
+        assert_eq!(check_backup(&path, &testbed.key()).unwrap(), backup);
     }
     // After the backup: changed, deleted, added.
     let changed = store.put(user("1"), "changed", None, Expect::Any).await.unwrap();
@@ -66,12 +66,12 @@ async fn a_backup_is_put_back_as_it_was(town: Town) {
     assert!(matches!(next(&mut watch).await, Event::Put(record) if record.key == user("after")));
     store.verify().await.unwrap();
     // What is past its end is not brought back.
-    town.clock.advance(Duration::from_secs(60));
+    testbed.clock.advance(Duration::from_secs(60));
     assert_eq!(store.restore(&path, None).await.unwrap().records, 500);
 }
 
-async fn a_backup_is_one_moment_of_a_running_store(town: Town) {
-    let store = town.store.clone();
+async fn a_backup_is_one_moment_of_a_running_store(testbed: TestBed) {
+    let store = testbed.store.clone();
     // Both records always hold the same number.
     let pair = move |n: u32| {
         Transaction::new()
@@ -92,7 +92,7 @@ async fn a_backup_is_one_moment_of_a_running_store(town: Town) {
             }
         })
     };
-    let path = town.folder.path().join("backup");
+    let path = testbed.folder.path().join("backup");
     let backup = store.backup(&path).await.unwrap();
     taken.store(true, Ordering::Relaxed);
     writing.await.unwrap();
@@ -104,31 +104,31 @@ async fn a_backup_is_one_moment_of_a_running_store(town: Town) {
     assert_eq!(backup.records, number + 3, "as many fillings as the number says");
 }
 
-async fn a_backup_of_one_store_is_put_into_another(town: Town) {
-    town.store.put(user("alice"), "hers", None, Expect::Any).await.unwrap();
-    let path = town.folder.path().join("backup");
-    town.store.backup(&path).await.unwrap();
-    let other = Town::sqlite().await.unwrap();
+async fn a_backup_of_one_store_is_put_into_another(testbed: TestBed) {
+    testbed.store.put(user("alice"), "hers", None, Expect::Any).await.unwrap();
+    let path = testbed.folder.path().join("backup");
+    testbed.store.backup(&path).await.unwrap();
+    let other = TestBed::sqlite().await.unwrap();
     other.store.put(user("bob"), "his", None, Expect::Any).await.unwrap();
     let wrong = other.store.restore(&path, None).await;
     assert!(matches!(wrong, Err(Error::WrongKey)), "{wrong:?}");
     assert!(matches!(check_backup(&path, &UnsealKey::generate().unwrap()), Err(Error::WrongKey)));
     assert!(other.store.get(&user("bob")).await.unwrap().is_some(), "nothing was touched");
-    if matches!(town.place, crate::town::Place::Memory) {
+    if matches!(testbed.place, crate::testbed::Place::Memory) {
         return;
     }
-    other.store.restore(&path, Some(town.key())).await.unwrap();
+    other.store.restore(&path, Some(testbed.key())).await.unwrap();
     assert_eq!(contents(&other.store).await, [(user("alice"), b"hers".to_vec())]);
     other.store.put(user("alice"), "new", None, Expect::Present).await.unwrap();
     other.store.verify().await.unwrap();
 }
 
-async fn a_changed_backup_is_refused_whole(town: Town) {
-    let store = &town.store;
+async fn a_changed_backup_is_refused_whole(testbed: TestBed) {
+    let store = &testbed.store;
     for n in 0..5 {
         store.put(user(&n.to_string()), "backed up", None, Expect::Any).await.unwrap();
     }
-    let path = town.folder.path().join("backup");
+    let path = testbed.folder.path().join("backup");
     store.backup(&path).await.unwrap();
     store.put(user("0"), "newer", None, Expect::Any).await.unwrap();
     let before = contents(store).await;
@@ -153,13 +153,13 @@ async fn a_changed_backup_is_refused_whole(town: Town) {
     assert_ne!(contents(store).await, before);
 }
 
-async fn a_backup_takes_no_place_of_another(town: Town) {
-    let path = town.folder.path().join("backup");
+async fn a_backup_takes_no_place_of_another(testbed: TestBed) {
+    let path = testbed.folder.path().join("backup");
     fs::write(&path, "precious").unwrap();
-    assert!(matches!(town.store.backup(&path).await, Err(Error::File { .. })));
+    assert!(matches!(testbed.store.backup(&path).await, Err(Error::File { .. })));
     assert_eq!(fs::read(&path).unwrap(), b"precious");
-    let nowhere = town.folder.path().join("nowhere/backup");
-    assert!(matches!(town.store.backup(&nowhere).await, Err(Error::File { .. })));
-    assert!(matches!(town.store.restore(&nowhere, None).await, Err(Error::File { .. })));
-    assert_eq!(fs::read_dir(town.folder.path()).unwrap().count(), 1, "nothing is left beside");
+    let nowhere = testbed.folder.path().join("nowhere/backup");
+    assert!(matches!(testbed.store.backup(&nowhere).await, Err(Error::File { .. })));
+    assert!(matches!(testbed.store.restore(&nowhere, None).await, Err(Error::File { .. })));
+    assert_eq!(fs::read_dir(testbed.folder.path()).unwrap().count(), 1, "nothing is left beside");
 }

@@ -6,7 +6,7 @@ use std::fs;
 use store::{CacheLimits, Error, Expect, Key, Store, UnsealKey};
 
 use crate::clock::ManualClock;
-use crate::town::{Place, Town, on_stores};
+use crate::testbed::{Place, TestBed, on_stores};
 
 on_stores!(sqlite, sqlite_uncached: a_changed_column_is_noticed, rows_that_were_swapped_are_noticed, a_forged_end_frees_no_key);
 on_stores!(postgres, postgres: a_changed_column_is_noticed, rows_that_were_swapped_are_noticed, a_forged_end_frees_no_key);
@@ -22,8 +22,8 @@ fn value(number: u32) -> Vec<u8> {
 }
 
 /// Runs SQL on the database behind the store's back.
-async fn forge(town: &Town, sql: &str) {
-    match &town.place {
+async fn forge(testbed: &TestBed, sql: &str) {
+    match &testbed.place {
         Place::File(path) => {
             let connection = rusqlite::Connection::open(path).unwrap();
             connection.execute_batch(&sql.replace("RECORD", "record").replace("HEX", "X")).unwrap();
@@ -36,7 +36,7 @@ async fn forge(town: &Town, sql: &str) {
     }
 }
 
-async fn a_changed_column_is_noticed(town: Town) {
+async fn a_changed_column_is_noticed(testbed: TestBed) {
     for (place, change) in [
         "version = version + 1",
         "expires = 4000000000000000000",
@@ -48,26 +48,26 @@ async fn a_changed_column_is_noticed(town: Town) {
     .enumerate()
     {
         let key = user(u32::try_from(place).unwrap());
-        town.store.put(user(1_000), "oldest", None, Expect::Any).await.unwrap();
-        let version = town.store.put(key.clone(), "honest", None, Expect::Any).await.unwrap();
-        assert!(town.store.get(&key).await.unwrap().is_some());
-        forge(&town, &format!("UPDATE RECORD SET {change} WHERE version = {version}")).await;
-        let read = town.store.get(&key).await;
+        testbed.store.put(user(1_000), "oldest", None, Expect::Any).await.unwrap();
+        let version = testbed.store.put(key.clone(), "honest", None, Expect::Any).await.unwrap();
+        assert!(testbed.store.get(&key).await.unwrap().is_some());
+        forge(&testbed, &format!("UPDATE RECORD SET {change} WHERE version = {version}")).await;
+        let read = testbed.store.get(&key).await;
         match change {
             // What is not live is not there: that rows can be taken away is said in SECURITY.md.
             "live = NOT live" => assert!(read.unwrap().is_none()),
             _ => assert!(matches!(read, Err(Error::Corrupt(_))), "{change}: {read:?}"),
         }
-        let written = town.store.put(key.clone(), "next", None, Expect::Version(version)).await;
+        let written = testbed.store.put(key.clone(), "next", None, Expect::Version(version)).await;
         assert!(matches!(written, Err(Error::Corrupt(_))), "{change}: {written:?}");
-        assert!(matches!(town.store.verify().await, Err(Error::Corrupt(_))), "{change}");
+        assert!(matches!(testbed.store.verify().await, Err(Error::Corrupt(_))), "{change}");
         // Written anew without a look at what stands there, it is whole again.
-        town.store.put(key.clone(), "repaired", None, Expect::Any).await.unwrap();
-        town.store.verify().await.unwrap();
+        testbed.store.put(key.clone(), "repaired", None, Expect::Any).await.unwrap();
+        testbed.store.verify().await.unwrap();
     }
 }
 
-async fn rows_that_were_swapped_are_noticed(town: Town) {
+async fn rows_that_were_swapped_are_noticed(testbed: TestBed) {
     // Alike in everything but the key: version, end, generation, length.
     let both = store::Transaction::new().put(user(1), "may enter", None, Expect::Any).put(
         user(2),
@@ -75,24 +75,24 @@ async fn rows_that_were_swapped_are_noticed(town: Town) {
         None,
         Expect::Any,
     );
-    town.store.commit(both).await.unwrap();
+    testbed.store.commit(both).await.unwrap();
     let swap = "CREATE TABLE held AS SELECT * FROM RECORD; UPDATE RECORD SET sealed =
         (SELECT held.sealed FROM held WHERE held.key <> RECORD.key)";
-    forge(&town, swap).await;
+    forge(&testbed, swap).await;
     for number in [1, 2] {
-        assert!(matches!(town.store.get(&user(number)).await, Err(Error::Corrupt(_))));
+        assert!(matches!(testbed.store.get(&user(number)).await, Err(Error::Corrupt(_))));
     }
-    assert!(matches!(town.store.scan(&Key::new("user"), None, 10).await, Err(Error::Corrupt(_))));
-    assert!(matches!(town.store.backup(&town.folder.path().join("b")).await, Err(Error::Corrupt(_))));
+    assert!(matches!(testbed.store.scan(&Key::new("user"), None, 10).await, Err(Error::Corrupt(_))));
+    assert!(matches!(testbed.store.backup(&testbed.folder.path().join("b")).await, Err(Error::Corrupt(_))));
 }
 
-async fn a_forged_end_frees_no_key(town: Town) {
+async fn a_forged_end_frees_no_key(testbed: TestBed) {
     // A code that was used must not become free by a forged end.
-    town.store.put(user(1), "used", None, Expect::Absent).await.unwrap();
-    forge(&town, "UPDATE RECORD SET expires = 1").await;
-    let again = town.store.put(user(1), "used again", None, Expect::Absent).await;
+    testbed.store.put(user(1), "used", None, Expect::Absent).await.unwrap();
+    forge(&testbed, "UPDATE RECORD SET expires = 1").await;
+    let again = testbed.store.put(user(1), "used again", None, Expect::Absent).await;
     assert!(matches!(again, Err(Error::Corrupt(_))), "{again:?}");
-    let removed = town.store.maintain().await;
+    let removed = testbed.store.maintain().await;
     assert!(matches!(removed, Err(Error::Corrupt(_))), "{removed:?}");
 }
 

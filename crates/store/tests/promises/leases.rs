@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use store::{Error, Expect, Key, Transaction};
 
-use crate::town::{Town, on_every_store};
+use crate::testbed::{TestBed, on_every_store};
 
 on_every_store!(
     a_lease_has_one_holder,
@@ -14,16 +14,16 @@ on_every_store!(
 
 const LIFETIME: Duration = Duration::from_secs(30);
 
-async fn a_lease_has_one_holder(town: Town) {
-    let store = &town.store;
+async fn a_lease_has_one_holder(testbed: TestBed) {
+    let store = &testbed.store;
     let mut first = store.take_lease("rotation", LIFETIME).await.unwrap().unwrap();
     assert!(store.take_lease("rotation", LIFETIME).await.unwrap().is_none());
     assert!(store.take_lease("other", LIFETIME).await.unwrap().is_some());
-    town.clock.advance(LIFETIME - Duration::from_secs(1));
+    testbed.clock.advance(LIFETIME - Duration::from_secs(1));
     assert!(first.renew(store).await.unwrap());
-    town.clock.advance(LIFETIME - Duration::from_secs(1));
+    testbed.clock.advance(LIFETIME - Duration::from_secs(1));
     assert!(store.take_lease("rotation", LIFETIME).await.unwrap().is_none(), "it was renewed");
-    town.clock.advance(Duration::from_secs(1));
+    testbed.clock.advance(Duration::from_secs(1));
     let second = store.take_lease("rotation", LIFETIME).await.unwrap().unwrap();
     assert!(!first.renew(store).await.unwrap(), "it was lost");
     first.release(store).await.unwrap();
@@ -35,10 +35,10 @@ async fn a_lease_has_one_holder(town: Town) {
     assert!(store.take_lease("rotation", LIFETIME).await.unwrap().is_some());
 }
 
-async fn of_many_who_take_a_lease_one_gets_it(town: Town) {
+async fn of_many_who_take_a_lease_one_gets_it(testbed: TestBed) {
     let takers: Vec<_> = (0..16)
         .map(|_| {
-            let store = town.store.clone();
+            let store = testbed.store.clone();
             tokio::spawn(async move { store.take_lease("race", LIFETIME).await.unwrap().is_some() })
         })
         .collect();
@@ -49,12 +49,12 @@ async fn of_many_who_take_a_lease_one_gets_it(town: Town) {
     assert_eq!(holders, 1);
 }
 
-async fn a_fence_holds_off_who_lost_the_lease(town: Town) {
-    let store = &town.store;
+async fn a_fence_holds_off_who_lost_the_lease(testbed: TestBed) {
+    let store = &testbed.store;
     let work = || Transaction::new().put(Key::new("work"), "done", None, Expect::Any);
     let first = store.take_lease("work", LIFETIME).await.unwrap().unwrap();
     store.commit(first.fence(work())).await.unwrap();
-    town.clock.advance(LIFETIME);
+    testbed.clock.advance(LIFETIME);
     assert!(store.commit(first.fence(work())).await.is_err(), "past its end");
     let second = store.take_lease("work", LIFETIME).await.unwrap().unwrap();
     assert!(matches!(store.commit(first.fence(work())).await, Err(Error::Conflict { .. })));

@@ -25,11 +25,11 @@ mod rotation;
 #[cfg(test)]
 mod server;
 #[cfg(test)]
+mod testbed;
+#[cfg(test)]
 mod theft;
 #[cfg(test)]
 mod tls;
-#[cfg(test)]
-mod town;
 #[cfg(test)]
 mod upkeep;
 #[cfg(test)]

@@ -7,7 +7,7 @@ use model::{Clock as _, Timestamp};
 use proptest::prelude::*;
 use store::{Error, Expect, Key, Transaction, Version};
 
-use crate::town::Town;
+use crate::testbed::TestBed;
 
 /// What a random step does. Keys are few, so that steps meet.
 #[derive(Clone, Debug)]
@@ -125,16 +125,16 @@ fn transaction(
     Some((built, effects, holds))
 }
 
-async fn run(mut town: Town, steps: Vec<Step>) {
+async fn run(mut testbed: TestBed, steps: Vec<Step>) {
     let mut model = Model::new();
     for step in steps {
-        let now = town.clock.now();
+        let now = testbed.clock.now();
         match step {
             Step::Commit(operations) => {
                 let Some((transaction, effects, holds)) = transaction(&model, &operations, now) else {
                     continue;
                 };
-                match town.store.commit(transaction).await {
+                match testbed.store.commit(transaction).await {
                     Ok(version) => {
                         assert!(holds, "{operations:?}");
                         for (key, does) in effects {
@@ -154,21 +154,21 @@ async fn run(mut town: Town, steps: Vec<Step>) {
                     Err(other) => panic!("{other}"),
                 }
             }
-            Step::Advance(seconds) => town.clock.advance(Duration::from_secs(seconds.into())),
-            Step::Scan(prefix, limit) => compare(&town, &model, &key(prefix), limit).await,
-            Step::Rotate => drop(town.store.rotate().await),
-            Step::Reencrypt => drop(town.store.reencryption().step().await.unwrap()),
-            Step::Maintain => drop(town.store.maintain().await.unwrap().unwrap()),
+            Step::Advance(seconds) => testbed.clock.advance(Duration::from_secs(seconds.into())),
+            Step::Scan(prefix, limit) => compare(&testbed, &model, &key(prefix), limit).await,
+            Step::Rotate => drop(testbed.store.rotate().await),
+            Step::Reencrypt => drop(testbed.store.reencryption().step().await.unwrap()),
+            Step::Maintain => drop(testbed.store.maintain().await.unwrap().unwrap()),
             Step::Reopen => {
-                if let Some(again) = town.again().await {
-                    town.store = again;
+                if let Some(again) = testbed.again().await {
+                    testbed.store = again;
                 }
             }
         }
         for number in 0..12 {
             let key = key(number);
-            let read = town.store.get(&key).await.unwrap();
-            let stands = standing(&model, &key, town.clock.now());
+            let read = testbed.store.get(&key).await.unwrap();
+            let stands = standing(&model, &key, testbed.clock.now());
             assert_eq!(
                 read.as_ref().map(|record| (&record.value[..], record.version, record.expires)),
                 stands.map(|stands| (&stands.value[..], stands.version, stands.expires)),
@@ -176,22 +176,22 @@ async fn run(mut town: Town, steps: Vec<Step>) {
             );
         }
     }
-    compare(&town, &model, &Key::new("a"), 2).await;
-    town.store.verify().await.unwrap();
+    compare(&testbed, &model, &Key::new("a"), 2).await;
+    testbed.store.verify().await.unwrap();
 }
 
 /// Every page of a scan, beside what the map has below the prefix.
-async fn compare(town: &Town, model: &Model, prefix: &Key, limit: usize) {
+async fn compare(testbed: &TestBed, model: &Model, prefix: &Key, limit: usize) {
     let (mut found, mut after) = (BTreeMap::new(), None);
     loop {
-        let page = town.store.scan(prefix, after.as_ref(), limit).await.unwrap();
+        let page = testbed.store.scan(prefix, after.as_ref(), limit).await.unwrap();
         for record in page.records {
             assert!(found.insert(record.key, record.value.to_vec()).is_none(), "twice");
         }
         let Some(next) = page.next else { break };
         after = Some(next);
     }
-    let now = town.clock.now();
+    let now = testbed.clock.now();
     let expected: BTreeMap<_, _> = model
         .iter()
         .filter(|(key, _)| key.starts_with(prefix) && standing(model, key, now).is_some())
@@ -201,13 +201,13 @@ async fn compare(town: &Town, model: &Model, prefix: &Key, limit: usize) {
 }
 
 /// Runs random steps on stores of one kind; each case is a new store.
-fn random_steps<F: Future<Output = Option<Town>>>(cases: u32, make: impl Fn() -> F) {
+fn random_steps<F: Future<Output = Option<TestBed>>>(cases: u32, make: impl Fn() -> F) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let config = ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() };
     proptest!(config, |(steps in proptest::collection::vec(step(), 1..60))| {
         runtime.block_on(async {
-            if let Some(town) = make().await {
-                run(town, steps).await;
+            if let Some(testbed) = make().await {
+                run(testbed, steps).await;
             }
         });
     });
@@ -215,15 +215,15 @@ fn random_steps<F: Future<Output = Option<Town>>>(cases: u32, make: impl Fn() ->
 
 #[test]
 fn a_store_in_memory_is_a_map() {
-    random_steps(64, Town::in_memory);
+    random_steps(64, TestBed::in_memory);
 }
 
 #[test]
 fn a_store_in_a_file_is_a_map() {
-    random_steps(24, Town::sqlite);
+    random_steps(24, TestBed::sqlite);
 }
 
 #[test]
 fn a_store_in_a_database_is_a_map() {
-    random_steps(8, Town::postgres);
+    random_steps(8, TestBed::postgres);
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use store::{Error, Event, Expect, Key, Store, UnsealKey, Value};
 
 use crate::server;
-use crate::town::{Place, Town, on_every_store, on_stores};
+use crate::testbed::{Place, TestBed, on_every_store, on_stores};
 use crate::watches::next;
 
 on_every_store!(
@@ -25,21 +25,21 @@ fn user(name: &str) -> Key {
     Key::new("user").hidden(name)
 }
 
-async fn what_one_writes_the_other_reads_and_is_told(town: Town) {
-    let Some(other) = town.again().await else { return };
+async fn what_one_writes_the_other_reads_and_is_told(testbed: TestBed) {
+    let Some(other) = testbed.again().await else { return };
     let mut watch = other.watch(&Key::new("user"), other.version());
-    town.store.put(user("a"), "1", None, Expect::Any).await.unwrap();
+    testbed.store.put(user("a"), "1", None, Expect::Any).await.unwrap();
     assert!(matches!(next(&mut watch).await, Event::Put(record) if &record.value[..] == b"1"));
     assert_eq!(&other.get(&user("a")).await.unwrap().unwrap().value[..], b"1");
-    town.store.put(user("a"), "2", None, Expect::Any).await.unwrap();
+    testbed.store.put(user("a"), "2", None, Expect::Any).await.unwrap();
     // Whoever was told reads what it was told of, cache or not.
     assert!(matches!(next(&mut watch).await, Event::Put(record) if &record.value[..] == b"2"));
     assert_eq!(&other.get(&user("a")).await.unwrap().unwrap().value[..], b"2");
 }
 
-async fn counting_by_two_is_exact(town: Town) {
-    let Some(other) = town.again().await else { return };
-    let counters: Vec<_> = [town.store.clone(), other]
+async fn counting_by_two_is_exact(testbed: TestBed) {
+    let Some(other) = testbed.again().await else { return };
+    let counters: Vec<_> = [testbed.store.clone(), other]
         .into_iter()
         .map(|store| {
             tokio::spawn(async move {
@@ -52,7 +52,7 @@ async fn counting_by_two_is_exact(town: Town) {
     for counter in counters {
         counter.await.unwrap();
     }
-    let third = town.again().await.unwrap();
+    let third = testbed.again().await.unwrap();
     let count: u64 = third.get(&user("count")).await.unwrap().unwrap().json().unwrap();
     assert_eq!(count, 200);
 }
@@ -71,32 +71,32 @@ async fn add_one(store: &Store) -> bool {
     }
 }
 
-async fn another_key_opens_nothing(town: Town) {
-    let Some(wrong) = town.open_with(&UnsealKey::generate().unwrap()).await else { return };
+async fn another_key_opens_nothing(testbed: TestBed) {
+    let Some(wrong) = testbed.open_with(&UnsealKey::generate().unwrap()).await else { return };
     assert!(matches!(wrong, Err(Error::WrongKey)));
-    assert!(town.open_with(&town.key()).await.unwrap().is_ok());
+    assert!(testbed.open_with(&testbed.key()).await.unwrap().is_ok());
 }
 
-async fn a_store_is_made_once(town: Town) {
-    town.store.put(user("a"), "1", None, Expect::Any).await.unwrap();
+async fn a_store_is_made_once(testbed: TestBed) {
+    testbed.store.put(user("a"), "1", None, Expect::Any).await.unwrap();
     let key = UnsealKey::generate().unwrap();
-    let again = match &town.place {
+    let again = match &testbed.place {
         Place::Memory => return,
         Place::File(path) => Store::initialise_sqlite(path, &key),
         Place::Database(address) => Store::initialise_postgres(&server::settings(address), &key).await,
     };
     assert!(matches!(again, Err(Error::Initialised)));
-    assert!(town.store.get(&user("a")).await.unwrap().is_some());
+    assert!(testbed.store.get(&user("a")).await.unwrap().is_some());
 }
 
-async fn a_lost_notice_is_made_up_for(town: Town) {
-    let Place::Database(address) = &town.place else { return };
+async fn a_lost_notice_is_made_up_for(testbed: TestBed) {
+    let Place::Database(address) = &testbed.place else { return };
     let name = address.rsplit('=').next().unwrap();
-    let mut watch = town.store.watch(&Key::new("user"), town.store.version());
-    town.store.put(user("a"), "1", None, Expect::Any).await.unwrap();
+    let mut watch = testbed.store.watch(&Key::new("user"), testbed.store.version());
+    testbed.store.put(user("a"), "1", None, Expect::Any).await.unwrap();
     next(&mut watch).await;
     // Another process writes while nobody listens: the connection that does was ended.
-    let other = town.again().await.unwrap();
+    let other = testbed.again().await.unwrap();
     let client = server::shared().unwrap().client(name).await;
     let silence = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
         WHERE datname = current_database() AND pid <> pg_backend_pid()
@@ -106,40 +106,40 @@ async fn a_lost_notice_is_made_up_for(town: Town) {
     assert!(matches!(next(&mut watch).await, Event::Put(record) if record.key == user("b")));
 }
 
-async fn a_broken_connection_is_made_anew(town: Town) {
-    let Place::Database(address) = &town.place else { return };
+async fn a_broken_connection_is_made_anew(testbed: TestBed) {
+    let Place::Database(address) = &testbed.place else { return };
     let name = address.rsplit('=').next().unwrap();
     let client = server::shared().unwrap().client(name).await;
     for round in 0..20 {
         // Also before anybody here can have seen the end of the connections.
         let value = round.to_string();
-        town.store.put(user("a"), value.as_str(), None, Expect::Any).await.unwrap();
+        testbed.store.put(user("a"), value.as_str(), None, Expect::Any).await.unwrap();
         let all = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
             WHERE datname = current_database() AND pid <> pg_backend_pid()";
         client.batch_execute(all).await.unwrap();
-        assert_eq!(&town.store.get(&user("a")).await.unwrap().unwrap().value[..], value.as_bytes());
+        assert_eq!(&testbed.store.get(&user("a")).await.unwrap().unwrap().value[..], value.as_bytes());
     }
 }
 
-async fn a_connection_that_ends_under_a_question_is_made_anew(town: Town) {
-    let Place::Database(address) = &town.place else { return };
+async fn a_connection_that_ends_under_a_question_is_made_anew(testbed: TestBed) {
+    let Place::Database(address) = &testbed.place else { return };
     let name = address.rsplit('=').next().unwrap();
     let server = server::shared().unwrap();
     let (holder, other) = (server.client(name).await, server.client(name).await);
-    town.store.put(user("a"), "0", None, Expect::Any).await.unwrap();
+    testbed.store.put(user("a"), "0", None, Expect::Any).await.unwrap();
     for round in 1..=5 {
         // Each that is asked is connected: one that ends while it is made is not made anew.
         for _ in 0..2 {
-            town.store.get(&user("a")).await.unwrap();
+            testbed.store.get(&user("a")).await.unwrap();
         }
         let held = "BEGIN; LOCK TABLE bastide.store_state, bastide.store_record IN ACCESS EXCLUSIVE MODE";
         holder.batch_execute(held).await.unwrap();
         let reading = tokio::spawn({
-            let store = town.store.clone();
+            let store = testbed.store.clone();
             async move { store.get(&user("a")).await.map(|found| found.is_some()) }
         });
         let writing = tokio::spawn({
-            let (store, value) = (town.store.clone(), round.to_string());
+            let (store, value) = (testbed.store.clone(), round.to_string());
             async move { store.put(user("b"), value.as_str(), None, Expect::Any).await }
         });
         let waiting = "FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'

@@ -5,7 +5,7 @@ use std::time::Duration;
 use model::Clock as _;
 use store::{Cursor, Error, Expect, Key, Record, Transaction, Version, limits};
 
-use crate::town::{Place, Town, on_every_store};
+use crate::testbed::{Place, TestBed, on_every_store};
 
 on_every_store!(
     a_record_is_read_as_it_was_written,
@@ -31,10 +31,10 @@ fn value(record: Option<Record>) -> Option<String> {
     record.map(|record| String::from_utf8(record.value.to_vec()).unwrap())
 }
 
-async fn a_record_is_read_as_it_was_written(town: Town) {
-    let store = &town.store;
+async fn a_record_is_read_as_it_was_written(testbed: TestBed) {
+    let store = &testbed.store;
     assert!(store.get(&user("alice")).await.unwrap().is_none());
-    let end = town.clock.now().plus(Duration::from_secs(5));
+    let end = testbed.clock.now().plus(Duration::from_secs(5));
     let first = store.put(user("alice"), "one", Some(end), Expect::Any).await.unwrap();
     for _ in 0..2 {
         let record = store.get(&user("alice")).await.unwrap().unwrap();
@@ -55,11 +55,11 @@ async fn a_record_is_read_as_it_was_written(town: Town) {
     assert_eq!(value(store.get(&user("alice")).await.unwrap()).unwrap(), "");
 }
 
-async fn of_two_who_read_the_same_version_one_wins(town: Town) {
-    let read = town.store.put(user("a"), "0", None, Expect::Absent).await.unwrap();
+async fn of_two_who_read_the_same_version_one_wins(testbed: TestBed) {
+    let read = testbed.store.put(user("a"), "0", None, Expect::Absent).await.unwrap();
     let racers: Vec<_> = (0..32)
         .map(|number| {
-            let store = town.store.clone();
+            let store = testbed.store.clone();
             tokio::spawn(async move {
                 store.put(user("a"), number.to_string().as_str(), None, Expect::Version(read)).await
             })
@@ -74,12 +74,12 @@ async fn of_two_who_read_the_same_version_one_wins(town: Town) {
         }
     }
     assert_eq!(won.len(), 1);
-    let record = town.store.get(&user("a")).await.unwrap().unwrap();
+    let record = testbed.store.get(&user("a")).await.unwrap().unwrap();
     assert_eq!(won, [(value(Some(record.clone())).unwrap(), record.version)]);
 }
 
-async fn expectations_hold_or_nothing_happens(town: Town) {
-    let store = &town.store;
+async fn expectations_hold_or_nothing_happens(testbed: TestBed) {
+    let store = &testbed.store;
     let there = store.put(user("there"), "x", None, Expect::Any).await.unwrap();
     let other = Version::from_number(there.number() + 1);
     let table = [
@@ -119,8 +119,8 @@ async fn expectations_hold_or_nothing_happens(town: Town) {
     store.put(user("there"), "y", None, Expect::Absent).await.unwrap();
 }
 
-async fn a_transaction_happens_whole_or_not_at_all(town: Town) {
-    let store = &town.store;
+async fn a_transaction_happens_whole_or_not_at_all(testbed: TestBed) {
+    let store = &testbed.store;
     let old = store.put(user("old"), "1", None, Expect::Any).await.unwrap();
     let rotate = |expected| {
         Transaction::new()
@@ -152,14 +152,14 @@ async fn a_transaction_happens_whole_or_not_at_all(town: Town) {
     assert_eq!(store.commit(Transaction::new()).await.unwrap(), before);
 }
 
-async fn a_record_past_its_end_is_absent(town: Town) {
-    let store = &town.store;
-    let end = town.clock.now().plus(Duration::from_secs(10));
+async fn a_record_past_its_end_is_absent(testbed: TestBed) {
+    let store = &testbed.store;
+    let end = testbed.clock.now().plus(Duration::from_secs(10));
     let version = store.put(user("code"), "4711", Some(end), Expect::Absent).await.unwrap();
-    town.clock.advance(Duration::from_nanos(9_999_999_999));
+    testbed.clock.advance(Duration::from_nanos(9_999_999_999));
     assert!(store.get(&user("code")).await.unwrap().is_some());
     assert_eq!(store.scan(&Key::new("user"), None, 10).await.unwrap().records.len(), 1);
-    town.clock.advance(Duration::from_nanos(1));
+    testbed.clock.advance(Duration::from_nanos(1));
     assert!(store.get(&user("code")).await.unwrap().is_none());
     assert!(store.scan(&Key::new("user"), None, 10).await.unwrap().records.is_empty());
     for wrong in [Expect::Present, Expect::Version(version)] {
@@ -170,8 +170,8 @@ async fn a_record_past_its_end_is_absent(town: Town) {
     assert_eq!(value(store.get(&user("code")).await.unwrap()).unwrap(), "new");
 }
 
-async fn a_scan_finds_what_lies_below_by_whole_segments(town: Town) {
-    let store = &town.store;
+async fn a_scan_finds_what_lies_below_by_whole_segments(testbed: TestBed) {
+    let store = &testbed.store;
     let keys = [
         Key::new("a"),
         Key::new("a").name("b"),
@@ -193,8 +193,8 @@ async fn a_scan_finds_what_lies_below_by_whole_segments(town: Town) {
     }
 }
 
-async fn pages_cover_everything_once(town: Town) {
-    let store = &town.store;
+async fn pages_cover_everything_once(testbed: TestBed) {
+    let store = &testbed.store;
     let many = 57;
     let all =
         (0..many).fold(Transaction::new(), |all, n| all.put(user(&n.to_string()), "", None, Expect::Any));
@@ -223,19 +223,19 @@ async fn pages_cover_everything_once(town: Town) {
     assert!(Cursor::parse("no cursor!").is_err());
 }
 
-async fn numbers_are_scanned_in_their_order(town: Town) {
+async fn numbers_are_scanned_in_their_order(testbed: TestBed) {
     let mut numbers = [5, 0, u64::MAX, 256, 255, 1 << 40];
     for number in numbers {
-        town.store.put(Key::new("at").number(number), "", None, Expect::Any).await.unwrap();
+        testbed.store.put(Key::new("at").number(number), "", None, Expect::Any).await.unwrap();
     }
-    let found = town.store.scan(&Key::new("at"), None, 10).await.unwrap().records;
+    let found = testbed.store.scan(&Key::new("at"), None, 10).await.unwrap().records;
     let found: Vec<_> = found.iter().map(|record| record.key.number_at(1).unwrap()).collect();
     numbers.sort_unstable();
     assert_eq!(found, numbers);
 }
 
-async fn a_search_reads_within_its_bounds(town: Town) {
-    let store = &town.store;
+async fn a_search_reads_within_its_bounds(testbed: TestBed) {
+    let store = &testbed.store;
     let all = (0..100).fold(Transaction::new(), |all, n| {
         let text = if n % 10 == 0 { "tenth" } else { "other" };
         all.put(user(&n.to_string()), text, None, Expect::Any)
@@ -256,8 +256,8 @@ async fn a_search_reads_within_its_bounds(town: Town) {
     assert_eq!((nothing.records.len(), nothing.examined), (0, 0));
 }
 
-async fn everything_below_a_prefix_can_be_deleted(town: Town) {
-    let store = &town.store;
+async fn everything_below_a_prefix_can_be_deleted(testbed: TestBed) {
+    let store = &testbed.store;
     for part in 0..2 {
         let some = (0..500)
             .fold(Transaction::new(), |all, n| all.put(user(&format!("{part} {n}")), "", None, Expect::Any));
@@ -268,8 +268,8 @@ async fn everything_below_a_prefix_can_be_deleted(town: Town) {
     assert_eq!(store.scan(&Key::everything(), None, 10).await.unwrap().records.len(), 1);
 }
 
-async fn bounds_hold_at_the_limit_and_one_past_it(town: Town) {
-    let store = &town.store;
+async fn bounds_hold_at_the_limit_and_one_past_it(testbed: TestBed) {
+    let store = &testbed.store;
     let put = |key: Key, bytes: usize| store.put(key, vec![7; bytes], None, Expect::Any);
     let segments = |count: usize| (1..count).fold(Key::new("a"), |key, _| key.hidden("b"));
     let text = |bytes: usize| Key::new("a").hidden("x".repeat(bytes));
@@ -308,13 +308,13 @@ async fn bounds_hold_at_the_limit_and_one_past_it(town: Town) {
     assert_eq!(store.version(), before);
 }
 
-async fn many_writers_at_once_lose_nothing(town: Town) {
+async fn many_writers_at_once_lose_nothing(testbed: TestBed) {
     const WRITERS: usize = 16;
     const ROUNDS: usize = 25;
     // Each adds one to the same counter, and leaves a record of its own beside it.
     let writers: Vec<_> = (0..WRITERS)
         .map(|writer| {
-            let store = town.store.clone();
+            let store = testbed.store.clone();
             tokio::spawn(async move {
                 for round in 0..ROUNDS {
                     loop {
@@ -341,16 +341,16 @@ async fn many_writers_at_once_lose_nothing(town: Town) {
     for writer in writers {
         writer.await.unwrap();
     }
-    let count: usize = town.store.get(&Key::new("counter")).await.unwrap().unwrap().json().unwrap();
+    let count: usize = testbed.store.get(&Key::new("counter")).await.unwrap().unwrap().json().unwrap();
     assert_eq!(count, WRITERS * ROUNDS);
-    let left = town.store.scan_all(&Key::new("user"), 10_000).await.unwrap();
+    let left = testbed.store.scan_all(&Key::new("user"), 10_000).await.unwrap();
     assert_eq!(left.len(), WRITERS * ROUNDS);
 }
 
-async fn a_store_is_still_what_it_was_until_something_is_written(town: Town) {
-    let store = &town.store;
+async fn a_store_is_still_what_it_was_until_something_is_written(testbed: TestBed) {
+    let store = &testbed.store;
     // Where other processes are heard of late, nothing is ever said to be so.
-    let can_tell = !matches!(town.place, Place::Database(_));
+    let can_tell = !matches!(testbed.place, Place::Database(_));
     store.put(user("alice"), "one", None, Expect::Any).await.unwrap();
     let read = store.version();
     store.get(&user("alice")).await.unwrap();
@@ -361,7 +361,7 @@ async fn a_store_is_still_what_it_was_until_something_is_written(town: Town) {
     store.delete(user("alice"), Expect::Any).await.unwrap();
     assert!(!store.is_still(read), "as soon as a write is acknowledged");
     assert!(!store.is_still(Version::from_number(u64::MAX)));
-    let Some(other) = town.again().await else { return };
+    let Some(other) = testbed.again().await else { return };
     let read = other.version();
     store.put(user("bob"), "one", None, Expect::Any).await.unwrap();
     for _ in 0..6_000 {

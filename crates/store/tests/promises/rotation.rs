@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use store::{Event, Expect, Key, Transaction, Version};
 
-use crate::town::{Town, on_every_store, on_stores};
+use crate::testbed::{TestBed, on_every_store, on_stores};
 
 on_every_store!(
     rotation_loses_nothing_and_old_keys_end,
@@ -23,18 +23,18 @@ fn user(number: usize) -> Key {
     Key::new("user").hidden(format!("user {number}"))
 }
 
-async fn fill(town: &Town, count: usize) {
+async fn fill(testbed: &TestBed, count: usize) {
     for part in (0..count).collect::<Vec<_>>().chunks(400) {
         let some = part
             .iter()
             .fold(Transaction::new(), |all, n| all.put(user(*n), n.to_string().as_str(), None, Expect::Any));
-        town.store.commit(some).await.unwrap();
+        testbed.store.commit(some).await.unwrap();
     }
 }
 
-async fn rotation_loses_nothing_and_old_keys_end(town: Town) {
-    let store = &town.store;
-    fill(&town, 700).await;
+async fn rotation_loses_nothing_and_old_keys_end(testbed: TestBed) {
+    let store = &testbed.store;
+    fill(&testbed, 700).await;
     store.delete(user(699), Expect::Present).await.unwrap();
     let before: Vec<_> = store.scan_all(&Key::new("user"), 1_000).await.unwrap();
     assert_eq!(store.rotate().await.unwrap(), 2);
@@ -55,14 +55,14 @@ async fn rotation_loses_nothing_and_old_keys_end(town: Town) {
     // Versions stay: nobody who compares and sets is disturbed, no watcher is told.
     assert_eq!(store.scan_all(&Key::new("user"), 1_000).await.unwrap(), before);
     assert_eq!(store.verify().await.unwrap(), 700);
-    if let Some(again) = town.again().await {
+    if let Some(again) = testbed.again().await {
         assert_eq!(again.scan_all(&Key::new("user"), 1_000).await.unwrap(), before);
     }
 }
 
-async fn a_reencryption_goes_on_after_an_interruption(town: Town) {
-    let store = &town.store;
-    fill(&town, 600).await;
+async fn a_reencryption_goes_on_after_an_interruption(testbed: TestBed) {
+    let store = &testbed.store;
+    fill(&testbed, 600).await;
     store.rotate().await.unwrap();
     let first = store.reencryption().step().await.unwrap();
     assert!(first > 0 && first < 600);
@@ -80,9 +80,9 @@ async fn a_reencryption_goes_on_after_an_interruption(town: Town) {
     assert_eq!(store.scan_all(&Key::new("user"), 1_000).await.unwrap().len(), 600);
 }
 
-async fn a_rotation_in_the_middle_of_a_reencryption_leaves_nothing_behind(town: Town) {
-    let store = &town.store;
-    fill(&town, 600).await;
+async fn a_rotation_in_the_middle_of_a_reencryption_leaves_nothing_behind(testbed: TestBed) {
+    let store = &testbed.store;
+    fill(&testbed, 600).await;
     store.rotate().await.unwrap();
     let mut work = store.reencryption();
     assert!(work.step().await.unwrap() > 0);
@@ -94,10 +94,10 @@ async fn a_rotation_in_the_middle_of_a_reencryption_leaves_nothing_behind(town: 
     assert_eq!(store.verify().await.unwrap(), 600);
 }
 
-async fn rotation_goes_on_while_others_write(town: Town) {
-    fill(&town, 300).await;
+async fn rotation_goes_on_while_others_write(testbed: TestBed) {
+    fill(&testbed, 300).await;
     let writer = {
-        let store = town.store.clone();
+        let store = testbed.store.clone();
         tokio::spawn(async move {
             for round in 0..200 {
                 let record = store.get(&user(round)).await.unwrap().unwrap();
@@ -106,44 +106,44 @@ async fn rotation_goes_on_while_others_write(town: Town) {
         })
     };
     for _ in 0..3 {
-        town.store.rotate().await.unwrap();
-        let mut work = town.store.reencryption();
+        testbed.store.rotate().await.unwrap();
+        let mut work = testbed.store.reencryption();
         while work.step().await.unwrap() > 0 {}
     }
     writer.await.unwrap();
-    let all = town.store.scan_all(&Key::new("user"), 1_000).await.unwrap();
+    let all = testbed.store.scan_all(&Key::new("user"), 1_000).await.unwrap();
     assert_eq!(all.iter().filter(|record| &record.value[..] == b"rewritten").count(), 200);
     assert_eq!(all.len(), 300);
-    let mut work = town.store.reencryption();
+    let mut work = testbed.store.reencryption();
     while work.step().await.unwrap() > 0 {}
-    assert_eq!(town.store.status().await.unwrap().stale, 0);
+    assert_eq!(testbed.store.status().await.unwrap().stale, 0);
 }
 
-async fn another_process_follows_a_rotation(town: Town) {
-    let Some(other) = town.again().await else { return };
-    fill(&town, 10).await;
+async fn another_process_follows_a_rotation(testbed: TestBed) {
+    let Some(other) = testbed.again().await else { return };
+    fill(&testbed, 10).await;
     assert_eq!(&other.get(&user(3)).await.unwrap().unwrap().value[..], b"3");
     // Rotated to the end by one: the other reads what it could not open, and writes under
     // the new keys although nobody told it.
-    town.store.rotate().await.unwrap();
-    let mut work = town.store.reencryption();
+    testbed.store.rotate().await.unwrap();
+    let mut work = testbed.store.reencryption();
     while work.step().await.unwrap() > 0 {}
     other.put(user(20), "20", None, Expect::Absent).await.unwrap();
-    assert_eq!(town.store.status().await.unwrap().stale, 0);
+    assert_eq!(testbed.store.status().await.unwrap().stale, 0);
     for number in [4, 20] {
         let expected = number.to_string();
         assert_eq!(&other.get(&user(number)).await.unwrap().unwrap().value[..], expected.as_bytes());
-        assert_eq!(&town.store.get(&user(number)).await.unwrap().unwrap().value[..], expected.as_bytes());
+        assert_eq!(&testbed.store.get(&user(number)).await.unwrap().unwrap().value[..], expected.as_bytes());
     }
     assert_eq!(other.scan_all(&Key::new("user"), 100).await.unwrap().len(), 11);
 }
 
 /// New keys, and none of those of before.
-async fn end_keys(town: &Town) {
-    town.store.rotate().await.unwrap();
-    let mut work = town.store.reencryption();
+async fn end_keys(testbed: &TestBed) {
+    testbed.store.rotate().await.unwrap();
+    let mut work = testbed.store.reencryption();
     while work.step().await.unwrap() > 0 {}
-    assert_eq!(town.store.generations().await.unwrap().len(), 1);
+    assert_eq!(testbed.store.generations().await.unwrap().len(), 1);
 }
 
 /// Something that is asked for, and looked at later.
@@ -172,9 +172,9 @@ impl<'a, T> Asked<'a, T> {
     }
 }
 
-async fn who_reads_while_keys_end_reads_all_the_same(town: Town) {
-    let store = &town.store;
-    fill(&town, 300).await;
+async fn who_reads_while_keys_end_reads_all_the_same(testbed: TestBed) {
+    let store = &testbed.store;
+    fill(&testbed, 300).await;
     for round in 0..3 {
         let (key, users) = (user(7), Key::new("user"));
         let mut watch = store.watch(&users, Version::default());
@@ -185,10 +185,10 @@ async fn who_reads_while_keys_end_reads_all_the_same(town: Town) {
         found.go().await;
         told.go().await;
         // What they asked for is there before they look at it.
-        end_keys(&town).await;
+        end_keys(&testbed).await;
         if round > 0 {
             store.put(user(7), round.to_string().as_str(), None, Expect::Present).await.unwrap();
-            end_keys(&town).await;
+            end_keys(&testbed).await;
         }
         assert!(got.answer().await.unwrap().is_some());
         assert_eq!(found.answer().await.unwrap().records.len(), 300);
@@ -196,15 +196,15 @@ async fn who_reads_while_keys_end_reads_all_the_same(town: Town) {
     }
 }
 
-async fn a_check_goes_on_while_keys_end(town: Town) {
+async fn a_check_goes_on_while_keys_end(testbed: TestBed) {
     // More than is read ahead.
-    fill(&town, 4_000).await;
-    let mut checked = Asked::of(town.store.verify());
+    fill(&testbed, 4_000).await;
+    let mut checked = Asked::of(testbed.store.verify());
     // The structure is looked at first.
     for _ in 0..2 {
         checked.go().await;
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    end_keys(&town).await;
+    end_keys(&testbed).await;
     assert_eq!(checked.answer().await.unwrap(), 4_000);
 }

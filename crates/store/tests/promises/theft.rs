@@ -8,7 +8,7 @@ use model::Clock as _;
 use store::{Expect, Key};
 
 use crate::server;
-use crate::town::{Place, Town, on_stores};
+use crate::testbed::{Place, TestBed, on_stores};
 
 on_stores!(sqlite, sqlite: nothing_that_went_in_is_in_the_files);
 on_stores!(postgres, postgres: nothing_that_went_in_is_in_the_files);
@@ -20,10 +20,10 @@ const VALUES: [&str; 3] =
 /// A word of the program: it may be found, and shows that the search would find something.
 const READABLE: &str = "readable-word-of-the-program";
 
-async fn nothing_that_went_in_is_in_the_files(town: Town) {
-    let store = &town.store;
+async fn nothing_that_went_in_is_in_the_files(testbed: TestBed) {
+    let store = &testbed.store;
     let key = |person: &str| Key::new(READABLE).hidden("tenant-streng-geheim").hidden(person);
-    let end = Some(town.clock.now().plus(std::time::Duration::from_secs(5)));
+    let end = Some(testbed.clock.now().plus(std::time::Duration::from_secs(5)));
     for (place, person) in PEOPLE.iter().enumerate() {
         let expires = if place == 0 { end } else { None };
         store.put(key(person), VALUES[place], expires, Expect::Absent).await.unwrap();
@@ -33,11 +33,11 @@ async fn nothing_that_went_in_is_in_the_files(town: Town) {
     store.delete(key(PEOPLE[1]), Expect::Present).await.unwrap();
     store.rotate().await.unwrap();
     store.reencryption().step().await.unwrap();
-    town.clock.advance(std::time::Duration::from_secs(5));
+    testbed.clock.advance(std::time::Duration::from_secs(5));
     store.maintain().await.unwrap();
-    store.backup(&town.folder.path().join("backup")).await.unwrap();
-    let mut folders = vec![town.folder.path().to_owned()];
-    if let Place::Database(address) = &town.place {
+    store.backup(&testbed.folder.path().join("backup")).await.unwrap();
+    let mut folders = vec![testbed.folder.path().to_owned()];
+    if let Place::Database(address) = &testbed.place {
         let server = server::shared().unwrap();
         let client = server.client(address.rsplit('=').next().unwrap()).await;
         client.batch_execute("CHECKPOINT").await.unwrap();
@@ -45,13 +45,13 @@ async fn nothing_that_went_in_is_in_the_files(town: Town) {
         store.put(key(PEOPLE[2]), VALUES[1], None, Expect::Any).await.unwrap();
         folders.push(server.data());
     }
-    let unseal = town.key().to_text()[15..].to_owned();
+    let unseal = testbed.key().to_text()[15..].to_owned();
     let secrets = PEOPLE.iter().chain(&VALUES).copied().chain(["tenant-streng-geheim", &unseal]);
     let found = search(&folders, secrets.flat_map(written_as));
     assert!(found.is_empty(), "what went in is in {found}");
     let found = search(&folders, [READABLE.as_bytes().to_vec()]);
     assert!(found.contains("/backup"), "the search finds nothing at all");
-    match &town.place {
+    match &testbed.place {
         Place::Database(_) => {
             assert!(found.contains("/base/") && found.contains("/pg_wal/"), "the search misses the database");
         }

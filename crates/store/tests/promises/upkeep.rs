@@ -5,7 +5,7 @@ use std::time::Duration;
 use model::Clock as _;
 use store::{Event, Expect, Key, Transaction, Version, limits};
 
-use crate::town::{Town, on_every_store, on_stores};
+use crate::testbed::{TestBed, on_every_store, on_stores};
 use crate::watches::next;
 
 on_every_store!(
@@ -20,16 +20,16 @@ fn code(number: u32) -> Key {
     Key::new("code").hidden(number.to_string())
 }
 
-async fn what_is_past_its_end_is_removed_and_told(town: Town) {
-    let store = &town.store;
-    let soon = Some(town.clock.now().plus(Duration::from_secs(10)));
-    let later = Some(town.clock.now().plus(Duration::from_secs(1_000)));
+async fn what_is_past_its_end_is_removed_and_told(testbed: TestBed) {
+    let store = &testbed.store;
+    let soon = Some(testbed.clock.now().plus(Duration::from_secs(10)));
+    let later = Some(testbed.clock.now().plus(Duration::from_secs(1_000)));
     for (number, end) in [(1, soon), (2, later), (3, None), (4, soon)] {
         store.put(code(number), "x", end, Expect::Any).await.unwrap();
     }
     assert_eq!(store.maintain().await.unwrap().unwrap().expired, 0);
     let before = store.version();
-    town.clock.advance(Duration::from_secs(10));
+    testbed.clock.advance(Duration::from_secs(10));
     // Written anew before it is removed, it stays.
     store.put(code(4), "new", later, Expect::Absent).await.unwrap();
     assert_eq!(store.status().await.unwrap().records, 4);
@@ -42,28 +42,28 @@ async fn what_is_past_its_end_is_removed_and_told(town: Town) {
     assert!(matches!(next(&mut watch).await, Event::Deleted { key, .. } if key == code(1)));
 }
 
-async fn as_much_as_is_past_its_end_is_removed_at_once(town: Town) {
-    let store = &town.store;
-    let soon = Some(town.clock.now().plus(Duration::from_secs(10)));
+async fn as_much_as_is_past_its_end_is_removed_at_once(testbed: TestBed) {
+    let store = &testbed.store;
+    let soon = Some(testbed.clock.now().plus(Duration::from_secs(10)));
     for some in (0..5_000).collect::<Vec<u32>>().chunks(500) {
         let put = |all: Transaction, number: &u32| all.put(code(*number), "x", soon, Expect::Absent);
         store.commit(some.iter().fold(Transaction::new(), put)).await.unwrap();
     }
     store.put(code(5_000), "x", None, Expect::Absent).await.unwrap();
-    town.clock.advance(Duration::from_secs(10));
+    testbed.clock.advance(Duration::from_secs(10));
     assert_eq!(store.maintain().await.unwrap().unwrap().expired, 5_000);
     assert_eq!(store.status().await.unwrap().records, 1);
 }
 
-async fn two_do_not_maintain_at_once(town: Town) {
-    let other = town.store.take_lease("maintenance", Duration::from_secs(60)).await.unwrap().unwrap();
-    assert!(town.store.maintain().await.unwrap().is_none());
-    other.release(&town.store).await.unwrap();
-    assert!(town.store.maintain().await.unwrap().is_some());
+async fn two_do_not_maintain_at_once(testbed: TestBed) {
+    let other = testbed.store.take_lease("maintenance", Duration::from_secs(60)).await.unwrap().unwrap();
+    assert!(testbed.store.maintain().await.unwrap().is_none());
+    other.release(&testbed.store).await.unwrap();
+    assert!(testbed.store.maintain().await.unwrap().is_some());
 }
 
-async fn a_watcher_that_is_too_far_behind_is_told_so(town: Town) {
-    let store = &town.store;
+async fn a_watcher_that_is_too_far_behind_is_told_so(testbed: TestBed) {
+    let store = &testbed.store;
     store.put(code(1), "x", None, Expect::Any).await.unwrap();
     let behind = store.version();
     store.delete(code(1), Expect::Any).await.unwrap();

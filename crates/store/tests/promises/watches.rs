@@ -5,7 +5,7 @@ use std::time::Duration;
 use model::Clock as _;
 use store::{Event, Expect, Key, Transaction, Version, Watch};
 
-use crate::town::{Town, on_every_store};
+use crate::testbed::{TestBed, on_every_store};
 
 on_every_store!(
     a_watch_tells_what_changes_below_its_prefix,
@@ -34,8 +34,8 @@ fn text(event: &Event) -> String {
     }
 }
 
-async fn a_watch_tells_what_changes_below_its_prefix(town: Town) {
-    let store = &town.store;
+async fn a_watch_tells_what_changes_below_its_prefix(testbed: TestBed) {
+    let store = &testbed.store;
     store.put(user("before"), "0", None, Expect::Any).await.unwrap();
     let mut watch = store.watch(&Key::new("user"), store.version());
     store.put(Key::new("usher"), "", None, Expect::Any).await.unwrap();
@@ -44,14 +44,14 @@ async fn a_watch_tells_what_changes_below_its_prefix(town: Town) {
     store.delete(user("a"), Expect::Any).await.unwrap();
     assert_eq!(text(&next(&mut watch).await), "deleted a");
     // A record that is past its end when it is told is told as deleted.
-    let end = town.clock.now().plus(Duration::from_secs(1));
+    let end = testbed.clock.now().plus(Duration::from_secs(1));
     store.put(user("b"), "2", Some(end), Expect::Any).await.unwrap();
-    town.clock.advance(Duration::from_secs(1));
+    testbed.clock.advance(Duration::from_secs(1));
     assert_eq!(text(&next(&mut watch).await), "deleted b");
 }
 
-async fn a_watch_goes_on_from_a_version(town: Town) {
-    let store = &town.store;
+async fn a_watch_goes_on_from_a_version(testbed: TestBed) {
+    let store = &testbed.store;
     let first = store.put(user("a"), "1", None, Expect::Any).await.unwrap();
     store.put(user("b"), "1", None, Expect::Any).await.unwrap();
     store.put(user("a"), "2", None, Expect::Any).await.unwrap();
@@ -64,23 +64,23 @@ async fn a_watch_goes_on_from_a_version(town: Town) {
     assert_eq!(text(&next(&mut again).await), "put a 2");
 }
 
-async fn a_watch_that_waits_is_woken(town: Town) {
-    let mut watch = town.store.watch(&Key::new("user"), town.store.version());
+async fn a_watch_that_waits_is_woken(testbed: TestBed) {
+    let mut watch = testbed.store.watch(&Key::new("user"), testbed.store.version());
     let waiting = tokio::spawn(async move {
         let first = text(&next(&mut watch).await);
         (first, watch)
     });
     tokio::time::sleep(Duration::from_millis(50)).await;
     // A wait that is given up loses nothing.
-    let mut other = town.store.watch(&Key::new("user"), town.store.version());
+    let mut other = testbed.store.watch(&Key::new("user"), testbed.store.version());
     assert!(tokio::time::timeout(Duration::from_millis(20), other.next()).await.is_err());
-    town.store.put(user("late"), "1", None, Expect::Any).await.unwrap();
+    testbed.store.put(user("late"), "1", None, Expect::Any).await.unwrap();
     assert_eq!(waiting.await.unwrap().0, "put late 1");
     assert_eq!(text(&next(&mut other).await), "put late 1");
 }
 
-async fn a_watch_tells_whole_transactions_of_many(town: Town) {
-    let store = &town.store;
+async fn a_watch_tells_whole_transactions_of_many(testbed: TestBed) {
+    let store = &testbed.store;
     let mut watch = store.watch(&Key::new("user"), store.version());
     let mut versions = Vec::new();
     for round in 0..5 {

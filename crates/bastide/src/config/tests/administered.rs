@@ -6,7 +6,7 @@ use identity::client::CertificateSubject;
 use super::super::{ADMINISTRATION, Area};
 use super::{certificate, read_with, said_with};
 
-fn town(client: &str) -> String {
+fn testbed(client: &str) -> String {
     format!(
         "listen: [ 127.0.0.1:0 ]\nrealms:\n  town:\n    issuer: https://id.example.org\n    clients:\n      one: {client}\n\
          routes: [ {{ match: id.example.org/**, to: identity, authenticate: none, allow: anyone }} ]\n"
@@ -28,7 +28,7 @@ fn clients_by_certificate_are_declared() {
         ),
         ("{ certificates: [ own.pem ], certificate_bound_access_tokens: true }", None),
     ] {
-        let configuration = read_with(&town(written), &more).unwrap();
+        let configuration = read_with(&testbed(written), &more).unwrap();
         let client = &configuration.realms[0].clients[0];
         match (expected, &client.authentication) {
             (Some(expected), found) => assert_eq!(&expected, found, "{written}"),
@@ -51,7 +51,7 @@ fn clients_by_certificate_are_declared() {
         ("{ certificates: [ own.pem ], tls_client_auth: { dn: a } }", "the weaker way would do"),
         ("{ jwks: own.pem, certificates: [ own.pem ] }", "the weaker way would do"),
     ] {
-        let said = said_with(&town(written), &more);
+        let said = said_with(&testbed(written), &more);
         assert!(said.iter().any(|line| line.contains(expected)), "{written}: {said:?}");
     }
 }
@@ -72,16 +72,16 @@ fn clients_by_certificate_need_a_listener_that_asks_for_one() {
             let said = said_with(main, &more);
             said.iter().filter(|line| line.contains("but no listener asks for client certificates")).count()
         };
-        assert_eq!(about(&town(client)), usize::from(warned), "{client}");
-        assert_eq!(about(&town(client).replace("127.0.0.1:0", asked)), 0, "{client}");
-        let mesh = town(client).replace("127.0.0.1:0", member) + "mesh: shop.example\n";
+        assert_eq!(about(&testbed(client)), usize::from(warned), "{client}");
+        assert_eq!(about(&testbed(client).replace("127.0.0.1:0", asked)), 0, "{client}");
+        let mesh = testbed(client).replace("127.0.0.1:0", member) + "mesh: shop.example\n";
         assert_eq!(about(&mesh), 0, "{client}");
     }
 }
 
 #[test]
 fn policies_may_name_the_administration_where_there_are_realms() {
-    let with = town("{ redirect_uris: [ \"https://a.example.org/\" ] }");
+    let with = testbed("{ redirect_uris: [ \"https://a.example.org/\" ] }");
     let policies =
         "policies: { inline: 'permit (principal, action, resource == Route::\"administration:users\");' }\n";
     let configuration = read_with(&format!("{with}{policies}"), &[]).unwrap();
@@ -103,7 +103,7 @@ fn policies_may_name_the_administration_where_there_are_realms() {
 
 #[test]
 fn whoever_may_everything_may_administer_and_that_is_said() {
-    let realms = town("{ redirect_uris: [ \"https://a.example.org/\" ] }") + "policies: p.cedar\n";
+    let realms = testbed("{ redirect_uris: [ \"https://a.example.org/\" ] }") + "policies: p.cedar\n";
     let route =
         "  - { name: admin, match: admin.example.org/**, to: administration, authenticate: api_key }\n";
     let with = realms.replace("policies:", &format!("{route}policies:")).replace(

@@ -120,7 +120,7 @@ fn a_group_of_a_realm_of_ours_is_no_role_unless_it_says_so() {
 
 #[test]
 fn what_a_role_needs_is_asked_of_all_who_have_it() {
-    let town = |roles: &str, factors: &str| {
+    let testbed = |roles: &str, factors: &str| {
         let written = format!(
             "authentication: {{ audience: a.b, issuers: [ {{ issuer: https://id.example.org, prefix: \"town:\" }} ] }}\n{}",
             around(&format!("    factors: {{ roles: {{ {factors} }} }}\n"))
@@ -161,7 +161,7 @@ fn what_a_role_needs_is_asked_of_all_who_have_it() {
         let of = |rules: &[(&str, &str)]| {
             rules.iter().map(|(name, class)| ((*name).to_owned(), (*class).to_owned())).collect()
         };
-        let found = town(roles, factors);
+        let found = testbed(roles, factors);
         assert_eq!(found.roles, of(by_role), "{roles}");
         assert_eq!(found.users, of(by_user), "{roles}");
     }

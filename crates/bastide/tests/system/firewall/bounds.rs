@@ -38,18 +38,18 @@ fn slow_text(bytes: usize) -> String {
 /// So many requests of the same core are answered while `long` is, and one behind it on its
 /// connection, which is only answered when everything about the first is over. A client that is itself
 /// held up for as long asks again: if the core does not rest, that changes nothing.
-async fn lets_others_go_on(what: &str, town: &Town, long: &Request, least: usize) {
+async fn lets_others_go_on(what: &str, testbed: &TestBed, long: &Request, least: usize) {
     let wanted = format!("{least} requests that are answered beside {what}");
     undisturbed(&wanted, Duration::from_millis(20), async || {
-        let meanwhile = answered_meanwhile(town, long.clone()).await;
+        let meanwhile = answered_meanwhile(testbed, long.clone()).await;
         println!("{meanwhile} requests were answered while {what} was inspected");
         (meanwhile >= least).then_some(())
     })
     .await;
 }
 
-async fn answered_meanwhile(town: &Town, long: Request) -> usize {
-    let endpoint = town.clear_endpoint();
+async fn answered_meanwhile(testbed: &TestBed, long: Request) -> usize {
+    let endpoint = testbed.clear_endpoint();
     let mut quick = Connection::open(&endpoint).await.unwrap();
     assert_eq!(quick.ask(&get_request("/")).await.unwrap().status, 200);
     let task = tokio::spawn(async move {
@@ -74,19 +74,19 @@ async fn a_long_inspection_lets_others_of_its_core_go_on() {
     let upstream = Upstream::start().await;
     // Too short to be handed to another thread: the core itself rests between two slices.
     let rules = slow_rules(400, "ARGS", 2);
-    let town = town_with(&upstream, &rules, "", "").await;
+    let testbed = testbed_with(&upstream, &rules, "", "").await;
     // Without a rest: one, which was there before.
     let long = form("/echo", &format!("q={}", slow_text(20_000)));
-    lets_others_go_on("a long body", &town, &long, 4).await;
+    lets_others_go_on("a long body", &testbed, &long, 4).await;
 }
 
 #[tokio::test]
 async fn rules_behind_the_answer_let_others_of_its_core_go_on_too() {
     let upstream = Upstream::start().await;
     for phase in [3, 4, 5] {
-        let town = town_with(&upstream, &slow_rules(400, "ARGS", phase), "", "").await;
+        let testbed = testbed_with(&upstream, &slow_rules(400, "ARGS", phase), "", "").await;
         let long = form("/echo", &format!("q={}", slow_text(20_000)));
-        lets_others_go_on(&format!("a request in phase {phase}"), &town, &long, 4).await;
+        lets_others_go_on(&format!("a request in phase {phase}"), &testbed, &long, 4).await;
     }
 }
 
@@ -95,12 +95,12 @@ async fn a_switch_of_protocols_waits_for_its_verdict_and_then_flows() {
     let upstream = Upstream::start().await;
     for phase in [3, 4] {
         let rules = slow_rules(400, "ARGS", phase);
-        let town = town_with(&upstream, &rules, "", "    upgrades: [ websocket ]\n").await;
+        let testbed = testbed_with(&upstream, &rules, "", "    upgrades: [ websocket ]\n").await;
         let target = format!("/switch?q={}", slow_text(5_000).replace(' ', "+"));
         let head = format!(
             "GET {target} HTTP/1.1\r\nhost: localhost\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n"
         );
-        let mut stream = TcpStream::connect(town.clear_address()).await.unwrap();
+        let mut stream = TcpStream::connect(testbed.clear_address()).await.unwrap();
         stream.write_all(head.as_bytes()).await.unwrap();
         let mut got = Vec::new();
         while !got.ends_with(b"\r\n\r\n") {
@@ -122,15 +122,15 @@ async fn one_rule_over_one_long_value_lets_others_of_its_core_go_on() {
     // Each rule looks at all of the value before the engine can rest: on the core one request
     // would be answered for each of them.
     let rules = slow_rules(RULES, "ARGS", 2) + &slow_answer_rules(RULES);
-    let town =
-        town_with(&upstream, &rules, "  response_body: { limit: 1MiB }\n", "    body_max: 16MiB\n").await;
+    let testbed =
+        testbed_with(&upstream, &rules, "  response_body: { limit: 1MiB }\n", "    body_max: 16MiB\n").await;
     let form = form("/echo", &format!("q={}", slow_text(BYTES)));
     let mut page = Request::new("POST", "localhost", "/reflect")
         .field("content-type", "application/octet-stream")
         .field("x-type", "text/html");
     page.body = slow_text(BYTES).into_bytes();
     for (what, long) in [("a request", form), ("an answer", page)] {
-        lets_others_go_on(what, &town, &long, 3 * RULES).await;
+        lets_others_go_on(what, &testbed, &long, 3 * RULES).await;
     }
 }
 
@@ -138,17 +138,18 @@ async fn one_rule_over_one_long_value_lets_others_of_its_core_go_on() {
 async fn a_flood_without_credentials_is_shown_to_the_rules_only_within_its_budget() {
     const ASKED: usize = 60;
     let upstream = Upstream::start().await;
-    let town = &mut started(&town_with_keys(&upstream), &slow_rules(400, "REQUEST_HEADERS:X-Long", 1)).await;
+    let testbed =
+        &mut started(&testbed_with_keys(&upstream), &slow_rules(400, "REQUEST_HEADERS:X-Long", 1)).await;
     let request = get_request("/private/x").field("x-long", &slow_text(12_000));
-    let mut connection = Connection::open(&town.clear_endpoint()).await.unwrap();
+    let mut connection = Connection::open(&testbed.clear_endpoint()).await.unwrap();
     let begun = tokio::time::Instant::now();
     for _ in 0..ASKED {
         assert_eq!(connection.ask(&request).await.unwrap().status, 401);
     }
     // Each is dearer than a second's budget: one is shown in each second that was begun.
     let most = usize::try_from(begun.elapsed().as_secs()).unwrap() + 2;
-    town.stop_gateway().await;
-    let shown = lines(town);
+    testbed.stop_gateway().await;
+    let shown = lines(testbed);
     assert!(shown.iter().all(|line| line["unfinished"] == true), "{shown:?}");
     let shown = shown.len();
     assert!((1..=most).contains(&shown), "{shown} of {ASKED} were shown to the rules, at most {most} may be");
@@ -163,12 +164,12 @@ async fn an_engine_that_cannot_say_blocks_in_block_mode() {
         let query: Vec<String> = (0..count).map(|number| format!("a{number}=1")).collect();
         get_request(&format!("/?{}", query.join("&")))
     };
-    let blocking = town_with(&upstream, rules, "", "").await;
+    let blocking = testbed_with(&upstream, rules, "", "").await;
     assert_eq!(ask(&blocking, &many(900)).await.status, 200);
     let refused = ask(&blocking, &many(1100)).await;
     assert_eq!((refused.status, upstream.seen()), (500, 1));
     assert_eq!(line(&blocking, refused.json()["id"].as_str().unwrap()).await["verdict"], "blocked");
-    let detecting = town_with(&upstream, rules, "  mode: detect\n", "").await;
+    let detecting = testbed_with(&upstream, rules, "  mode: detect\n", "").await;
     assert_eq!(ask(&detecting, &many(1100)).await.status, 200);
 }
 
@@ -181,22 +182,22 @@ fn can_mount() -> bool {
 }
 
 /// A gateway whose firewall's log lies on a disk of 64 KiB.
-async fn town_on_a_small_disk(upstream: &Upstream, waf: &str, rules: &str) -> Town {
-    let mut town =
-        Town::prepare(&format!("{}audit: {{ firewall: small }}\n", configuration(upstream, waf, "")));
-    std::fs::write(town.path("rules.conf"), rules).unwrap();
-    std::fs::create_dir(town.path("small")).unwrap();
+async fn testbed_on_a_small_disk(upstream: &Upstream, waf: &str, rules: &str) -> TestBed {
+    let mut testbed =
+        TestBed::prepare(&format!("{}audit: {{ firewall: small }}\n", configuration(upstream, waf, "")));
+    std::fs::write(testbed.path("rules.conf"), rules).unwrap();
+    std::fs::create_dir(testbed.path("small")).unwrap();
     let script = format!(
         "mount -t tmpfs -o size=64k,mode=0700 tmpfs small && exec {BASTIDE} serve --config bastide.yaml"
     );
     let mut command = Command::new("unshare");
     command
         .args(["--user", "--map-root-user", "--mount", "sh", "-c", &script])
-        .current_dir(town.folder.path())
+        .current_dir(testbed.folder.path())
         .stdout(Stdio::null())
-        .stderr(std::fs::File::create(town.path("log")).unwrap());
-    town.start_gateway_by(command).await;
-    town
+        .stderr(std::fs::File::create(testbed.path("log")).unwrap());
+    testbed.start_gateway_by(command).await;
+    testbed
 }
 
 /// Requests after which a log on a small disk is full, and its queue, however long they take.
@@ -221,12 +222,12 @@ async fn a_log_that_cannot_keep_its_line_refuses_in_block_mode_only() {
         return;
     }
     let upstream = Upstream::start().await;
-    let blocking = town_on_a_small_disk(&upstream, "", RULES).await;
+    let blocking = testbed_on_a_small_disk(&upstream, "", RULES).await;
     let mut connection = Connection::open(&blocking.clear_endpoint()).await.unwrap();
     let (answer, before) = refused(&mut connection, &upstream).await;
     assert_eq!((answer.status, answer.field("retry-after")), (503, Some("1")));
     assert_eq!(upstream.seen(), before, "an inspected request without a line reached the upstream");
-    let detecting = town_on_a_small_disk(&upstream, "  mode: detect\n", RULES).await;
+    let detecting = testbed_on_a_small_disk(&upstream, "  mode: detect\n", RULES).await;
     let mut connection = Connection::open(&detecting.clear_endpoint()).await.unwrap();
     let mut asked = 0;
     while !String::from_utf8_lossy(&detecting.admin("/healthz").await.body).contains("firewall") {
@@ -257,7 +258,7 @@ async fn a_flood_of_long_lines_costs_no_more_memory_than_the_queue_may() {
         )
     };
     let rules: String = (1..=128).map(rule).collect();
-    let blocking = town_on_a_small_disk(&upstream, "", &rules).await;
+    let blocking = testbed_on_a_small_disk(&upstream, "", &rules).await;
     let long = get_request(&format!("/?q={}", "%01".repeat(512)));
     let mut connection = Connection::open(&blocking.clear_endpoint()).await.unwrap();
     let mut answered = 0;
@@ -294,18 +295,18 @@ async fn a_body_of_12_mib_costs_no_more_memory_than_its_limit() {
     let limits = format!("limit: {LIMIT_KIB}KiB, no_files_limit: {LIMIT_KIB}KiB");
     for (over, status) in [("reject", 413), ("partial", 200)] {
         let waf = format!("  request_body: {{ {limits}, over: {over} }}\n");
-        let mut town = town_with(&upstream, &rules, &waf, "    body_max: 16MiB\n").await;
+        let mut testbed = testbed_with(&upstream, &rules, &waf, "    body_max: 16MiB\n").await;
         // Whatever a first body needs.
-        assert_eq!(ask(&town, &octets(100 << 10)).await.status, 200);
-        let before = peak_kib(&mut town);
+        assert_eq!(ask(&testbed, &octets(100 << 10)).await.status, 200);
+        let before = peak_kib(&mut testbed);
         for _ in 0..3 {
-            let answer = ask(&town, &octets(BODY)).await;
+            let answer = ask(&testbed, &octets(BODY)).await;
             assert_eq!(answer.status, status, "{over}");
             assert!(status != 200 || answer.body == octets(BODY).body, "the body went on changed");
         }
-        let more = peak_kib(&mut town) - before;
+        let more = peak_kib(&mut testbed) - before;
         assert!(more < LIMIT_KIB + 4096, "{over}: {more} KiB more for a body of {} KiB", BODY >> 10);
-        let line = lines(&town).into_iter().last().unwrap();
+        let line = lines(&testbed).into_iter().last().unwrap();
         assert_eq!(line["verdict"], if status == 413 { "blocked" } else { "passed" }, "{over}");
     }
 }

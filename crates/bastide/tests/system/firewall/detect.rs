@@ -4,21 +4,21 @@
 use super::*;
 
 /// The line of the one request so far that asked for `path`.
-async fn line_of(town: &Town, path: &str) -> Value {
-    until("the firewall's line", async || lines(town).into_iter().find(|line| line["path"] == path)).await
+async fn line_of(testbed: &TestBed, path: &str) -> Value {
+    until("the firewall's line", async || lines(testbed).into_iter().find(|line| line["path"] == path)).await
 }
 
 #[tokio::test]
 async fn an_answer_goes_on_as_it_comes_and_is_judged_beside_that() {
     let upstream = Upstream::start().await;
-    let town = town(&upstream, "  mode: detect\n", "").await;
-    let mut stream = TcpStream::connect(town.clear_address()).await.unwrap();
+    let testbed = testbed(&upstream, "  mode: detect\n", "").await;
+    let mut stream = TcpStream::connect(testbed.clear_address()).await.unwrap();
     stream.write_all(b"GET /events HTTP/1.1\r\nhost: localhost\r\nx-type: text/html\r\n\r\n").await.unwrap();
     let mut got = Vec::new();
     read_until(&mut stream, &mut got, "data: first").await;
     upstream.release.add_permits(1);
     read_until(&mut stream, &mut got, "data: last leak").await;
-    let found = line_of(&town, "/events").await;
+    let found = line_of(&testbed, "/events").await;
     assert_eq!((ids(&found), &found["unfinished"]), (vec![40], &Value::Null));
 }
 
@@ -30,8 +30,8 @@ async fn both_sides_may_speak_in_turns_and_the_rules_see_both_to_the_end() {
         ("application/x-www-form-urlencoded", "tempt", vec![40]),
         ("application/grpc", "tack", vec![40]),
     ] {
-        let town = town(&upstream, "  mode: detect\n", "").await;
-        let mut stream = TcpStream::connect(town.clear_address()).await.unwrap();
+        let testbed = testbed(&upstream, "  mode: detect\n", "").await;
+        let mut stream = TcpStream::connect(testbed.clear_address()).await.unwrap();
         let head = format!(
             "POST /turns HTTP/1.1\r\nhost: localhost\r\nx-type: text/html\r\ncontent-type: {content_type}\r\n\
              transfer-encoding: chunked\r\n\r\n4\r\nq=at\r\n"
@@ -42,7 +42,7 @@ async fn both_sides_may_speak_in_turns_and_the_rules_see_both_to_the_end() {
         let end = format!("{}\r\n{last}\r\n0\r\n\r\n", last.len());
         stream.write_all(end.as_bytes()).await.unwrap();
         read_until(&mut stream, &mut got, "data: last leak").await;
-        let line = line_of(&town, "/turns").await;
+        let line = line_of(&testbed, "/turns").await;
         assert_eq!((ids(&line), &line["unfinished"]), (found, &Value::Null), "{content_type} {last}");
     }
 }
@@ -50,14 +50,14 @@ async fn both_sides_may_speak_in_turns_and_the_rules_see_both_to_the_end() {
 #[tokio::test]
 async fn what_goes_by_is_looked_at_as_far_as_the_limits_and_goes_on_whole() {
     let upstream = Upstream::start().await;
-    let town = town(&upstream, "  mode: detect\n", "").await;
+    let testbed = testbed(&upstream, "  mode: detect\n", "").await;
     for (body, found) in [
         (format!("q=attack&r={}", "a".repeat(200_000)), vec![20]),
         (format!("r={}&q=attack", "a".repeat(200_000)), vec![]),
     ] {
-        let answer = ask(&town, &form("/echo", &body)).await;
+        let answer = ask(&testbed, &form("/echo", &body)).await;
         assert!(answer.status == 200 && answer.body == body.as_bytes(), "{}", answer.body.len());
-        let line = line(&town, &answer.request_id().unwrap().to_string()).await;
+        let line = line(&testbed, &answer.request_id().unwrap().to_string()).await;
         assert_eq!((ids(&line), &line["unfinished"]), (found, &Value::Null));
     }
 }
@@ -66,22 +66,22 @@ async fn what_goes_by_is_looked_at_as_far_as_the_limits_and_goes_on_whole() {
 async fn what_an_api_document_refuses_is_inspected_all_the_same() {
     let upstream = Upstream::start().await;
     let own = "  - match: /own/**\n    to: here\n    authenticate: none\n    allow: anyone\n    validate: { openapi: api.yaml }\n";
-    let mut town = Town::prepare(&configuration(&upstream, "  mode: detect\n", own));
-    std::fs::write(town.path("rules.conf"), RULES).unwrap();
+    let mut testbed = TestBed::prepare(&configuration(&upstream, "  mode: detect\n", own));
+    std::fs::write(testbed.path("rules.conf"), RULES).unwrap();
     let document = "openapi: 3.1.0\ninfo: { title: t, version: '1' }\npaths:\n  /own/x:\n    post:\n      \
         requestBody:\n        required: true\n        content:\n          application/x-www-form-urlencoded:\n            \
         schema: { type: object, additionalProperties: false, properties: { n: { type: integer } } }\n      \
         responses: { default: { description: any } }\n";
-    std::fs::write(town.path("api.yaml"), document).unwrap();
-    town.start_gateway().await;
+    std::fs::write(testbed.path("api.yaml"), document).unwrap();
+    testbed.start_gateway().await;
     for (body, status, found) in [("n=attack", 400, vec![20]), ("n=x", 400, vec![]), ("n=1", 200, vec![])] {
-        let answer = ask(&town, &form("/own/x", body)).await;
+        let answer = ask(&testbed, &form("/own/x", body)).await;
         assert_eq!(answer.status, status, "{body}: {}", String::from_utf8_lossy(&answer.body));
         let id = match status {
             200 => answer.request_id().unwrap().to_string(),
             _ => answer.json()["id"].as_str().unwrap().to_owned(),
         };
-        let line = line(&town, &id).await;
+        let line = line(&testbed, &id).await;
         assert_eq!((ids(&line), &line["unfinished"]), (found, &Value::Null), "{body}");
     }
 }

@@ -53,19 +53,19 @@ const LIMITS: &str =
 #[tokio::test]
 async fn a_compressed_answer_is_read_and_goes_on_as_it_came() {
     let upstream = Upstream::start().await;
-    let town = town(&upstream, WIDE, "").await;
+    let testbed = testbed(&upstream, WIDE, "").await;
     for coding in CODINGS {
         let honest = packed(coding, &page("the end"));
-        let answer = ask(&town, &reflected(coding, "text/html", honest.clone())).await;
+        let answer = ask(&testbed, &reflected(coding, "text/html", honest.clone())).await;
         assert_eq!((answer.status, answer.field("content-encoding")), (200, Some(coding)), "{coding}");
         assert!(answer.body == honest, "{coding}: the client got other bytes than the upstream sent");
         let leaking = packed(coding, &page("a leak"));
-        let refused = ask(&town, &reflected(coding, "text/html", leaking.clone())).await;
+        let refused = ask(&testbed, &reflected(coding, "text/html", leaking.clone())).await;
         assert_eq!(refused.status, 403, "{coding}");
-        assert_eq!(ids(&line(&town, refused.json()["id"].as_str().unwrap()).await), [40], "{coding}");
+        assert_eq!(ids(&line(&testbed, refused.json()["id"].as_str().unwrap()).await), [40], "{coding}");
         let length = leaking.len().to_string();
         let request = reflected(coding, "text/html", leaking).field("content-length", &length);
-        let over_http2 = bastide::demo::client::http2::ask(&town.endpoint(), &request).await.unwrap();
+        let over_http2 = bastide::demo::client::http2::ask(&testbed.endpoint(), &request).await.unwrap();
         assert_eq!(over_http2.status, 403, "{coding}");
     }
 }
@@ -73,9 +73,9 @@ async fn a_compressed_answer_is_read_and_goes_on_as_it_came() {
 #[tokio::test]
 async fn an_answer_that_cannot_be_unpacked_is_refused_where_a_rule_wants_it() {
     let upstream = Upstream::start().await;
-    let blocking = town(&upstream, LIMITS, "").await;
-    let passing = town(&upstream, &LIMITS.replace("64MiB", "64MiB, unreadable: pass"), "").await;
-    let detecting = town(&upstream, &format!("  mode: detect\n{LIMITS}"), "").await;
+    let blocking = testbed(&upstream, LIMITS, "").await;
+    let passing = testbed(&upstream, &LIMITS.replace("64MiB", "64MiB, unreadable: pass"), "").await;
+    let detecting = testbed(&upstream, &format!("  mode: detect\n{LIMITS}"), "").await;
     let whole = packed("gzip", b"an honest page");
     for (coding, body, why) in [
         ("compress", whole.clone(), "unknown"),
@@ -95,11 +95,11 @@ async fn an_answer_that_cannot_be_unpacked_is_refused_where_a_rule_wants_it() {
         );
         let said = found["unread"]["why"].as_str().unwrap();
         assert!(said.contains(why), "{coding}: {said:?} does not say {why:?}");
-        for (town, name) in [(&passing, "passing"), (&detecting, "detecting")] {
-            let answer = ask(town, &request).await;
+        for (testbed, name) in [(&passing, "passing"), (&detecting, "detecting")] {
+            let answer = ask(testbed, &request).await;
             assert_eq!(answer.status, 200, "{name} {coding} {why}");
             assert!(answer.body == body, "{name} {coding} {why}");
-            let found = line(town, &answer.request_id().unwrap().to_string()).await;
+            let found = line(testbed, &answer.request_id().unwrap().to_string()).await;
             assert_eq!(found["verdict"], "detected", "{name} {coding} {why}");
             assert!(found["unread"]["why"].as_str().unwrap().contains(why), "{name} {coding} {why}");
         }
@@ -113,8 +113,8 @@ async fn an_upstream_is_asked_for_plain_answers_by_who_may_refuse_them() {
     for (waf, asked) in
         [("", false), ("  mode: detect\n", true), ("  response_body: { access: false }\n", true)]
     {
-        let town = town(&upstream, waf, "").await;
-        let answer = ask(&town, &get_request("/asked").field("accept-encoding", "gzip")).await;
+        let testbed = testbed(&upstream, waf, "").await;
+        let answer = ask(&testbed, &get_request("/asked").field("accept-encoding", "gzip")).await;
         let seen = String::from_utf8_lossy(&answer.body).into_owned();
         assert_eq!(seen.contains(gzip), asked, "{waf:?}: {seen}");
     }
@@ -123,7 +123,7 @@ async fn an_upstream_is_asked_for_plain_answers_by_who_may_refuse_them() {
 #[tokio::test]
 async fn an_answer_that_no_rule_wants_is_not_unpacked() {
     let upstream = Upstream::start().await;
-    let town = town(&upstream, WIDE, "").await;
+    let testbed = testbed(&upstream, WIDE, "").await;
     for (coding, content_type, body) in [
         ("compress", "image/png", packed("gzip", b"a leak")),
         ("gzip", "image/png", b"no such stream".to_vec()),
@@ -131,7 +131,7 @@ async fn an_answer_that_no_rule_wants_is_not_unpacked() {
         ("gzip", "application/grpc", packed("gzip", b"a leak")),
         ("gzip", "text/html", Vec::new()),
     ] {
-        let answer = ask(&town, &reflected(coding, content_type, body.clone())).await;
+        let answer = ask(&testbed, &reflected(coding, content_type, body.clone())).await;
         assert_eq!((answer.status, answer.body), (200, body), "{coding} {content_type}");
     }
 }
@@ -141,7 +141,7 @@ async fn the_limit_of_an_answer_counts_what_it_unpacks_to() {
     let upstream = Upstream::start().await;
     let limited = |over: &str| format!("{WIDE}  response_body: {{ limit: 64KiB, over: {over} }}\n");
     let (rejecting, partial) =
-        (town(&upstream, &limited("reject"), "").await, town(&upstream, &limited("partial"), "").await);
+        (testbed(&upstream, &limited("reject"), "").await, testbed(&upstream, &limited("partial"), "").await);
     for coding in CODINGS {
         let fits = packed(coding, &page("")[..65_536]);
         assert!(fits.len() < 30_000);
@@ -188,7 +188,7 @@ async fn a_stalled_stream_holds_what_it_gave_and_not_its_window() {
     let upstream = Upstream::start().await;
     let wide = format!("{WIDE}  response_body: {{ limit: 1MiB }}\n");
     for coding in ["br", "zstd"] {
-        let mut town = town(&upstream, &wide, "").await;
+        let mut testbed = testbed(&upstream, &wide, "").await;
         let (body, window) = endless(coding);
         assert!(page("").len() as u64 <= UNPACKED_KIB << 10);
         let mut request = reflected(coding, "text/html", body);
@@ -197,17 +197,17 @@ async fn a_stalled_stream_holds_what_it_gave_and_not_its_window() {
         let mut stalled = Vec::new();
         let mut first = 0;
         for number in 1..=STREAMS {
-            let (endpoint, request) = (town.clear_endpoint(), request.clone());
+            let (endpoint, request) = (testbed.clear_endpoint(), request.clone());
             stalled.push(tokio::spawn(async move { http1::ask(&endpoint, &request).await }));
             until("the upstream", async || (upstream.seen() == before + number).then_some(())).await;
             if number == 1 {
                 tokio::time::sleep(Duration::from_millis(200)).await;
-                first = peak_kib(&mut town);
+                first = peak_kib(&mut testbed);
             }
         }
         // What has come is unpacked in the meantime.
         tokio::time::sleep(Duration::from_millis(500)).await;
-        let each = (peak_kib(&mut town) - first) / (STREAMS - 1);
+        let each = (peak_kib(&mut testbed) - first) / (STREAMS - 1);
         assert!(
             stalled.iter().all(|task| !task.is_finished()),
             "{coding}: an answer without an end was let go"
@@ -233,28 +233,32 @@ fn packed_form(coding: &str, form: &[u8]) -> Request {
 #[tokio::test]
 async fn a_compressed_request_is_refused_unless_the_route_says_otherwise() {
     let upstream = Upstream::start().await;
-    let town = town(&upstream, "", "").await;
+    let testbed = testbed(&upstream, "", "").await;
     for coding in CODINGS.into_iter().chain(["compress"]) {
-        let refused = ask(&town, &packed_form(coding, &packed(coding, b"q=attack"))).await;
+        let refused = ask(&testbed, &packed_form(coding, &packed(coding, b"q=attack"))).await;
         assert_eq!(refused.status, 415, "{coding}");
         let accepted = if coding == "compress" { "gzip, deflate, br, zstd" } else { "identity" };
         assert_eq!(refused.field("accept-encoding"), Some(accepted), "{coding}");
-        let found = line(&town, refused.json()["id"].as_str().unwrap()).await;
+        let found = line(&testbed, refused.json()["id"].as_str().unwrap()).await;
         assert_eq!(
             (found["verdict"].as_str(), found["unread"]["body"].as_str()),
             (Some("blocked"), Some("request"))
         );
     }
     assert_eq!(upstream.seen(), 0, "a body that the rules cannot read reached the upstream");
-    assert_eq!(ask(&town, &packed_form("identity", b"q=hello")).await.status, 200);
-    assert_eq!(ask(&town, &packed_form("identity", b"q=attack")).await.status, 403);
-    assert_eq!(ask(&town, &get_request("/").field("content-encoding", "gzip")).await.status, 200, "no body");
+    assert_eq!(ask(&testbed, &packed_form("identity", b"q=hello")).await.status, 200);
+    assert_eq!(ask(&testbed, &packed_form("identity", b"q=attack")).await.status, 403);
+    assert_eq!(
+        ask(&testbed, &get_request("/").field("content-encoding", "gzip")).await.status,
+        200,
+        "no body"
+    );
     let id = {
-        let refused = ask(&town, &packed_form("gzip", &packed("gzip", b"q=hello"))).await;
+        let refused = ask(&testbed, &packed_form("gzip", &packed("gzip", b"q=hello"))).await;
         refused.json()["id"].as_str().unwrap().to_owned()
     };
     let said = until("the event", async || {
-        let (_, said, _) = town.bastide(&["explain", &id]);
+        let (_, said, _) = testbed.bastide(&["explain", &id]);
         (!said.is_empty()).then_some(said)
     })
     .await;
@@ -265,7 +269,7 @@ async fn a_compressed_request_is_refused_unless_the_route_says_otherwise() {
 async fn a_route_whose_upstream_unpacks_has_its_requests_unpacked_for_the_rules() {
     let upstream = Upstream::start().await;
     let unpacking =
-        town(&upstream, "  request_body: { compressed: unpack, limit: 4MiB, no_files_limit: 4MiB }\n", "")
+        testbed(&upstream, "  request_body: { compressed: unpack, limit: 4MiB, no_files_limit: 4MiB }\n", "")
             .await;
     for coding in CODINGS {
         let honest = packed(coding, format!("q={}", "hello+".repeat(60_000)).as_bytes());
@@ -294,19 +298,19 @@ async fn a_route_whose_upstream_unpacks_has_its_requests_unpacked_for_the_rules(
 #[tokio::test]
 async fn compressed_requests_pass_unseen_only_where_that_is_said_and_are_told() {
     let upstream = Upstream::start().await;
-    let passing = town(&upstream, "  request_body: { compressed: pass }\n", "").await;
-    let detecting = town(&upstream, "  mode: detect\n", "").await;
-    for town in [&passing, &detecting] {
+    let passing = testbed(&upstream, "  request_body: { compressed: pass }\n", "").await;
+    let detecting = testbed(&upstream, "  mode: detect\n", "").await;
+    for testbed in [&passing, &detecting] {
         let body = packed("gzip", b"q=attack");
-        let answer = ask(town, &packed_form("gzip", &body)).await;
+        let answer = ask(testbed, &packed_form("gzip", &body)).await;
         assert_eq!((answer.status, &answer.body), (200, &body));
-        let found = line(town, &answer.request_id().unwrap().to_string()).await;
+        let found = line(testbed, &answer.request_id().unwrap().to_string()).await;
         assert_eq!(
             (found["verdict"].as_str(), found["unread"]["body"].as_str()),
             (Some("detected"), Some("request"))
         );
-        let honest = ask(town, &form("/echo", "q=hello")).await;
-        let found = line(town, &honest.request_id().unwrap().to_string()).await;
+        let honest = ask(testbed, &form("/echo", "q=hello")).await;
+        let found = line(testbed, &honest.request_id().unwrap().to_string()).await;
         assert!(found["unread"].is_null() && found["verdict"] == "passed", "{found}");
     }
 }

@@ -1,4 +1,4 @@
-//! Blast radii of a small town, against a question for every request that could be thought of.
+//! Blast radii of a small test bed, against a question for every request that could be thought of.
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ use policy::testing::{What, Who};
 use super::*;
 use crate::config::{self, Disk};
 
-const TOWN: &str = "\
+const TESTBED: &str = "\
 mesh:
   trust_domain: shop.example
   socket: api.sock
@@ -45,9 +45,9 @@ when { resource.params has owner && resource.params.owner == principal.id };
 @id("stock") permit (principal == Service::"spiffe://shop.example/orders", action, resource == Route::"stock");
 "#;
 
-fn town(at: &Path, mesh: &str) -> Deployment {
+fn testbed(at: &Path, mesh: &str) -> Deployment {
     for (name, text) in
-        [("town.yaml", TOWN), ("bastide.yaml", GATEWAY_FILE), ("mesh.cedar", mesh), ("gate.cedar", GATE)]
+        [("town.yaml", TESTBED), ("bastide.yaml", GATEWAY_FILE), ("mesh.cedar", mesh), ("gate.cedar", GATE)]
     {
         std::fs::write(at.join(name), text).unwrap();
     }
@@ -80,8 +80,8 @@ fn lines(radius: &Radius) -> Vec<String> {
 #[test]
 fn a_service_reaches_what_it_may_call_and_what_those_may_call() {
     let folder = tempfile::tempdir().unwrap();
-    let town = town(folder.path(), MESH);
-    let radius = town.radius(&Intruder::service("orders", id("orders")));
+    let testbed = testbed(folder.path(), MESH);
+    let radius = testbed.radius(&Intruder::service("orders", id("orders")));
     assert_eq!(
         lines(&radius),
         [
@@ -100,13 +100,13 @@ fn a_service_reaches_what_it_may_call_and_what_those_may_call() {
         (pays.policy.as_str(), pays.conditions.as_slice()),
         ("orders pays", &["context.path like \"/charges*\"".to_owned()][..])
     );
-    assert!(town.radius(&Intruder::service("catalogue", id("catalogue"))).is_empty());
+    assert!(testbed.radius(&Intruder::service("catalogue", id("catalogue"))).is_empty());
 }
 
 #[test]
 fn a_role_reaches_through_the_gateway_as_far_as_the_gateway_is_let() {
     let folder = tempfile::tempdir().unwrap();
-    let town = town(folder.path(), MESH);
+    let testbed = testbed(folder.path(), MESH);
     let merchant = Principal {
         kind: PrincipalKind::User,
         id: "whoever".into(),
@@ -114,7 +114,7 @@ fn a_role_reaches_through_the_gateway_as_far_as_the_gateway_is_let() {
         credential: Credential::Jwt,
         ..Principal::anonymous()
     };
-    let radius = town.radius(&Intruder::role("merchant", merchant.clone()));
+    let radius = testbed.radius(&Intruder::role("merchant", merchant.clone()));
     // Refunds are permitted at the gateway, but payments lets the gateway not in.
     assert_eq!(
         lines(&radius)[..2],
@@ -124,7 +124,7 @@ fn a_role_reaches_through_the_gateway_as_far_as_the_gateway_is_let() {
     assert_eq!(radius.services[0], "orders");
     assert_eq!(radius.reached[2].from, "orders");
     // A token of a customer that is only a token is not asked for here.
-    let token = town.radius(&Intruder::token(merchant));
+    let token = testbed.radius(&Intruder::token(merchant));
     assert!(token.is_empty(), "{:?}", lines(&token));
 }
 
@@ -132,9 +132,9 @@ fn a_role_reaches_through_the_gateway_as_far_as_the_gateway_is_let() {
 fn a_tighter_policy_shrinks_it() {
     let folder = tempfile::tempdir().unwrap();
     let who = Intruder::service("orders", id("orders"));
-    let before = town(folder.path(), MESH).radius(&who);
+    let before = testbed(folder.path(), MESH).radius(&who);
     let tight = MESH.replace("context.path like \"/charges*\"", "false");
-    let after = town(folder.path(), &tight).radius(&who);
+    let after = testbed(folder.path(), &tight).radius(&who);
     assert_eq!(lines(&after), ["0 service orders (spiffe://shop.example/orders): GET gateway/stock Always"]);
     assert!(after.reached.len() < before.reached.len());
 }
@@ -143,10 +143,10 @@ fn a_tighter_policy_shrinks_it() {
 #[test]
 fn it_is_what_asking_about_every_request_says() {
     let folder = tempfile::tempdir().unwrap();
-    let town = town(folder.path(), MESH);
+    let testbed = testbed(folder.path(), MESH);
     for caller in ["orders", "payments", "catalogue", "gateway", "stranger"] {
         let who = Intruder::service(caller, id(caller));
-        for point in town.points.iter().filter(|point| point.proofs.is_none()) {
+        for point in testbed.points.iter().filter(|point| point.proofs.is_none()) {
             let radius: BTreeSet<(String, bool)> = point
                 .reach(&who)
                 .into_iter()

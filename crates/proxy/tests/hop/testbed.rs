@@ -20,7 +20,7 @@ pub fn anywhere() -> SocketAddr {
 }
 
 /// A running hop.
-pub struct Town {
+pub struct TestBed {
     pub cores: Option<Cores<TestWorld>>,
     pub address: SocketAddr,
     pub runtime: tokio::runtime::Runtime,
@@ -31,7 +31,7 @@ pub fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
 }
 
-impl Town {
+impl TestBed {
     /// One listener, one service, one route for everything.
     pub fn new(endpoints: &[SocketAddr]) -> Self {
         Self::with(service("test", endpoints), settings(0), Limits::default())

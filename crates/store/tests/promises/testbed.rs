@@ -17,7 +17,7 @@ pub(crate) enum Place {
 }
 
 /// A store of some kind, new and empty.
-pub(crate) struct Town {
+pub(crate) struct TestBed {
     pub(crate) store: Store,
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) place: Place,
@@ -27,7 +27,7 @@ pub(crate) struct Town {
     pub(crate) folder: TempDir,
 }
 
-impl Town {
+impl TestBed {
     pub(crate) async fn in_memory() -> Option<Self> {
         let clock = Arc::new(ManualClock::new());
         let store = Store::in_memory(clock.clone()).unwrap();
@@ -113,10 +113,10 @@ async fn open(
 /// Runs each test on each kind of store.
 macro_rules! on_every_store {
     ($($name:ident),* $(,)?) => {
-        crate::town::on_stores!(in_memory, in_memory: $($name),*);
-        crate::town::on_stores!(sqlite, sqlite: $($name),*);
-        crate::town::on_stores!(sqlite_uncached, sqlite_uncached: $($name),*);
-        crate::town::on_stores!(postgres, postgres: $($name),*);
+        crate::testbed::on_stores!(in_memory, in_memory: $($name),*);
+        crate::testbed::on_stores!(sqlite, sqlite: $($name),*);
+        crate::testbed::on_stores!(sqlite_uncached, sqlite_uncached: $($name),*);
+        crate::testbed::on_stores!(postgres, postgres: $($name),*);
     };
 }
 pub(crate) use on_every_store;
@@ -125,7 +125,7 @@ pub(crate) use on_every_store;
 macro_rules! on_stores {
     ($module:ident, $kind:ident: $($name:ident),* $(,)?) => {
         mod $module { $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)] async fn $name() {
-            if let Some(town) = crate::town::Town::$kind().await { super::$name(town).await; }
+            if let Some(testbed) = crate::testbed::TestBed::$kind().await { super::$name(testbed).await; }
         })* }
     };
 }
