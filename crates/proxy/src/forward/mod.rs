@@ -17,6 +17,7 @@ mod pump;
 mod rewrite;
 mod tunnel;
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -117,6 +118,7 @@ pub fn forward<E: Exchange>(
                             request_until,
                             live,
                             attempt_log,
+                            needed_new_us: Cell::new(None),
                         };
                         job.run(exchange, &mut outcome).await
                     }
@@ -153,6 +155,7 @@ struct Job<'a> {
     request_until: u64,
     live: Watched<'a>,
     attempt_log: Option<&'a AttemptLog<'a>>,
+    needed_new_us: Cell<Option<f64>>,
 }
 
 /// Whether a failed attempt may be followed by another.
@@ -164,14 +167,15 @@ enum Again {
     /// A pooled connection was closed before we used it: says nothing about the
     /// endpoint.
     Fresh,
-    /// A connection that others use too takes no more requests, as one whose upstream restarts:
-    /// says nothing about the endpoint, and as little about its other connections.
+    /// A connection of before takes no more requests, as one whose upstream restarts: says nothing
+    /// about the endpoint, and as little about its other connections. Each goes from the pool, so this
+    /// comes once for each that was open then.
     NextSession,
+    /// The upstream refused this request and no other, as one that has too much to do: counts as a
+    /// failure. Goes out once more in any case, to another endpoint where there is one: nobody has
+    /// looked at it.
+    Refused,
 }
-
-/// So many sessions in a row may refuse a request before that counts. Each goes from the pool, so
-/// there are as many at most; the bound is for those that come while we ask.
-const SESSIONS_MAX: u32 = 64;
 
 struct Failed {
     error: ForwardError,
@@ -192,15 +196,18 @@ impl Job<'_> {
             self.upstreams.admit(service).map_err(|retry_after| ForwardError::BreakerOpen { retry_after })?;
         // A trial is over when it has failed, and the breaker open again.
         let is_trial = admission.is_trial();
-        let mut tried = 0;
+        let (mut tried, mut refused) = (0, 0);
         let once = Switch::Forward.is_off();
         let mut retries_left = if once { 0 } else { self.settings.retries };
         let mut fresh_left = u32::from(!once);
-        let mut sessions_left = if once { 0 } else { SESSIONS_MAX };
         let mut last = None;
         loop {
             self.live.check(None).map_err(ForwardError::Cut)?;
-            let Some(chosen) = self.upstreams.choose(service, tried) else {
+            let another = match refused {
+                0 => None,
+                refused => self.upstreams.choose(service, tried | refused).filter(Chosen::is_well),
+            };
+            let Some(chosen) = another.or_else(|| self.upstreams.choose(service, tried)) else {
                 return Err(last.unwrap_or(ForwardError::NoService));
             };
             outcome.attempts += 1;
@@ -215,13 +222,21 @@ impl Job<'_> {
                 Ok(()) => return Ok(()),
                 Err(failed) => failed,
             };
+            if failed.again == Again::Fresh && fresh_left == 0 {
+                // A new one was closed, too.
+                chosen.failed(&mut admission);
+            }
             match failed.again {
-                Again::NextSession if sessions_left > 0 => sessions_left -= 1,
-                Again::Fresh | Again::NextSession if fresh_left > 0 => {
+                Again::NextSession if !once => {}
+                Again::Fresh if fresh_left > 0 => {
                     fresh_left -= 1;
                     chosen.pool.clear();
                 }
-                Again::Fresh | Again::NextSession | Again::Elsewhere
+                Again::Refused if fresh_left > 0 && !is_trial => {
+                    fresh_left -= 1;
+                    refused |= bit(chosen.index);
+                }
+                Again::Fresh | Again::Refused | Again::Elsewhere
                     if retries_left > 0 && !is_trial && self.upstreams.may_retry(service) =>
                 {
                     retries_left -= 1;
@@ -316,6 +331,7 @@ impl Job<'_> {
         {
             return Ok(connection);
         }
+        self.needed_new_us();
         let limit = match self.total {
             0 => self.settings.timeouts.connect,
             total => {
@@ -398,13 +414,10 @@ impl Job<'_> {
         let again = match &stop {
             Stop::Client(_) | Stop::Request(_) | Stop::Cut(_) => Again::No,
             // Never looked at by the upstream: safe whatever the method.
-            Stop::Upstream(UpstreamFault::Refused) if body.can_rewind() => {
-                if connection.is_shared() {
-                    Again::NextSession
-                } else {
-                    Again::Fresh
-                }
+            Stop::Upstream(UpstreamFault::GoneAway) if body.can_rewind() => {
+                if connection.is_older_than(self.needed_new_us()) { Again::NextSession } else { Again::Fresh }
             }
+            Stop::Upstream(UpstreamFault::Refused) if body.can_rewind() => Again::Refused,
             Stop::Upstream(UpstreamFault::Closed | UpstreamFault::Io(_)) if was_used && can_repeat => {
                 Again::Fresh
             }
@@ -415,7 +428,8 @@ impl Job<'_> {
         };
         let is_reset = |error: &std::io::Error| error.kind() == std::io::ErrorKind::ConnectionReset;
         match &stop {
-            Stop::Timeout | Stop::Upstream(UpstreamFault::Refused) => connection.abandon(),
+            Stop::Timeout | Stop::Upstream(UpstreamFault::GoneAway) => connection.abandon(),
+            Stop::Upstream(UpstreamFault::Refused) => connection.learn_streams_max(),
             // One stream was reset; the others may be well.
             Stop::Upstream(UpstreamFault::Io(error)) if !is_reset(error) => connection.abandon(),
             _ => {}
@@ -432,6 +446,14 @@ impl Job<'_> {
         let over = self.total != 0 && self.total <= self.watch.ticker().now_ms();
         let again = if over { Again::No } else { again };
         Failed { error: self.error(stop, Phase::FirstByte), again }
+    }
+
+    /// When this request needed a connection that was not open yet, in microseconds of the core's
+    /// clock: now, if it has not before. What is opened later may be opened so for many a request.
+    fn needed_new_us(&self) -> f64 {
+        let first = self.needed_new_us.get().unwrap_or_else(|| self.watch.ticker().read_now_us());
+        self.needed_new_us.set(Some(first));
+        first
     }
 
     /// The error of what ended early. Counts the limit when that is why.

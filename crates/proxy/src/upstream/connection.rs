@@ -21,9 +21,12 @@ pub enum UpstreamFault {
     /// It closed the connection without a byte of an answer.
     #[error("the upstream closed the connection without an answer")]
     Closed,
-    /// It says that it has not looked at the request (RFC 9113 §8.7).
+    /// It refused this request alone, and has not looked at it (RFC 9113 §8.7).
     #[error("the upstream refused the stream")]
     Refused,
+    /// Its connection takes no more requests, and it has not looked at this one (RFC 9113 §6.8).
+    #[error("the upstream's connection takes no more requests")]
+    GoneAway,
     /// Nothing was sent: HTTP/2, which it speaks, has no words for the request.
     #[error("the request cannot be written in HTTP/2; is its target longer than 65534 bytes?")]
     Unwritable,
@@ -57,9 +60,10 @@ impl Connection {
         }
     }
 
-    /// Whether other requests opened it: its upstream may have taken enough of them.
-    pub(crate) fn is_shared(&self) -> bool {
-        matches!(self, Self::Two(stream) if stream.is_shared())
+    /// Whether it carries requests beside others, and was opened before a moment, in microseconds of
+    /// the core's clock.
+    pub(crate) fn is_older_than(&self, moment_us: f64) -> bool {
+        matches!(self, Self::Two(stream) if stream.opened_us() < moment_us)
     }
 
     /// What the upstream has proved, where that is judged again.
@@ -162,6 +166,14 @@ impl Connection {
     pub(crate) fn sever(&self) {
         if let Self::One(connection) = self {
             connection.sever();
+        }
+    }
+
+    /// The upstream may have refused it because it takes less streams at once than it was sent before
+    /// it had said so: the next connection begins with what it says by now.
+    pub(crate) fn learn_streams_max(&self) {
+        if let Self::Two(stream) = self {
+            stream.learn_streams_max();
         }
     }
 

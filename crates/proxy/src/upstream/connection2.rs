@@ -40,6 +40,8 @@ pub(crate) struct Session2 {
     pub(crate) origin: Option<Origin>,
     /// What the other end has proved.
     peer: Option<UpstreamPeer>,
+    /// When, in microseconds of the core's clock.
+    opened_us: f64,
     send: SendRequest<Bytes>,
     state: Rc<State>,
 }
@@ -47,8 +49,6 @@ pub(crate) struct Session2 {
 #[derive(Debug)]
 struct State {
     streams: Cell<u32>,
-    /// Whether it has carried a stream.
-    used: Cell<bool>,
     over: Cell<bool>,
     idle_until_ms: Cell<u64>,
 }
@@ -58,7 +58,7 @@ impl Session2 {
         link: Link,
         slot: Slot,
         limits: &Limits,
-        idle_until_ms: u64,
+        pool: &Pool,
         origin: Option<Origin>,
         peer: Option<UpstreamPeer>,
     ) -> Result<Self, DialError> {
@@ -67,16 +67,15 @@ impl Session2 {
             .initial_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .data_frame_budget(frame_budget(CONNECTION_WINDOW))
+            .initial_max_send_streams(pool.streams_max.get().max(1))
             .max_header_list_size(limits.http2_header_list_bytes_max)
             .handshake(Filtered::new(link))
             .await
             .map_err(|error| DialError::Http2(error.to_string()))?;
-        let idle_until_ms = Cell::new(idle_until_ms);
         let state = Rc::new(State {
             streams: Cell::new(0),
-            used: Cell::new(false),
             over: Cell::new(false),
-            idle_until_ms,
+            idle_until_ms: Cell::new(pool.session_idle_until_ms()),
         });
         let watched = Rc::clone(&state);
         // Per connection, not per request: it moves the frames of all streams.
@@ -87,7 +86,7 @@ impl Session2 {
             watched.over.set(true);
             drop(slot);
         });
-        Ok(Self { origin, peer, send, state })
+        Ok(Self { origin, peer, opened_us: pool.ticker.read_now_us(), send, state })
     }
 
     pub(crate) fn is_over(&self) -> bool {
@@ -113,8 +112,6 @@ impl Session2 {
 pub(crate) struct Stream2 {
     pool: Rc<Pool>,
     session: Rc<Session2>,
-    /// Whether the session carried streams before.
-    shared: bool,
     response: Option<ResponseFuture>,
     sender: Option<Sender>,
     receiver: Option<Receiver>,
@@ -127,7 +124,6 @@ impl Stream2 {
         Self {
             pool: Rc::clone(pool),
             session: Rc::clone(session),
-            shared: session.state.used.replace(true),
             response: None,
             sender: None,
             receiver: None,
@@ -135,8 +131,9 @@ impl Stream2 {
         }
     }
 
-    pub(crate) fn is_shared(&self) -> bool {
-        self.shared
+    /// When its session was opened, in microseconds of the core's clock.
+    pub(crate) fn opened_us(&self) -> f64 {
+        self.session.opened_us
     }
 
     /// What the other end has proved.
@@ -216,6 +213,10 @@ impl Stream2 {
         })
     }
 
+    pub(crate) fn learn_streams_max(&self) {
+        self.pool.streams_max.set(self.session.send.current_max_send_streams());
+    }
+
     /// It did not answer in time: new requests should not wait on the same connection.
     pub(crate) fn abandon_session(&self) {
         self.pool.abandon(&self.session);
@@ -239,7 +240,9 @@ impl Drop for Stream2 {
 /// Says whether the upstream may have worked on the request: a stream that it refused
 /// or never saw may be sent again (RFC 9113 §8.7).
 fn fault(error: h2::Error) -> UpstreamFault {
-    let untouched =
-        error.reason() == Some(h2::Reason::REFUSED_STREAM) || (error.is_go_away() && error.is_remote());
-    if untouched { UpstreamFault::Refused } else { UpstreamFault::Io(crate::stream2::broken(error)) }
+    match error.reason() {
+        _ if error.is_go_away() && error.is_remote() => UpstreamFault::GoneAway,
+        Some(h2::Reason::REFUSED_STREAM) => UpstreamFault::Refused,
+        _ => UpstreamFault::Io(crate::stream2::broken(error)),
+    }
 }

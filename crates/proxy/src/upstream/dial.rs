@@ -78,8 +78,7 @@ pub(crate) async fn dial(
 ) -> Result<Dialed, DialError> {
     let Opened { link, http2, peer } = open(pool, origin, load).await?;
     if http2 && load != Load::Bytes {
-        let idle = pool.session_idle_until_ms();
-        return Ok(Dialed::Two(Session2::start(link, slot, limits, idle, origin, peer).await?));
+        return Ok(Dialed::Two(Session2::start(link, slot, limits, pool, origin, peer).await?));
     }
     let mut connection = match load {
         Load::Bytes => Connection1::tunnel(Wire::new(link), slot, limits),

@@ -417,6 +417,11 @@ impl Chosen<'_> {
         self.started_us.map(|started| (self.context.ticker.read_now_us() - started).max(1.0))
     }
 
+    /// Whether it is neither ejected nor down for the probes.
+    pub(crate) fn is_well(&self) -> bool {
+        !self.endpoint.health.is_unwell(self.context.ticker.now_ms())
+    }
+
     /// The attempt failed.
     pub(crate) fn failed(&self, admission: &mut Admission<'_>) {
         let now = self.context.ticker.now_ms();

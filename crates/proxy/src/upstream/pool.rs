@@ -92,6 +92,7 @@ impl Pools {
             sessions: RefCell::default(),
             dialing: Cell::new(false),
             speaks_http2: Cell::new(key.protocol == Protocol::Http2),
+            streams_max: Cell::new(usize::MAX),
             names: Names::default(),
         });
         map.insert(Arc::clone(key), Rc::downgrade(&pool));
@@ -174,6 +175,8 @@ pub(crate) struct Pool {
     /// Whether an HTTP/2 connection is being opened: others wait for it.
     dialing: Cell<bool>,
     speaks_http2: Cell<bool>,
+    /// How many streams a new HTTP/2 connection takes at once until the upstream says so itself.
+    pub(crate) streams_max: Cell<usize>,
     pub(crate) names: Names,
 }
 

@@ -222,18 +222,103 @@ fn data_without_data_ends_no_connection_to_an_upstream() {
     assert_eq!(upstream.connections(), 1);
 }
 
-#[test]
-fn an_upstream_that_refuses_everything_is_asked_a_few_times() {
+/// Does something with each stream of each connection, and counts them.
+fn does_with_each(
+    streams_max: u32,
+    does: impl Fn(&mut Session<'_>, u32) + Send + Sync + 'static,
+) -> (Upstream, Arc<AtomicUsize>) {
     let seen = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&seen);
     let upstream = Upstream::new(move |_, peer| {
-        let Some(mut session) = Session::begin(peer, 100) else { return };
+        let Some(mut session) = Session::begin(peer, streams_max) else { return };
         while let Some(stream) = session.request() {
             counted.fetch_add(1, Ordering::SeqCst);
-            session.reset(stream, REFUSED_STREAM);
+            does(&mut session, stream);
         }
     });
-    let testbed = testbed(&upstream, 1);
-    assert_eq!(testbed.get("/").status, 502);
-    assert_eq!(seen.load(Ordering::SeqCst), 2, "a fresh connection is tried once more");
+    (upstream, seen)
+}
+
+/// So many clients ask at once: the statuses that they get.
+fn together(testbed: &TestBed, count: usize) -> Vec<u16> {
+    let mut clients: Vec<_> = (0..count).map(|_| testbed.client()).collect();
+    clients.iter_mut().for_each(|client| client.send(POST));
+    clients.iter_mut().map(|client| client.reply().status).collect()
+}
+
+#[test]
+fn an_upstream_that_refuses_everything_is_asked_a_few_times() {
+    const CLIENTS: usize = 50;
+    type Does = fn(&mut Session<'_>, u32);
+    let table: [(&str, Does); 2] = [
+        ("refused", |session, stream| session.reset(stream, REFUSED_STREAM)),
+        ("gone away", |session, _| session.go_away(0, NO_ERROR)),
+    ];
+    for (name, does) in table {
+        let (upstream, seen) = does_with_each(100, does);
+        let alone = testbed(&upstream, 1);
+        assert_eq!(alone.get("/").status, 502);
+        assert_eq!(seen.swap(0, Ordering::SeqCst), 2, "{name}: asked anew once more");
+        // Who waits for a connection shares it with others.
+        for _ in 0..3 {
+            assert_eq!(together(&alone, CLIENTS), [502; CLIENTS]);
+            let times = seen.swap(0, Ordering::SeqCst);
+            assert!(times <= 4 * CLIENTS, "{name}: {CLIENTS} requests were sent {times} times");
+        }
+    }
+}
+
+#[test]
+fn who_is_refused_at_one_endpoint_asks_another() {
+    const CLIENTS: usize = 50;
+    let (refuses, refused) = does_with_each(100, |session, stream| session.reset(stream, REFUSED_STREAM));
+    let (answers, _) = does_with_each(100, |session, stream| session.answer(stream));
+    let service =
+        ServiceSettings { protocol: Protocol::Http2, ..service("test", &[refuses.address, answers.address]) };
+    let testbed = TestBed::with(service, settings(0), Limits::default());
+    for _ in 0..3 {
+        assert_eq!(together(&testbed, CLIENTS), [200; CLIENTS]);
+    }
+    let times = refused.load(Ordering::SeqCst);
+    assert!(times <= 3 * CLIENTS, "{times}");
+}
+
+/// An upstream that takes few streams at once has been sent more before it can say so.
+#[test]
+fn streams_that_an_upstream_has_no_room_for_are_answered_on_further_connections() {
+    const CLIENTS: usize = 40;
+    const STREAMS_MAX: usize = 5;
+    let upstream = Upstream::new(|number, peer| {
+        let Some(_) = peer.client.exactly(24) else { return };
+        let mut session = Session(peer);
+        let mut came = Vec::new();
+        let wanted = if number == 0 { CLIENTS } else { 1 };
+        while came.len() < wanted {
+            let Some(stream) = session.request() else { return };
+            came.push(stream);
+        }
+        // And whatever is on its way besides.
+        session.0.client.send(frame(PING, 0, 0, &[7; 8]));
+        loop {
+            match session.next() {
+                Some((HEADERS, _, stream)) => came.push(stream),
+                Some((PING, 1, _)) => break,
+                Some(_) => {}
+                None => return,
+            }
+        }
+        session.allow(STREAMS_MAX as u32);
+        for (place, stream) in came.into_iter().enumerate() {
+            if place < STREAMS_MAX {
+                session.answer(stream);
+            } else {
+                session.reset(stream, REFUSED_STREAM);
+            }
+        }
+        while let Some(stream) = session.request() {
+            session.answer(stream);
+        }
+    });
+    let testbed = testbed(&upstream, 0);
+    assert_eq!(together(&testbed, CLIENTS), [200; CLIENTS]);
 }
