@@ -217,7 +217,7 @@ async fn log_out(realm: &Realm, call: &Call) -> Answer {
         Some(address) => crate::authorize::see_other(address),
         None => page::message(realm, call, call.language.texts().logout.done)?,
     };
-    let cookie = set_cookie(&cookie_name(realm), "", Some(Duration::ZERO))?;
+    let cookie = set_cookie(realm, &cookie_name(realm), "", Some(Duration::ZERO))?;
     response.headers_mut().append(header::SET_COOKIE, cookie);
     let cleared = (HeaderName::from_static("clear-site-data"), HeaderValue::from_static("\"cache\""));
     response.headers_mut().insert(cleared.0, cleared.1);

@@ -69,15 +69,24 @@ impl Session {
     }
 }
 
-/// The cookie's name: `__Host-` binds it to this host, by TLS alone (RFC 6265bis §4.1.3).
+/// The name of a session's cookie.
 pub(crate) fn cookie_name(realm: &Realm) -> String {
-    format!("__Host-{}-session", realm.settings.name)
+    realm.settings.cookie_name("session")
 }
 
-/// A `Set-Cookie` value. Lax: the cookie comes along when a client sends the browser here.
-pub(crate) fn set_cookie(name: &str, value: &str, life: Option<Duration>) -> Result<HeaderValue, Error> {
+/// A `Set-Cookie` value of a name that [`RealmSettings::cookie_name`] gave. Lax: the cookie comes
+/// along when a client sends the browser here.
+///
+/// [`RealmSettings::cookie_name`]: crate::settings::RealmSettings::cookie_name
+pub(crate) fn set_cookie(
+    realm: &Realm,
+    name: &str,
+    value: &str,
+    life: Option<Duration>,
+) -> Result<HeaderValue, Error> {
     let age = life.map_or_else(String::new, |life| format!("; Max-Age={}", life.as_secs()));
-    let text = format!("{name}={value}; Path=/; Secure; HttpOnly; SameSite=Lax{age}");
+    let secure = if realm.settings.is_https() { "; Secure" } else { "" };
+    let text = format!("{name}={value}; Path=/{secure}; HttpOnly; SameSite=Lax{age}");
     HeaderValue::from_str(&text).map_err(|_| Error::Random)
 }
 

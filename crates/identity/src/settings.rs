@@ -385,6 +385,18 @@ impl RealmSettings {
         after_scheme.find('/').and_then(|at| after_scheme.get(at..)).unwrap_or_default()
     }
 
+    /// Whether the realm is used over TLS. If not, its host is a loopback address.
+    pub(crate) fn is_https(&self) -> bool {
+        self.issuer.starts_with("https://")
+    }
+
+    /// The name of a cookie of the realm. `__Host-` binds it to this host, by TLS alone (RFC 6265bis
+    /// §4.1.3): over `http://` cookie jars would neither take nor return it, nor one that is `Secure`.
+    pub(crate) fn cookie_name(&self, what: &str) -> String {
+        let prefix = if self.is_https() { "__Host-" } else { "" };
+        format!("{prefix}{}-{what}", self.name)
+    }
+
     /// The origin of the issuer: scheme, host and port.
     pub(crate) fn origin(&self) -> &str {
         self.issuer.strip_suffix(self.path()).unwrap_or(&self.issuer)

@@ -97,7 +97,7 @@ async fn submit(realm: &Realm, call: &Call, owner: &Owner) -> Answer {
     }
     tracing::info!(user, "identity: a person gave themselves another password");
     let mut response = page::message(realm, call, texts.changed)?;
-    let cookie = set_cookie(&cookie_name(realm), "", Some(Duration::ZERO))?;
+    let cookie = set_cookie(realm, &cookie_name(realm), "", Some(Duration::ZERO))?;
     response.headers_mut().append(header::SET_COOKIE, cookie);
     Ok(response)
 }

@@ -73,7 +73,7 @@ impl Interaction {
 
 /// The name of the cookie that binds interactions to their browser.
 fn cookie_name(realm: &Realm) -> String {
-    format!("__Host-{}-browser", realm.settings.name)
+    realm.settings.cookie_name("browser")
 }
 
 /// The browser of a request, by a cookie that it has or gets.
@@ -102,7 +102,7 @@ pub(crate) fn browser(realm: &Realm, call: &Call) -> Result<Browser, Error> {
         Some(known) => known,
         None => crate::random::secret(realm.random.as_ref())?,
     };
-    let set = set_cookie(&cookie_name(realm), &value, None)?;
+    let set = set_cookie(realm, &cookie_name(realm), &value, None)?;
     Ok(Browser { value, set })
 }
 
@@ -131,7 +131,7 @@ pub(crate) async fn begin(realm: &Realm, call: &Call, then: Then, language: Opti
     }
     let mut response = browser.keep(see_other(&with_query(&realm.path("/flow"), &[("flow", &id)])));
     if let Some(language) = language {
-        let cookie = set_cookie(&text::cookie_name(realm), language.tag(), None)?;
+        let cookie = set_cookie(realm, &text::cookie_name(realm), language.tag(), None)?;
         response.headers_mut().append(header::SET_COOKIE, cookie);
     }
     Ok(response)

@@ -173,7 +173,7 @@ async fn complete(
     tracing::info!(user, session = begun.session.id, amr, "identity: login");
     interaction::logged_in(realm, call, waiting, &begun.session.id).await?;
     let mut response = interaction::go_on(realm, call)?;
-    let cookie = set_cookie(&session::cookie_name(realm), &begun.cookie, None)?;
+    let cookie = set_cookie(realm, &session::cookie_name(realm), &begun.cookie, None)?;
     response.headers_mut().append(header::SET_COOKIE, cookie);
     Ok(response)
 }

@@ -27,7 +27,7 @@ pub(crate) const KEPT: [&str; 2] = ["flow", "token"];
 
 /// The name of the cookie that remembers a choice.
 pub(crate) fn cookie_name(realm: &Realm) -> String {
-    format!("__Host-{}-language", realm.settings.name)
+    realm.settings.cookie_name("language")
 }
 
 /// The language of a request.
@@ -84,7 +84,7 @@ fn remember(realm: &Realm, call: &Call) -> Answer {
         KEPT.into_iter().filter_map(|name| Some((name, call.parameters.get(name)?))).collect();
     let path = realm.path(page);
     let mut response = see_other(&if kept.is_empty() { path } else { with_query(&path, &kept) });
-    let cookie = set_cookie(&cookie_name(realm), call.language.tag(), Some(COOKIE_LIFE))?;
+    let cookie = set_cookie(realm, &cookie_name(realm), call.language.tag(), Some(COOKIE_LIFE))?;
     response.headers_mut().append(header::SET_COOKIE, cookie);
     Ok(response)
 }

@@ -24,7 +24,7 @@ const LIFE: Duration = Duration::from_secs(365 * 24 * 3600);
 const ENTRIES_MAX: usize = 4;
 
 fn cookie_name(realm: &Realm) -> String {
-    format!("__Host-{}-known", realm.settings.name)
+    realm.settings.cookie_name("known")
 }
 
 /// The name of the browser, when the account knows it.
@@ -68,5 +68,5 @@ pub(super) fn remember(realm: &Realm, call: &Call, account: &str) -> Result<Head
         cookie.push('~');
         cookie.push_str(other);
     }
-    set_cookie(&cookie_name(realm), &cookie, Some(LIFE))
+    set_cookie(realm, &cookie_name(realm), &cookie, Some(LIFE))
 }

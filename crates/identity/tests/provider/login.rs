@@ -31,6 +31,23 @@ async fn the_page_works_without_scripts_and_cannot_be_framed() {
 }
 
 #[tokio::test]
+async fn a_realm_without_tls_sets_cookies_that_jars_return() {
+    let testbed = TestBed::with(|settings| settings.issuer = "http://127.0.0.1:8080/realms/shop".to_owned()).await;
+    let mut browser = Browser::new(&testbed);
+    browser.go("/realms/shop/language?lang=de&page=/login").await;
+    let answer = browser.log_in_for("web", &[]).await;
+    assert!(answer.contains_key("code"), "{answer:?}");
+    let names: Vec<_> = browser.cookies.keys().map(String::as_str).collect();
+    assert_eq!(names, ["shop-browser", "shop-known", "shop-language", "shop-session"]);
+    // The whole of it once more by what was kept.
+    let again = browser.authorize("web", &[("prompt", "none")]).await.answer();
+    assert!(again.contains_key("code"), "{again:?}");
+    let reply = browser.go(&format!("{ISSUER}/logout")).await;
+    assert!(browser.submit(&reply, &[("decision", "logout")]).await.text.contains("Abgemeldet"));
+    assert!(!browser.cookies.contains_key("shop-session"));
+}
+
+#[tokio::test]
 async fn nobody_learns_which_users_exist() {
     let testbed = TestBed::new().await;
     let mut bob = identity::User::new("carol", "carol", model::Timestamp::default());

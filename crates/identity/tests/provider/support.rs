@@ -152,6 +152,8 @@ pub(crate) struct TestBed {
     pub(crate) clock: Arc<HandClock>,
     pub(crate) mailbox: Arc<Mailbox>,
     pub(crate) store: store::Store,
+    /// Scheme and host of its issuer.
+    origin: String,
     router: Router,
 }
 
@@ -271,8 +273,9 @@ impl TestBed {
             .into();
         settings.resources = [ORDERS, PAYMENTS].map(|name| (name.to_owned(), Resource::default())).into();
         change(&mut settings);
+        let origin = settings.issuer.trim_end_matches("/realms/shop").to_owned();
         let realm = Realm::open(settings, world).await.unwrap();
-        let testbed = Self { router: router(Arc::clone(&realm)), realm, clock, mailbox, store };
+        let testbed = Self { router: router(Arc::clone(&realm)), realm, clock, mailbox, store, origin };
         testbed.populate().await;
         testbed
     }
@@ -454,9 +457,13 @@ impl<'a> Browser<'a> {
         let reply = self.testbed.send(request).await;
         for cookie in reply.headers.get_all(header::SET_COOKIE) {
             let cookie = cookie.to_str().unwrap();
-            assert!(cookie.starts_with("__Host-shop-"), "{cookie}");
-            for attribute in ["Path=/", "Secure", "HttpOnly", "SameSite=Lax"] {
-                assert!(cookie.contains(&format!("; {attribute}")), "{cookie}");
+            // What jars refuse to take or return over http (RFC 6265 §5.4, RFC 6265bis §4.1.3).
+            let is_https = self.testbed.origin.starts_with("https://");
+            assert!(cookie.starts_with(if is_https { "__Host-shop-" } else { "shop-" }), "{cookie}");
+            for (attribute, expected) in
+                [("Path=/", true), ("Secure", is_https), ("HttpOnly", true), ("SameSite=Lax", true)]
+            {
+                assert_eq!(cookie.contains(&format!("; {attribute}")), expected, "{cookie}");
             }
             let (name, value) = cookie.split(';').next().unwrap().split_once('=').unwrap();
             match value {
@@ -502,7 +509,7 @@ impl<'a> Browser<'a> {
     pub(crate) async fn post_and_stay(&mut self, address: &str, fields: &[(&str, &str)]) -> Reply {
         let builder = Request::post(address)
             .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
-            .header(header::ORIGIN, "https://id.example.org");
+            .header(header::ORIGIN, &self.testbed.origin);
         self.send(builder, form(fields)).await
     }
 

@@ -31,19 +31,14 @@ META = requests.get(ISSUER + "/.well-known/openid-configuration", timeout=60).js
 
 
 class Browser:
-    """Cookies, redirects and forms; it gives the address at which it left the provider."""
+    """Redirects and forms, with the cookies of Python's own jar, which returns none that is `Secure`
+    over http; it gives the address at which it left the provider."""
 
     def __init__(self):
-        self.cookies = {}
+        self.session = requests.Session()
 
     def send(self, method, address, data=None):
-        cookie = "; ".join(f"{name}={value}" for name, value in self.cookies.items())
-        response = requests.request(
-            method, address, data=data, headers={"cookie": cookie}, allow_redirects=False, timeout=60
-        )
-        for line in response.raw.headers.getlist("set-cookie"):
-            name, value = line.split(";")[0].split("=", 1)
-            self.cookies[name] = value
+        response = self.session.request(method, address, data=data, allow_redirects=False, timeout=60)
         if "location" not in response.headers:
             return address, response.text
         target = urljoin(address, response.headers["location"])
