@@ -61,16 +61,14 @@ fn same_but_port(given: &str, known: &str) -> bool {
     parts(given).is_some_and(|given| parts(known) == Some(given))
 }
 
-/// What of a redirect URI a page's `form-action` has to name, so that browsers follow a
-/// redirect there after a form.
+/// What a page's `form-action` has to name so that browsers follow a redirect to a registered URI
+/// after a form. Schemes, not origins: Chromium checks the whole chain of redirects, and a client may
+/// send the browser on to another origin. A program on this machine (`http:`) to TLS, too.
 pub(crate) fn form_action(uri: &str) -> String {
-    match uri.parse::<Uri>() {
-        Ok(parsed) if parsed.authority().is_some() => {
-            let scheme = parsed.scheme_str().unwrap_or("https");
-            let authority = parsed.authority().map(|authority| authority.as_str()).unwrap_or_default();
-            format!("{scheme}://{authority}")
-        }
-        _ => format!("{}:", uri.split(':').next().unwrap_or_default()),
+    let scheme = uri.split(':').next().unwrap_or_default().to_ascii_lowercase();
+    match scheme.as_str() {
+        "http" => "http: https:".to_owned(),
+        other => format!("{other}:"),
     }
 }
 
@@ -157,8 +155,14 @@ mod tests {
     }
 
     #[test]
-    fn pages_name_the_origin() {
-        assert_eq!(form_action("https://a.example:8443/cb?x=1"), "https://a.example:8443");
-        assert_eq!(form_action("com.example.app:/cb"), "com.example.app:");
+    fn pages_name_the_scheme() {
+        for (uri, expected) in [
+            ("https://a.example:8443/cb?x=1", "https:"),
+            ("HTTPS://a.example/cb", "https:"),
+            ("http://127.0.0.1:51004/cb", "http: https:"),
+            ("com.example.app:/cb", "com.example.app:"),
+        ] {
+            assert_eq!(form_action(uri), expected, "{uri}");
+        }
     }
 }

@@ -182,7 +182,7 @@ async fn an_answer_can_be_a_form() {
     assert!(!reply.text.contains("<script>alert"), "{}", reply.text);
     let policy = reply.field("content-security-policy");
     assert!(policy.contains("script-src 'sha256-") && !policy.contains("unsafe"), "{policy}");
-    assert!(policy.contains("form-action 'self' https://app.example;"), "{policy}");
+    assert!(policy.contains("form-action 'self' https:;"), "{policy}");
 }
 
 #[tokio::test]

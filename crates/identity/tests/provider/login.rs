@@ -1,8 +1,9 @@
 //! The login page: what it looks like, and who tries to get around it.
 
 use axum::http::header;
+use identity::ClientAuthentication;
 
-use crate::support::{Browser, ISSUER, PASSWORD, TestBed, read_form};
+use crate::support::{Browser, CALLBACK, ISSUER, PASSWORD, TestBed, read_form, web};
 
 #[tokio::test]
 async fn the_page_works_without_scripts_and_cannot_be_framed() {
@@ -28,6 +29,29 @@ async fn the_page_works_without_scripts_and_cannot_be_framed() {
     assert_eq!((page.field("x-frame-options"), page.field("cache-control")), ("DENY", "no-store"));
     let style = testbed.get(&format!("{ISSUER}/style.css")).await;
     assert!(style.field("content-type").starts_with("text/css"));
+}
+
+#[tokio::test]
+async fn a_client_may_send_the_browser_on_from_its_callback() {
+    let testbed = TestBed::new().await;
+    let mut native = web("native", ClientAuthentication::None);
+    native.redirect_uris = ["http://127.0.0.1/cb", "com.example.app:/cb"].map(str::to_owned).to_vec();
+    testbed.put(native).await;
+    for (client, uri, expected) in [
+        ("web", CALLBACK, "form-action 'self' https:;"),
+        ("native", "http://127.0.0.1:51004/cb", "form-action 'self' http: https:;"),
+        ("native", "com.example.app:/cb", "form-action 'self' com.example.app:;"),
+    ] {
+        let mut browser = Browser::new(&testbed);
+        let page = browser.authorize(client, &[("redirect_uri", uri)]).await;
+        assert!(page.text.contains("type=\"password\""), "{page:?}");
+        let policy = page.field("content-security-policy");
+        assert!(policy.contains(expected), "{uri}: {policy}");
+    }
+    // A page that leads to no client keeps its forms here.
+    let account = Browser::new(&testbed).go(&format!("{ISSUER}/account")).await;
+    let policy = account.field("content-security-policy");
+    assert!(policy.contains("form-action 'self' ;"), "{policy}");
 }
 
 #[tokio::test]

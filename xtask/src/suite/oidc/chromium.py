@@ -32,15 +32,20 @@ WAIT_SECONDS = 60
 
 
 class Application(http.server.BaseHTTPRequestHandler):
-    """Where answers arrive: of another origin than the provider."""
+    """Where answers arrive: of another origin than the provider. It sends the browser on to a third."""
 
     answers = queue.Queue()
 
     def answer(self, query):
-        self.send_response(200)
-        self.send_header("content-type", "text/html")
-        self.end_headers()
-        self.wfile.write(b"<title>back</title>")
+        if self.path.startswith("/cb"):
+            self.send_response(303)
+            self.send_header("location", f"http://localhost:{self.server.server_port}/inside")
+            self.end_headers()
+        else:
+            self.send_response(200)
+            self.send_header("content-type", "text/html")
+            self.end_headers()
+            self.wfile.write(b"<title>back</title>")
         if self.path.startswith("/cb"):
             Application.answers.put({name: values[0] for name, values in parse_qs(query).items()})
 
