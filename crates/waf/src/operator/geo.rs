@@ -64,7 +64,7 @@ impl Places {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::super::tests::{Files, compile};
     use super::*;
     use proptest::prelude::*;
@@ -92,7 +92,7 @@ mod tests {
     }
 
     /// A database of one node: addresses from 128.0.0.0 on are known.
-    fn database() -> Vec<u8> {
+    pub(crate) fn database() -> Vec<u8> {
         let record = map(&[
             ("city", map(&[("names", map(&[("en", text("Sampletown"))]))])),
             ("continent", map(&[("code", text("EU"))])),

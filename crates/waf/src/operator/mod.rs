@@ -29,6 +29,8 @@ mod verify;
 mod tests;
 
 pub(crate) use found::Found;
+#[cfg(test)]
+pub(crate) use geo::tests::database as places;
 pub(crate) use literal::Literal;
 pub(crate) use number::Order;
 pub(crate) use rx::escape;

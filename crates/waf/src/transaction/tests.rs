@@ -38,6 +38,77 @@ fn judge(rules: &'static str, bytes_max: usize, plain: bool) -> Transaction {
     transaction
 }
 
+/// Rules, and a database of places.
+struct WithPlaces(&'static str);
+
+impl Sources for WithPlaces {
+    fn read(&self, path: &str) -> Result<Vec<u8>, SourceFault> {
+        Ok(if path == "places.mmdb" { crate::operator::places() } else { self.0.as_bytes().to_vec() })
+    }
+
+    fn glob(&self, _: &str, _: &str) -> Result<Vec<String>, SourceFault> {
+        Ok(Vec::new())
+    }
+}
+
+/// What becomes of a request from this address, and what is known of its place.
+fn judge_from(rules: &'static str, client: [u8; 4], plain: bool) -> (Verdict, Option<String>) {
+    let options = Options { plain, ..Options::default() };
+    let set = Arc::new(RuleSet::load(&WithPlaces(rules), &["rules.conf"], &options).unwrap());
+    let (client_address, server_address) = (IpAddr::from(client), IpAddr::from([192, 0, 2, 1]));
+    let connection = Connection { client_address, client_port: 1, server_address, server_port: 2 };
+    let memory = Arc::new(Memory::new(MemoryLimits::default()));
+    let mut transaction = Transaction::new(set, memory, connection, "id", 0);
+    let head = RequestHead {
+        line: b"GET / HTTP/1.1",
+        method: b"GET",
+        target: b"/",
+        protocol: b"HTTP/1.1",
+        headers: &[],
+    };
+    let _ = transaction.request_headers(&head, Budget::UNLIMITED);
+    let _ = transaction.request_body_end(Budget::UNLIMITED);
+    let country = transaction.variable("GEO", Some("COUNTRY_CODE"));
+    let country = country.map(|country| String::from_utf8_lossy(&country).into_owned());
+    (transaction.verdict(), country.filter(|country| !country.is_empty()))
+}
+
+#[test]
+fn rules_read_the_place_that_was_looked_up() {
+    const KNOWN: [u8; 4] = [203, 0, 113, 9];
+    const UNKNOWN: [u8; 4] = [10, 0, 0, 1];
+    let denied = |rule| Verdict::Deny { status: 403, rule };
+    let (known, unknown) = ((denied(2), Some("XA".to_owned())), (Verdict::Pass, None));
+    let elsewhere = (Verdict::Pass, Some("XA".to_owned()));
+    for (rules, of_known, of_unknown) in [
+        ("SecRule GEO:COUNTRY_CODE \"@streq XA\" \"id:2,phase:1,deny,status:403\"", &known, &unknown),
+        ("SecRule GEO:country_code \"@streq XA\" \"id:2,phase:2,deny,status:403\"", &known, &unknown),
+        ("SecRule GEO:CITY \"@streq Sampletown\" \"id:2,phase:2,deny,status:403\"", &known, &unknown),
+        ("SecRule &GEO:COUNTRY_CODE \"@eq 1\" \"id:2,phase:1,deny,status:403\"", &known, &unknown),
+        ("SecRule GEO:COUNTRY_CODE \"!@pm XA XB\" \"id:2,phase:1,deny,status:403\"", &elsewhere, &unknown),
+        ("SecRule GEO:COUNTRY_CODE \"@streq XB\" \"id:2,phase:1,deny,status:403\"", &elsewhere, &unknown),
+    ] {
+        let lookup = "SecRule REMOTE_ADDR \"@geoLookup\" \"id:1,phase:1,pass,nolog,t:none\"";
+        let text = format!("SecRuleEngine On\nSecGeoLookupDb places.mmdb\n{lookup}\n{rules}\n");
+        let text: &'static str = Box::leak(text.into_boxed_str());
+        for plain in [false, true] {
+            assert_eq!(&judge_from(text, KNOWN, plain), of_known, "{rules}");
+            assert_eq!(&judge_from(text, UNKNOWN, plain), of_unknown, "{rules}");
+        }
+    }
+    // In one rule, as manuals write it; and whoever looks nothing up knows nothing.
+    let chained = "SecRuleEngine On\nSecGeoLookupDb places.mmdb\n\
+        SecRule REMOTE_ADDR \"@geoLookup\" \"id:2,phase:1,deny,status:403,chain\"\n\
+        SecRule GEO:COUNTRY_CODE \"@streq XA\"\n";
+    let without =
+        "SecRuleEngine On\nSecRule GEO:COUNTRY_CODE \"@streq XA\" \"id:2,phase:1,deny,status:403\"\n";
+    for plain in [false, true] {
+        assert_eq!(judge_from(chained, KNOWN, plain), known);
+        assert_eq!(judge_from(chained, UNKNOWN, plain), unknown);
+        assert_eq!(judge_from(without, KNOWN, plain), unknown);
+    }
+}
+
 #[test]
 fn values_without_a_place_stop_the_transaction() {
     // One rule that is passed over for want of its literal, one that would match nothing.
