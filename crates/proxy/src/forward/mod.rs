@@ -383,7 +383,7 @@ impl Job<'_> {
         } else {
             let endpoint = chosen.endpoint.settings();
             let head = RequestHead {
-                host: Bytes::from(endpoint.host.clone()),
+                host: Bytes::from(endpoint.written_host()),
                 port: Some(endpoint.port),
                 ..self.head.clone()
             };

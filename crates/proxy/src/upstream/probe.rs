@@ -24,7 +24,7 @@ use super::balance::FastRandom;
 use super::dial::{self, DialError};
 use super::health::{Health, Probed};
 use super::pool::PoolKey;
-use super::{EndpointSettings, Protocol, Service, Upstreams};
+use super::{Protocol, Service, Upstreams};
 use crate::http1::response::{Asked, Reader};
 use crate::limits::Limits;
 use crate::link::{Link, Wire};
@@ -252,8 +252,8 @@ impl Probe {
     }
 
     fn authority(&self) -> String {
-        let EndpointSettings { host, port, .. } = &self.key.endpoint;
-        if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+        let endpoint = &self.key.endpoint;
+        format!("{}:{}", endpoint.written_host(), endpoint.port)
     }
 
     async fn http(&self, path: &str, host: Option<&str>) -> Result<StatusCode, ProbeFault> {

@@ -71,6 +71,13 @@ pub struct EndpointSettings {
     pub address: Option<IpAddr>,
 }
 
+impl EndpointSettings {
+    /// The host as it stands in an authority: an IPv6 address in brackets (RFC 3986 §3.2.2).
+    pub(crate) fn written_host(&self) -> String {
+        if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() }
+    }
+}
+
 /// A service as configured.
 #[derive(Clone, Debug)]
 pub struct ServiceSettings {

@@ -168,7 +168,7 @@ fn a_request_that_may_have_had_an_effect_is_not_sent_twice() {
     }
 }
 
-fn ejecting(endpoints: &[SocketAddr], failures: u32, duration: Duration) -> ServiceSettings {
+pub fn ejecting(endpoints: &[SocketAddr], failures: u32, duration: Duration) -> ServiceSettings {
     let eject = Eject { failures, duration, ..Eject::default() };
     // A dead endpoint is drawn as often as others until it is ejected.
     ServiceSettings { eject, balance: Balance::LeastRequests, ..service("test", endpoints) }
@@ -361,6 +361,24 @@ fn a_prefix_is_stripped_by_whole_segments_and_the_host_can_be_the_upstreams() {
             upstream.last()
         );
         assert!(upstream.last().contains(&format!("host: {}\r\n", upstream.address)));
+    }
+}
+
+#[test]
+fn the_address_of_an_ipv6_upstream_is_named_in_brackets() {
+    let upstream = Upstream::honest("ok");
+    let settings = ForwardSettings { keep_host: false, ..settings(0) };
+    let mut service = service("test", &[upstream.address]);
+    let port = upstream.address.port();
+    for (host, seen) in [
+        ("2001:db8::1", format!("host: [2001:db8::1]:{port}\r\n")),
+        ("orders.internal", format!("host: orders.internal:{port}\r\n")),
+    ] {
+        service.endpoints[0].host = host.to_owned();
+        service.endpoints[0].address = Some(upstream.address.ip());
+        let testbed = TestBed::with(service.clone(), settings.clone(), Limits::default());
+        assert_eq!(testbed.get("/").status, 200, "{host}");
+        assert!(upstream.last().contains(&seen), "{host}: {}", upstream.last());
     }
 }
 
