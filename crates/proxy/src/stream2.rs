@@ -4,7 +4,7 @@
 use std::io;
 use std::task::{Context, Poll, ready};
 
-use bytes::{Buf, Bytes};
+use bytes::{Buf, Bytes, BytesMut};
 use h2::{Reason, RecvStream, SendStream};
 use http::HeaderMap;
 
@@ -127,10 +127,17 @@ impl Sender {
     }
 }
 
+/// Longest piece of what was held, bytes.
+const HELD_PIECE_BYTES_MAX: usize = 16 * 1024;
+
 /// Receives one body.
 #[derive(Debug)]
 pub(crate) struct Receiver {
     stream: RecvStream,
+    /// What came and nobody has taken yet; the peer's window is as much smaller.
+    held: BytesMut,
+    /// How the stream ended behind that.
+    broken: Option<io::Error>,
     data_over: bool,
     over: bool,
 }
@@ -145,16 +152,37 @@ pub(crate) enum Received {
 impl Receiver {
     pub(crate) fn new(stream: RecvStream) -> Self {
         let over = stream.is_end_stream();
-        Self { stream, data_over: over, over }
+        Self { stream, held: BytesMut::new(), broken: None, data_over: over, over }
     }
 
     pub(crate) fn is_over(&self) -> bool {
-        self.over || self.stream.is_end_stream()
+        self.over || (self.held.is_empty() && self.stream.is_end_stream())
+    }
+
+    /// Keeps what has come while nobody takes it: frames with little data then cost no more than
+    /// their bytes, of which there is at most a window.
+    pub(crate) fn hold(&mut self, cx: &mut Context<'_>) {
+        while !self.data_over && self.broken.is_none() {
+            match self.stream.poll_data(cx) {
+                Poll::Ready(Some(Ok(piece))) => self.held.extend_from_slice(&piece),
+                Poll::Ready(Some(Err(error))) => self.broken = Some(broken(error)),
+                Poll::Ready(None) => self.data_over = true,
+                Poll::Pending => return,
+            }
+        }
     }
 
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Received>> {
         if self.over {
             return Poll::Ready(Ok(Received::End));
+        }
+        if !self.held.is_empty() {
+            let piece = self.held.split_to(self.held.len().min(HELD_PIECE_BYTES_MAX)).freeze();
+            self.stream.flow_control().release_capacity(piece.len()).map_err(broken)?;
+            return Poll::Ready(Ok(Received::Data(piece)));
+        }
+        if let Some(error) = self.broken.take() {
+            return Poll::Ready(Err(error));
         }
         while !self.data_over {
             match ready!(self.stream.poll_data(cx)) {

@@ -202,6 +202,7 @@ fn poll_bodies<E: Exchange>(
             Poll::Ready(()) => {}
             Poll::Pending => {
                 response.blocked = true;
+                connection.hold(cx);
                 break;
             }
         }

@@ -144,6 +144,15 @@ impl Connection {
         }
     }
 
+    /// The client takes no more for now. What streams of one connection have got then costs none of
+    /// them more than its bytes.
+    pub(crate) fn hold(&mut self, cx: &mut Context<'_>) {
+        match self {
+            Self::One(_) => {}
+            Self::Two(stream) => stream.hold(cx),
+        }
+    }
+
     /// Gives it back: a clean HTTP/1 connection goes to the pool, everything else is
     /// closed or reset.
     pub(crate) fn finish(self, pool: &Rc<Pool>, idle_until_ms: u64) {

@@ -217,6 +217,13 @@ impl Stream2 {
         self.pool.streams_max.set(self.session.send.current_max_send_streams());
     }
 
+    /// Keeps what has come of the response's body while the client takes no more.
+    pub(crate) fn hold(&mut self, cx: &mut Context<'_>) {
+        if let Some(receiver) = &mut self.receiver {
+            receiver.hold(cx);
+        }
+    }
+
     /// It did not answer in time: new requests should not wait on the same connection.
     pub(crate) fn abandon_session(&self) {
         self.pool.abandon(&self.session);
