@@ -202,11 +202,9 @@ impl Loader<'_> {
         let mut parameters: Vec<Parameter> = Vec::new();
         for place in own.iter().chain(shared) {
             let Some(parameter) = self.parameter(place) else { continue };
-            let same = |p: &&Parameter| p.name == parameter.name && p.location == parameter.location;
-            match parameters.iter().find(same) {
-                Some(_) if own.contains(place) => self.fault(place, "this parameter is there twice"),
-                Some(_) => {}
-                None => parameters.push(parameter),
+            let same = |p: &Parameter| p.name == parameter.name && p.location == parameter.location;
+            if !parameters.iter().any(same) {
+                parameters.push(parameter);
             }
         }
         let mut operation = Operation {
@@ -252,12 +250,26 @@ impl Loader<'_> {
         Some(operation)
     }
 
-    /// The places of a list of parameters, references followed.
+    /// The places of a list of parameters, references followed. None may be there twice (OpenAPI
+    /// 3.1.1 §4.8.9.1): readers do not agree which counts.
     fn parameters(&mut self, at: &str) -> Vec<String> {
         let length = self.document.root.pointer(at).and_then(Value::as_array).map_or(0, Vec::len);
-        (0..length)
-            .filter_map(|index| self.follow(&format!("{at}/{index}")).map(|(_, place)| place))
-            .collect()
+        let (mut places, mut known) = (Vec::new(), HashSet::new());
+        for index in 0..length {
+            let here = format!("{at}/{index}");
+            let Some((value, place)) = self.follow(&here) else { continue };
+            let text = |key: &str| value.get(key).and_then(Value::as_str).unwrap_or_default();
+            let (mut name, location) = (text("name").to_owned(), text("in").to_owned());
+            if location == "header" {
+                name.make_ascii_lowercase();
+            }
+            let message = format!("{location} parameter {name:?} is there twice");
+            if !known.insert((name, location)) {
+                self.fault(&here, message);
+            }
+            places.push(place);
+        }
+        places
     }
 
     fn parameter(&mut self, at: &str) -> Option<Parameter> {

@@ -26,6 +26,40 @@ fn faults_say_where() {
 }
 
 #[test]
+fn a_parameter_that_is_there_twice_is_refused_where_it_is_again() {
+    const COMPONENTS: &str = "components: { parameters: { Q: { name: q, in: query, schema: {} }, H: { name: X-H, in: header, schema: {} } } }";
+    let document = |of_path: &str, of_operation: &str| {
+        let lists =
+            format!("    parameters: [ {of_path} ]\n    get:\n      parameters: [ {of_operation} ]\n");
+        format!("{HEAD}{COMPONENTS}\npaths:\n  /a:\n{lists}")
+    };
+    let (q, other) =
+        ("{ name: q, in: query, schema: {} }", "{ name: q, in: query, schema: { type: integer } }");
+    let (q_ref, h_ref) = ("{ $ref: '#/components/parameters/Q' }", "{ $ref: '#/components/parameters/H' }");
+    let h = "{ name: x-h, in: header, schema: {} }";
+    for (first, second) in [(q, q), (q, other), (q_ref, q), (q, q_ref), (q_ref, q_ref), (h_ref, h)] {
+        let twice = format!("{first}, {second}");
+        let column = u32::try_from(first.len()).unwrap() + 4;
+        for (text, line, before) in
+            [(document(&twice, ""), 6, "    parameters: ["), (document("", &twice), 8, "      parameters: [")]
+        {
+            let [found] = faults(&text).try_into().unwrap_or_else(|found| panic!("{text}: {found:?}"));
+            assert!(found.message.contains("is there twice"), "{found:?}");
+            let column = usize::try_from(column).unwrap() + before.len();
+            assert_eq!((found.line as usize, found.column as usize), (line, column), "{text}: {found:?}");
+        }
+    }
+    // One of the same name elsewhere is another, and an operation's own takes the place of its path's.
+    let elsewhere = "{ name: q, in: header, schema: {} }, { name: Q, in: query, schema: {} }";
+    for (of_path, of_operation) in [(q, elsewhere), (q, other), (q_ref, q_ref), (h_ref, h), (q_ref, "")] {
+        assert_eq!(faults(&document(of_path, of_operation)), [], "{of_path} {of_operation}");
+    }
+    let contract = api(&document(q, other));
+    assert_eq!(get(&contract, "/a?q=1"), "");
+    assert!(get(&contract, "/a?q=x").contains("type"), "{}", get(&contract, "/a?q=x"));
+}
+
+#[test]
 fn what_cannot_be_held_is_refused() {
     for (text, message) in [
         ("{ $ref: 'other.yaml#/S' }", "leads out of this document"),
