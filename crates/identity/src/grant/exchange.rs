@@ -1,6 +1,6 @@
 //! Token exchange (RFC 8693): a service that was called calls on, in the name of whoever
-//! called it. It may exchange only what was sent to it, for less than that was worth, and
-//! the new token says who acts.
+//! called it. It may exchange only what was sent to it, for no more than that was worth and the
+//! service may ask for itself, and the new token says who acts.
 
 use std::collections::BTreeSet;
 
@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::actor;
 use crate::claim::Subject;
+use crate::client::Client;
 use crate::live::{self, Live};
 use crate::mint::{self, AccessToken, Authentication};
 use crate::refusal::{Answer, Code, Refusal};
@@ -28,7 +29,7 @@ pub(crate) async fn exchange(asking: &Asking<'_>) -> Answer<Issued> {
     let subject = token(asking, "subject_token", "subject_token_type").await?;
     for_us(asking, &subject, "subject_token")?;
     let acting = acting(asking, &subject).await?;
-    let scopes = asking.scopes_within(&scopes(&subject))?;
+    let scopes = asking.scopes_within(&scopes(&subject, &asking.authenticated.client))?;
     let resources = resources(asking)?;
     let client = &asking.authenticated.client;
     let authentication = authentication(&subject);
@@ -116,11 +117,13 @@ async fn acting(asking: &Asking<'_>, subject: &Live) -> Answer<Value> {
     Ok(actor(acting.text("sub").unwrap_or(client), before))
 }
 
-fn scopes(subject: &Live) -> BTreeSet<String> {
+/// What the token was worth, of which the client gets no more than it may ask for.
+fn scopes(subject: &Live, client: &Client) -> BTreeSet<String> {
     let scopes = subject.text("scope").unwrap_or_default().split(' ');
     // Not for the next service: those open userinfo, or go on without the person.
     let own = ["openid", "offline_access"];
-    scopes.filter(|scope| !scope.is_empty() && !own.contains(scope)).map(str::to_owned).collect()
+    let scopes = scopes.filter(|scope| !own.contains(scope) && client.scopes.contains(*scope));
+    scopes.map(str::to_owned).collect()
 }
 
 /// Where the new token may go: `resource`, or `audience` in the same words (§2.1); named,

@@ -124,6 +124,29 @@ async fn no_token_is_exchanged_for_more_or_by_others() {
 }
 
 #[tokio::test]
+async fn no_client_gets_by_exchange_what_it_may_not_ask_for() {
+    let testbed = TestBed::new().await;
+    let (mut service, _) = testbed.realm.find_client("service").await.unwrap().unwrap();
+    service.scopes = ["orders:read".to_owned()].into();
+    testbed.put(service.clone()).await;
+    let tokens = testbed.tokens("web", "openid email orders:read orders:write").await;
+    let (token, there) = (access(&tokens), ("resource", PAYMENTS));
+    for wrong in ["orders:write", "orders:read orders:write", "email", "pay"] {
+        exchange(&testbed, token, &[there, ("scope", wrong)]).await.refused(400, "invalid_scope");
+    }
+    for honest in [&[there][..], &[there, ("scope", "orders:read")]] {
+        let exchanged = exchange(&testbed, token, honest).await.json();
+        assert_eq!(payload(access(&exchanged))["scope"], "orders:read", "{honest:?}");
+    }
+    // Nor what it might ask for and the token is not worth.
+    service.scopes = ["orders:write".to_owned()].into();
+    testbed.put(service).await;
+    let tokens = testbed.tokens("web", "openid orders:read").await;
+    let exchanged = exchange(&testbed, access(&tokens), &[there]).await.json();
+    assert!(payload(access(&exchanged)).get("scope").is_none(), "{exchanged}");
+}
+
+#[tokio::test]
 async fn a_machines_token_stays_a_machines() {
     let testbed = TestBed::new().await;
     let mut robot = crate::support::client("robot", crate::support::secret());
