@@ -27,12 +27,11 @@ use crate::factor::{self, Factors};
 use crate::grant::{Decided, code};
 use crate::login::step::{Class, Wanted};
 use crate::realm::Realm;
-use crate::record::Stored;
 use crate::refusal::{Answer, Refusal};
 use crate::session;
 use crate::{login, page, text};
 use decide::{Facts, Step};
-use interaction::{Interaction, Then};
+use interaction::{Then, Waiting};
 use request::{Request, Target};
 
 pub(crate) use respond::see_other;
@@ -101,7 +100,7 @@ async fn resume(realm: &Arc<Realm>, call: &Call) -> Answer {
             if own.is_none() || (confirm && !fresh) {
                 return interaction::go_to(realm, call, "/login");
             }
-            interaction::end(realm, call).await?;
+            interaction::end(realm, call, &waiting).await?;
             return Ok(see_other(&realm.path(path)));
         }
         Then::Reach { path, client } => {
@@ -111,7 +110,7 @@ async fn resume(realm: &Arc<Realm>, call: &Call) -> Answer {
             if class == Class::StepUp {
                 return step_up(realm, call, waiting, session).await;
             }
-            interaction::end(realm, call).await?;
+            interaction::end(realm, call, &waiting).await?;
             return if class == Class::Good {
                 Ok(see_other(&realm.path(path)))
             } else {
@@ -140,11 +139,11 @@ async fn resume(realm: &Arc<Realm>, call: &Call) -> Answer {
         (Step::Consent, _) => interaction::go_to(realm, call, "/consent"),
         (Step::Answer, Some(session)) => {
             // First the end, so that one interaction is at most one code.
-            interaction::end(realm, call).await?;
+            interaction::end(realm, call, &waiting).await?;
             answer(realm, call, &client, request, session).await
         }
         (Step::Refuse(code, why), _) => {
-            interaction::end(realm, call).await?;
+            interaction::end(realm, call, &waiting).await?;
             respond::refused(realm, call, &request.target, &Refusal::plain(code, why))
         }
         (Step::Answer, None) => interaction::go_to(realm, call, "/login"),
@@ -152,12 +151,7 @@ async fn resume(realm: &Arc<Realm>, call: &Call) -> Answer {
 }
 
 /// Goes on with what was shown for a session.
-async fn step_up(
-    realm: &Realm,
-    call: &Call,
-    waiting: Stored<Interaction>,
-    session: &session::Session,
-) -> Answer {
+async fn step_up(realm: &Realm, call: &Call, waiting: Waiting, session: &session::Session) -> Answer {
     let Some(user) = realm.user_since(&session.user, session.authenticated).await? else {
         return interaction::go_to(realm, call, "/login");
     };

@@ -28,6 +28,7 @@ use crate::record::{Change, Kind, Stored, Written};
 use crate::refusal::{Answer, Code, Refusal};
 use crate::session::{self, Session};
 use crate::text::Notice;
+use crate::throttle;
 use crate::token::uncached;
 
 /// Letters of user codes: consonants that are not taken for each other (§6.1).
@@ -84,6 +85,9 @@ pub(crate) async fn endpoint(State(realm): State<Arc<Realm>>, call: Call) -> Ans
         return Err(Refusal::plain(Code::InvalidScope, "`scope` holds one that this client has not"));
     }
     let resources = crate::resource::requested(&call.parameters, &client, &realm.settings)?;
+    if client.is_public() {
+        throttle::keep_for_stranger(&realm, &call).await?;
+    }
     let lifetimes = &realm.settings.lifetimes;
     let device_code = crate::random::secret(realm.random.as_ref())?;
     let until = call.now.plus(lifetimes.device_code);

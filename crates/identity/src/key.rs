@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use aws_lc_rs::hmac;
 use keys::encoding::{decode_base64url, encode_base64url};
-use keys::{Algorithm, KeySet, LocalSigner, SecureRandom, Signer, publish};
+use keys::{Algorithm, KeySet, LocalSigner, SEAL_KEY_BYTES, SealKey, SecureRandom, Signer, publish};
 use model::Timestamp;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
@@ -297,11 +297,23 @@ impl KeyRing {
 
     /// A value that only this realm can derive, for `purpose`.
     pub(crate) fn derive(&self, purpose: &str, input: &str) -> String {
+        encode_base64url(self.derive_tag(purpose, input).as_ref())
+    }
+
+    fn derive_tag(&self, purpose: &str, input: &str) -> hmac::Tag {
         let mut context = hmac::Context::with_key(&self.secret);
         for part in [purpose, "\0", input] {
             context.update(part.as_bytes());
         }
-        encode_base64url(context.sign().as_ref())
+        context.sign()
+    }
+
+    /// A key that only processes of this realm can derive, for `purpose`.
+    pub(crate) fn derive_seal(&self, purpose: &str, input: &str) -> Result<SealKey, Error> {
+        let tag = self.derive_tag(purpose, input);
+        let bytes =
+            Zeroizing::new(<[u8; SEAL_KEY_BYTES]>::try_from(tag.as_ref()).map_err(|_| Error::Random)?);
+        Ok(SealKey::new(&bytes)?)
     }
 }
 

@@ -25,14 +25,13 @@ use axum::extract::State;
 use axum::http::header;
 use axum::response::Response;
 use model::Secret;
-use store::Expect;
 
-use crate::authorize::interaction::{self, Interaction, Then};
+use crate::authorize::interaction::{self, Then, Waiting};
 use crate::call::Call;
 use crate::method;
 use crate::page::{self, LoginPage};
 use crate::realm::Realm;
-use crate::record::{Stored, Written};
+use crate::record::Written;
 use crate::refusal::{Answer, Code, Refusal};
 use crate::session::Shown;
 use crate::text::Notice;
@@ -64,8 +63,12 @@ async fn submit(realm: &Arc<Realm>, call: &Call) -> Answer {
     interaction::check_form(realm, call, &waiting.value.csrf)?;
     let username = call.parameters.get("username").unwrap_or_default();
     let password = Secret::new(call.parameters.get("password").unwrap_or_default().to_owned());
-    count_attempt(realm, call, waiting).await?;
+    // Whoever is refused there leaves no record.
     let attempt = throttle::admit(realm, call, username).await?;
+    if let Err(refusal) = count_attempt(realm, call, waiting).await {
+        attempt.never_judged(realm, call.now).await;
+        return Err(refusal);
+    }
     let wrong = attempt.clone().failed(Arc::clone(realm), call.now);
     let checked = match password::check(realm, username, password, wrong).await {
         Ok(checked) => checked,
@@ -89,21 +92,20 @@ async fn submit(realm: &Arc<Realm>, call: &Call) -> Answer {
 }
 
 /// Counts an attempt before it is judged: of many at once one is tried.
-async fn count_attempt(realm: &Realm, call: &Call, waiting: Stored<Interaction>) -> Answer<()> {
+async fn count_attempt(realm: &Realm, call: &Call, waiting: Waiting) -> Answer<()> {
     let refused = |reason: &str| Err(Refusal::person(Code::AccessDenied, Notice::TooManyAttempts, reason));
     if waiting.value.attempts >= ATTEMPTS_MAX {
         return refused("a login with too many attempts");
     }
-    let name = interaction::name(call)?;
-    let mut counted = waiting.value;
-    counted.attempts += 1;
-    match interaction::keep(realm, &name, &counted, Expect::Version(waiting.version)).await? {
+    let mut counted = waiting;
+    counted.value.attempts += 1;
+    match interaction::written(realm, call, &counted).await? {
         Written::Done => Ok(()),
         Written::Conflict => refused("a login with several attempts at once"),
     }
 }
 
-fn show(realm: &Realm, call: &Call, waiting: &Stored<Interaction>, error: Option<Notice>) -> Answer {
+fn show(realm: &Realm, call: &Call, waiting: &Waiting, error: Option<Notice>) -> Answer {
     let hint = call.parameters.get("username").or(match &waiting.value.then {
         Then::Authorize(request) => request.login_hint.as_deref(),
         Then::Visit(_) | Then::Confirm(_) | Then::Reach { .. } => None,

@@ -6,6 +6,7 @@
 //! |---|---|---|
 //! | one account at one address | the sixth | refused for a second, two, four … up to 15 minutes |
 //! | one account from everywhere | the fifty-first | one attempt each second, in turn; newcomers in a turn of their own |
+//! | one account from one network, in that turn | the eleventh | refused for a second, two, four … up to 15 minutes |
 //! | one address, whatever the account | the hundred and first | one attempt each second, in turn |
 //! | one known browser | the eleventh | it counts as an unknown one, and is refused as above |
 //!
@@ -18,7 +19,9 @@
 //! A newcomer is of a network (of IPv6 a /48, of IPv4 the address) that had fewer than three places
 //! among the newcomers while the account is tried in turn. A place is counted when it is taken, also
 //! of whoever hangs up, and forgotten when its attempt succeeds: one subscriber, however many
-//! addresses they hold, keeps nobody waiting who is elsewhere.
+//! addresses they hold, keeps nobody waiting who is elsewhere. Nor do they fill the turn of those who
+//! are no newcomers any more: what one network takes of it is counted when it is taken, like the
+//! attempts at one address.
 //!
 //! Where nobody says which address a request is from (the gateway always does), nothing is
 //! counted by it: all of them together would be one address, at which everybody could lock
@@ -32,8 +35,13 @@
 //! and taken back when it succeeds or is not judged at all.
 //!
 //! Counts stand in the store: they outlive a restart and hold over all processes. They halve
-//! every hour and end by themselves, so there are never more of them than there were failures
-//! in the last hours, each of which cost a password hash.
+//! every hour and end by themselves, and what counts nothing ends when nobody waits for it, so there
+//! are never more of them than there were failures in the last hours, each of which cost a password
+//! hash.
+//!
+//! What else strangers have kept in the store (requests that public clients push or begin for a
+//! device, and authorizations that are too long for their name to carry them) is for one network as
+//! many at once as [`KEPT_AT_ONCE`], then one each second.
 
 mod browser;
 
@@ -72,6 +80,7 @@ const NAME_BYTES_MAX: usize = 255;
 const FREE_AT_ADDRESS: u32 = 5;
 const FREE_OF_BROWSER: u32 = 10;
 const FREE_OF_ACCOUNT: u32 = 50;
+const FREE_OF_NETWORK: u32 = 10;
 const FREE_OF_ADDRESS: u32 = 100;
 /// Places of one network among the newcomers to an account.
 const PLACES_OF_NETWORK: u32 = 3;
@@ -79,6 +88,10 @@ const PLACES_OF_NETWORK: u32 = 3;
 /// Messages about recovery that one address may ask for, and that may be asked for in one name.
 const RECOVERIES_AT_ADDRESS: u32 = 20;
 const RECOVERIES_OF_ACCOUNT: u32 = 3;
+
+/// Records that strangers of one network have kept at once, and how long each counts.
+const KEPT_AT_ONCE: u32 = 200;
+const KEPT_EVERY: Duration = Duration::from_secs(1);
 
 /// What failed so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -132,8 +145,19 @@ impl Tally {
         Self { failures: self.failures.saturating_sub(1), next, ..*self }
     }
 
-    fn expires(now: Timestamp) -> Timestamp {
-        now.plus(HALF_LIFE * HALF_LIVES_MAX + REFUSED_MAX)
+    /// With one more that is kept for a stranger, or from when on it may be.
+    fn kept(&self, now: Timestamp) -> Result<Self, Timestamp> {
+        let counted = self.next.max(now);
+        let free_from = counted.minus(KEPT_EVERY * (KEPT_AT_ONCE - 1));
+        if free_from > now { Err(free_from) } else { Ok(Self { next: counted.plus(KEPT_EVERY), ..*self }) }
+    }
+
+    /// From when on it says nothing.
+    fn expires(&self, now: Timestamp) -> Timestamp {
+        match self.failures {
+            0 => self.next.max(now).plus(TURN),
+            _ => now.plus(HALF_LIFE * HALF_LIVES_MAX + REFUSED_MAX),
+        }
     }
 }
 
@@ -142,8 +166,10 @@ impl Tally {
 pub(crate) struct Attempt {
     account: String,
     address: Option<String>,
-    /// Of which network it has a place among the newcomers to the account.
-    newcomer: Option<String>,
+    /// Of which network it is, where the account is tried in turn.
+    network: Option<String>,
+    /// Whether it has a place among the newcomers to the account.
+    newcomer: bool,
     /// The known browser that it is of.
     browser: Option<String>,
 }
@@ -152,7 +178,8 @@ pub(crate) struct Attempt {
 /// what the person typed.
 pub(crate) async fn admit(realm: &Realm, call: &Call, account: &str) -> Answer<Attempt> {
     let account = account_name(account);
-    let mut attempt = Attempt { account, address: address(call), newcomer: None, browser: None };
+    let mut attempt =
+        Attempt { account, address: address(call), network: None, newcomer: false, browser: None };
     if let Some(browser) = browser::known(realm, call, &attempt.account)
         && count(realm, &["browser", &browser], FREE_OF_BROWSER, call.now).await?.is_none()
     {
@@ -184,9 +211,10 @@ impl Attempt {
         }
     }
 
-    /// Where its place among the newcomers is counted.
+    /// Where its place is counted, among the newcomers or among all others.
     fn place(&self) -> Option<[&str; 3]> {
-        Some(["network", &self.account, self.newcomer.as_deref()?])
+        let kind = if self.newcomer { "network" } else { "turns of network" };
+        Some([kind, &self.account, self.network.as_deref()?])
     }
 
     /// Where the address and the account are counted alone, and how much of each is free. Whoever is
@@ -199,29 +227,37 @@ impl Attempt {
     /// When its turn is everywhere.
     async fn take_turns(&mut self, realm: &Realm, call: &Call) -> Answer<Timestamp> {
         let now = call.now;
-        self.newcomer = self.newcomer(realm, call).await?;
+        self.take_place(realm, call).await?;
         let mut latest = now;
         for (path, free) in self.everywhere() {
-            let turn = match &self.newcomer {
-                Some(_) if path.first() == Some(&"account") => {
-                    take_turn(realm, &["newcomers", &self.account], None, now).await?
-                }
-                _ => take_turn(realm, &path, Some(free), now).await?,
+            let turn = if self.newcomer && path.first() == Some(&"account") {
+                take_turn(realm, &["newcomers", &self.account], None, now).await?
+            } else {
+                take_turn(realm, &path, Some(free), now).await?
             };
             latest = latest.max(turn);
         }
         Ok(latest)
     }
 
-    /// Its network, where the account is tried in turn and it is a newcomer; the place is taken.
-    async fn newcomer(&self, realm: &Realm, call: &Call) -> Result<Option<String>, Error> {
-        let Some(network) = call.address().map(network) else { return Ok(None) };
+    /// Takes a place for its network, where the account is tried in turn: among the newcomers, or
+    /// else among all others.
+    async fn take_place(&mut self, realm: &Realm, call: &Call) -> Answer<()> {
+        let Some(network) = call.address().map(network) else { return Ok(()) };
         let tally = realm.records.get::<Tally>(Kind::Failures, &["account", &self.account]).await?;
         if tally.is_none_or(|tally| tally.value.level(call.now) <= FREE_OF_ACCOUNT) {
-            return Ok(None);
+            return Ok(());
         }
-        let path = ["network", &self.account, &network];
-        Ok(within(realm, &path, PLACES_OF_NETWORK, call.now).await?.then_some(network))
+        let newcomers = ["network", &self.account, &network];
+        self.newcomer = within(realm, &newcomers, PLACES_OF_NETWORK, call.now).await?;
+        if !self.newcomer {
+            let others = ["turns of network", &self.account, &network];
+            if let Some(until) = count(realm, &others, FREE_OF_NETWORK, call.now).await? {
+                return Err(refused(until, call.now, "an account from a network"));
+            }
+        }
+        self.network = Some(network);
+        Ok(())
     }
 
     /// It failed. One's own browser slows nobody else down.
@@ -318,6 +354,23 @@ pub(crate) async fn recovery_of_person(
     within(realm, &["recovery to", user], most, now).await
 }
 
+/// Counts a record that is kept for somebody who may be anybody; refused where strangers of their
+/// network had so many kept.
+pub(crate) async fn keep_for_stranger(realm: &Realm, call: &Call) -> Answer<()> {
+    let Some(network) = call.address().map(network) else { return Ok(()) };
+    let mut late = None;
+    change(realm, &["kept", &network], call.now, |tally| {
+        let kept = tally.kept(call.now);
+        late = kept.err();
+        kept.ok()
+    })
+    .await?;
+    match late {
+        Some(until) => Err(refused(until, call.now, "what is kept for strangers")),
+        None => Ok(()),
+    }
+}
+
 /// Counts one more, unless there were that many.
 async fn within(realm: &Realm, path: &[&str], most: u32, now: Timestamp) -> Result<bool, Error> {
     let mut good = false;
@@ -338,7 +391,7 @@ async fn change(
 ) -> Result<(), Error> {
     let decide = |stored: Option<Stored<Tally>>| {
         let changed = to(&stored.map(|stored| stored.value).unwrap_or_default());
-        Ok((changed.map(|tally| Change::to(tally, Some(Tally::expires(now)))), ()))
+        Ok((changed.map(|tally| Change::to(tally, Some(tally.expires(now)))), ()))
     };
     realm.records.change(Kind::Failures, path, "a count of failures", decide).await
 }
@@ -403,7 +456,32 @@ mod tests {
         assert_eq!(most.counted(at(0)).failures, FAILURES_MAX);
         assert_eq!(most.level(at(0).plus(HALF_LIFE * HALF_LIVES_MAX)), 0);
         assert_eq!(most.level(at(0).plus(HALF_LIFE * 100)), 0);
-        assert!(Tally::expires(at(0)) >= at(0).plus(HALF_LIFE * HALF_LIVES_MAX));
+        assert!(most.expires(at(0)) >= at(0).plus(HALF_LIFE * HALF_LIVES_MAX));
+    }
+
+    #[test]
+    fn what_counts_nothing_ends_when_nobody_waits_for_it() {
+        let (_, turn) = Tally::default().next_turn(at(5));
+        assert!(turn.expires(at(5)) > turn.next && turn.expires(at(5)) <= turn.next.plus(TURN));
+        let back = Tally::default().refused(FREE_AT_ADDRESS, at(0)).taken_back(at(0));
+        assert!(back.expires(at(0)) <= at(0).plus(TURN), "{back:?}");
+    }
+
+    #[test]
+    fn strangers_have_so_many_kept_and_then_one_each_second() {
+        let mut tally = Tally::default();
+        for _ in 0..KEPT_AT_ONCE {
+            tally = tally.kept(at(0)).unwrap();
+        }
+        assert_eq!(tally.kept(at(0)).unwrap_err(), at(1));
+        tally = tally.kept(at(1)).unwrap();
+        assert_eq!(tally.kept(at(1)).unwrap_err(), at(2));
+        let later = at(u64::from(KEPT_AT_ONCE) + 1);
+        assert!(tally.expires(at(1)) >= later, "until then it counts");
+        for _ in 0..KEPT_AT_ONCE {
+            tally = tally.kept(later).unwrap();
+        }
+        assert!(tally.kept(later).is_err());
     }
 
     #[test]

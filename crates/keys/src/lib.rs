@@ -95,7 +95,7 @@ pub use refusal::{Holding, Refusal};
 pub use revocation::{
     REVOCATION_TEXT_BYTES_MAX, REVOCATIONS_MAX, Revocation, RevocationFile, Revocations, TokenMarks,
 };
-pub use seal::{SEAL_PERIOD, SEALED_BYTES_MAX, SealRing};
+pub use seal::{SEAL_KEY_BYTES, SEAL_PERIOD, SEALED_BYTES_MAX, SealKey, SealRing};
 pub use signer::{
     IDENTITY_TOKEN_LIFETIME_MAX, IDENTITY_TOKEN_TYPE, IdentityToken, LocalSigner, Signer, publish,
     sign_identity, sign_token,

@@ -1,5 +1,6 @@
-//! Texts that we hand out and want back as they were: sealed with AES-256-GCM under keys of
-//! this process, which are replaced while the ones before still open what they sealed.
+//! Texts that we hand out and want back as they were: sealed with AES-256-GCM. A [`SealRing`] has
+//! keys of this process, which are replaced while the ones before still open what they sealed; a
+//! [`SealKey`] is made of bytes that several processes have.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
@@ -17,19 +18,63 @@ use crate::error::Error;
 pub const SEAL_PERIOD: Duration = Duration::from_secs(24 * 3600);
 /// Longest sealed text that is opened, bytes.
 pub const SEALED_BYTES_MAX: usize = 8 * 1024;
-const KEY_BYTES: usize = 32;
+/// Bytes of a key.
+pub const SEAL_KEY_BYTES: usize = 32;
 const NUMBER_BYTES: usize = 4;
+
+/// One key. It must not seal more than 2³² texts, the bound for random nonces (NIST SP 800-38D
+/// §8.3): who has it replaces it before.
+pub struct SealKey(RandomizedNonceKey);
+
+impl std::fmt::Debug for SealKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SealKey")
+    }
+}
+
+impl SealKey {
+    /// The key of these bytes.
+    ///
+    /// # Errors
+    /// [`Error::Cryptography`].
+    pub fn new(bytes: &[u8; SEAL_KEY_BYTES]) -> Result<Self, Error> {
+        let key = RandomizedNonceKey::new(&AES_256_GCM, bytes);
+        key.map(Self).map_err(|_| Error::Cryptography("sealing"))
+    }
+
+    /// Seals a text for one purpose; whoever opens it must name the same one.
+    ///
+    /// # Errors
+    /// [`Error::Cryptography`].
+    pub fn seal(&self, text: &[u8], purpose: &[u8]) -> Result<Vec<u8>, Error> {
+        let mut text = text.to_vec();
+        let nonce = self.0.seal_in_place_append_tag(Aad::from(purpose), &mut text);
+        let nonce = nonce.map_err(|_| Error::Cryptography("sealing"))?;
+        Ok([&nonce.as_ref()[..], &text].concat())
+    }
+
+    /// The text, if it was sealed with this key for this purpose; nobody is told what else was
+    /// wrong.
+    pub fn open(&self, sealed: &[u8], purpose: &[u8]) -> Option<Vec<u8>> {
+        let (nonce, text) = sealed.split_at_checked(NONCE_LEN)?;
+        let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
+        let mut text = text.to_vec();
+        let opened = self.0.open_in_place(nonce, Aad::from(purpose), &mut text).ok()?.len();
+        text.truncate(opened);
+        Some(text)
+    }
+}
 
 /// A key and the ones before it.
 pub struct SealRing {
-    keys: Mutex<VecDeque<SealKey>>,
+    keys: Mutex<VecDeque<Numbered>>,
     /// How long a key opens after it has stopped to seal.
     opens_for: Duration,
 }
 
-struct SealKey {
+struct Numbered {
     number: [u8; NUMBER_BYTES],
-    key: RandomizedNonceKey,
+    key: SealKey,
     begun: Timestamp,
 }
 
@@ -56,15 +101,10 @@ impl SealRing {
         now: Timestamp,
         random: &dyn SecureRandom,
     ) -> Result<String, Error> {
-        let failed = |_| Error::Cryptography("sealing");
         let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
         self.turn(&mut keys, now, random)?;
         let key = keys.front().ok_or(Error::Cryptography("sealing"))?;
-        let mut sealed = text.to_vec();
-        let nonce = key.key.seal_in_place_append_tag(Aad::from(purpose), &mut sealed).map_err(failed)?;
-        let mut whole = key.number.to_vec();
-        whole.extend_from_slice(nonce.as_ref());
-        whole.extend_from_slice(&sealed);
+        let whole = [&key.number[..], &key.key.seal(text, purpose)?].concat();
         Ok(encode_base64url(&whole))
     }
 
@@ -74,21 +114,19 @@ impl SealRing {
         if sealed.len() > SEALED_BYTES_MAX {
             return None;
         }
-        let mut whole = decode_base64url(sealed)?;
-        let (number, rest) = whole.split_at_mut_checked(NUMBER_BYTES)?;
-        let (nonce, text) = rest.split_at_mut_checked(NONCE_LEN)?;
-        let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
+        let whole = decode_base64url(sealed)?;
+        let (number, sealed) = whole.split_at_checked(NUMBER_BYTES)?;
         let keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
         let key = keys.iter().find(|key| key.number == *number)?;
         if now.since(key.begun) > SEAL_PERIOD + self.opens_for {
             return None;
         }
-        key.key.open_in_place(nonce, Aad::from(purpose), text).ok().map(|text| text.to_vec())
+        key.key.open(sealed, purpose)
     }
 
     fn turn(
         &self,
-        keys: &mut VecDeque<SealKey>,
+        keys: &mut VecDeque<Numbered>,
         now: Timestamp,
         random: &dyn SecureRandom,
     ) -> Result<(), Error> {
@@ -96,11 +134,10 @@ impl SealRing {
             return Ok(());
         }
         let failed = |_| Error::Cryptography("random numbers");
-        let (mut bytes, mut number) = (zeroize::Zeroizing::new([0; KEY_BYTES]), [0; NUMBER_BYTES]);
+        let (mut bytes, mut number) = (zeroize::Zeroizing::new([0; SEAL_KEY_BYTES]), [0; NUMBER_BYTES]);
         random.fill(bytes.as_mut()).map_err(failed)?;
         random.fill(&mut number).map_err(failed)?;
-        let key = RandomizedNonceKey::new(&AES_256_GCM, bytes.as_ref()).map_err(failed)?;
-        keys.push_front(SealKey { number, key, begun: now });
+        keys.push_front(Numbered { number, key: SealKey::new(&bytes)?, begun: now });
         keys.retain(|key| now.since(key.begun) <= SEAL_PERIOD + self.opens_for);
         Ok(())
     }

@@ -142,7 +142,7 @@ async fn submit(realm: &Realm, call: &Call) -> Answer {
     // name asks for.
     request::client_still(realm, request).await?;
     if call.parameters.get("decision") != Some("allow") {
-        interaction::end(realm, call).await?;
+        interaction::end(realm, call, &waiting).await?;
         let refusal = Refusal::plain(Code::AccessDenied, "the person did not consent");
         return respond::refused(realm, call, &request.target, &refusal);
     }

@@ -1,10 +1,16 @@
-//! An authorization that waits for a person: kept here, bound to their browser.
+//! An authorization that waits for a person: bound to their browser.
 //!
 //! The address of each page names the interaction; a cookie proves that the browser is
 //! the one that began it; a token in each form proves that the form is ours.
+//!
+//! INVARIANT: the name carries the interaction until somebody does something about it: only then is
+//! there a record. One that is over leaves a note until its name opens nothing any more.
+
+mod sealed;
 
 use axum::http::{HeaderValue, header};
 use axum::response::Response;
+use sealed::Begun;
 use serde::{Deserialize, Serialize};
 use store::Expect;
 use subtle::ConstantTimeEq as _;
@@ -17,10 +23,11 @@ use crate::client::redirect;
 use crate::factor::Offer;
 use crate::parameter::with_query;
 use crate::realm::Realm;
-use crate::record::{Kind, Stored, Written};
+use crate::record::{Kind, Written};
 use crate::refusal::{Answer, Code, Refusal};
 use crate::session::{Shown, set_cookie};
 use crate::text::{self, Language, Notice};
+use crate::throttle;
 
 /// What comes after login.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -62,6 +69,22 @@ pub(crate) struct Interaction {
 }
 
 impl Interaction {
+    fn new(begun: Begun, csrf: String) -> Self {
+        let Begun { then, browser, until } = begun;
+        Self {
+            then,
+            csrf,
+            browser,
+            session: None,
+            consented: None,
+            shown: None,
+            offer: None,
+            declined: false,
+            attempts: 0,
+            until,
+        }
+    }
+
     /// Where its forms may lead in the end.
     pub(crate) fn form_target(&self) -> Option<String> {
         match &self.then {
@@ -69,6 +92,14 @@ impl Interaction {
             Then::Visit(_) | Then::Confirm(_) | Then::Reach { .. } => None,
         }
     }
+}
+
+/// An interaction as it was found.
+#[derive(Clone, Debug)]
+pub(crate) struct Waiting {
+    pub(crate) value: Interaction,
+    /// What stands in the store while nobody else does anything about it.
+    stands: Expect,
 }
 
 /// The name of the cookie that binds interactions to their browser.
@@ -106,29 +137,16 @@ pub(crate) fn browser(realm: &Realm, call: &Call) -> Result<Browser, Error> {
     Ok(Browser { value, set })
 }
 
-/// Keeps a request and sends the browser on its way; to pages in the language that the
-/// client asked for, if it did.
+/// Sends the browser on its way with a request; to pages in the language that the client asked
+/// for, if it did.
 pub(crate) async fn begin(realm: &Realm, call: &Call, then: Then, language: Option<Language>) -> Answer {
-    let random = realm.random.as_ref();
-    let (id, csrf) = (crate::random::secret(random)?, crate::random::secret(random)?);
     let browser = browser(realm, call)?;
     let until = call.now.plus(realm.settings.lifetimes.interaction);
-    let interaction = Interaction {
-        then,
-        csrf,
-        browser: crate::random::hash(&browser.value),
-        session: None,
-        consented: None,
-        shown: None,
-        offer: None,
-        declined: false,
-        attempts: 0,
-        until,
+    let begun = Begun { then, browser: crate::random::hash(&browser.value), until };
+    let id = match begun.seal(realm, call.now)? {
+        Some(flow) => flow,
+        None => keep_long(realm, call, begun).await?,
     };
-    match keep(realm, &crate::random::hash(&id), &interaction, Expect::Absent).await? {
-        Written::Done => {}
-        Written::Conflict => return Err(Error::Random.into()),
-    }
     let mut response = browser.keep(see_other(&with_query(&realm.path("/flow"), &[("flow", &id)])));
     if let Some(language) = language {
         let cookie = set_cookie(realm, &text::cookie_name(realm), language.tag(), None)?;
@@ -137,16 +155,41 @@ pub(crate) async fn begin(realm: &Realm, call: &Call, then: Then, language: Opti
     Ok(response)
 }
 
+/// Keeps what is too long for a name, of which a stranger has only so many here.
+async fn keep_long(realm: &Realm, call: &Call, begun: Begun) -> Answer<String> {
+    throttle::keep_for_stranger(realm, call).await?;
+    let random = realm.random.as_ref();
+    let (id, csrf) = (crate::random::secret(random)?, crate::random::secret(random)?);
+    let interaction = Interaction::new(begun, csrf);
+    match keep(realm, &crate::random::hash(&id), Some(&interaction), interaction.until, Expect::Absent)
+        .await?
+    {
+        Written::Done => Ok(id),
+        Written::Conflict => Err(Error::Random.into()),
+    }
+}
+
 /// The name of the record that a request is about.
-pub(crate) fn name(call: &Call) -> Answer<String> {
+fn name(call: &Call) -> Answer<String> {
     Ok(crate::random::hash(call.parameters.require("flow")?))
 }
 
 /// The interaction that a request is about, when its browser is the one that began it.
-pub(crate) async fn open(realm: &Realm, call: &Call) -> Answer<Stored<Interaction>> {
+pub(crate) async fn open(realm: &Realm, call: &Call) -> Answer<Waiting> {
     let over = |reason: &str| Refusal::person(Code::InvalidRequest, Notice::InteractionOver, reason);
-    let found = realm.records.get::<Interaction>(Kind::Interaction, &[&name(call)?]).await?;
-    let found = found.ok_or_else(|| over("no such interaction"))?;
+    let found = realm.records.get::<Option<Interaction>>(Kind::Interaction, &[&name(call)?]).await?;
+    let found = match found {
+        Some(stored) => {
+            let value = stored.value.ok_or_else(|| over("the interaction is over"))?;
+            Waiting { value, stands: Expect::Version(stored.version) }
+        }
+        None => {
+            let flow = call.parameters.require("flow")?;
+            let begun = Begun::open(realm, flow, call.now)?.ok_or_else(|| over("no such interaction"))?;
+            let csrf = realm.key_ring().derive("interaction form", flow);
+            Waiting { value: Interaction::new(begun, csrf), stands: Expect::Absent }
+        }
+    };
     let browser = call.cookie(&cookie_name(realm)).map(crate::random::hash).unwrap_or_default();
     if !bool::from(browser.as_bytes().ct_eq(found.value.browser.as_bytes())) {
         return Err(over("the interaction is of another browser"));
@@ -168,47 +211,34 @@ pub(crate) fn check_form(realm: &Realm, call: &Call, csrf: &str) -> Answer<()> {
     Ok(())
 }
 
-/// Writes an interaction.
-pub(crate) async fn keep(
+/// Writes an interaction; `None`: that it is over.
+async fn keep(
     realm: &Realm,
     name: &str,
-    interaction: &Interaction,
+    interaction: Option<&Interaction>,
+    until: model::Timestamp,
     expect: Expect,
 ) -> Result<Written, Error> {
-    realm.records.put(Kind::Interaction, &[name], interaction, Some(interaction.until), expect).await
+    realm.records.put(Kind::Interaction, &[name], &interaction, Some(until), expect).await
 }
 
 /// Notes that a person logged in for it.
-pub(crate) async fn logged_in(
-    realm: &Realm,
-    call: &Call,
-    waiting: Stored<Interaction>,
-    session: &str,
-) -> Answer<()> {
-    let logged_in =
-        Interaction { session: Some(session.to_owned()), shown: None, offer: None, ..waiting.value };
-    change(realm, call, &logged_in, waiting.version).await
+pub(crate) async fn logged_in(realm: &Realm, call: &Call, waiting: Waiting, session: &str) -> Answer<()> {
+    let Waiting { value, stands } = waiting;
+    let logged_in = Interaction { session: Some(session.to_owned()), shown: None, offer: None, ..value };
+    change(realm, call, Waiting { value: logged_in, stands }).await
 }
 
 /// Notes that this person consented.
-pub(crate) async fn consented(
-    realm: &Realm,
-    call: &Call,
-    waiting: Stored<Interaction>,
-    user: &str,
-) -> Answer<()> {
-    let consented = Interaction { consented: Some(user.to_owned()), ..waiting.value };
-    change(realm, call, &consented, waiting.version).await
+pub(crate) async fn consented(realm: &Realm, call: &Call, waiting: Waiting, user: &str) -> Answer<()> {
+    let Waiting { value, stands } = waiting;
+    let consented = Interaction { consented: Some(user.to_owned()), ..value };
+    change(realm, call, Waiting { value: consented, stands }).await
 }
 
 /// Writes what changed; a conflict is a form that was sent twice.
-pub(crate) async fn change(
-    realm: &Realm,
-    call: &Call,
-    changed: &Interaction,
-    version: store::Version,
-) -> Answer<()> {
-    match keep(realm, &name(call)?, changed, Expect::Version(version)).await? {
+pub(crate) async fn change(realm: &Realm, call: &Call, changed: Waiting) -> Answer<()> {
+    match written(realm, call, &changed).await? {
         Written::Done => Ok(()),
         Written::Conflict => {
             let reason = "the interaction changed meanwhile";
@@ -217,10 +247,16 @@ pub(crate) async fn change(
     }
 }
 
+/// Writes what changed of it.
+pub(crate) async fn written(realm: &Realm, call: &Call, changed: &Waiting) -> Answer<Written> {
+    let Waiting { value, stands } = changed;
+    Ok(keep(realm, &name(call)?, Some(value), value.until, *stands).await?)
+}
+
 /// Ends it; a second end is a conflict, so that it has one answer.
-pub(crate) async fn end(realm: &Realm, call: &Call) -> Answer<()> {
-    let key = realm.records.key(Kind::Interaction, &[&name(call)?]);
-    match realm.records.commit(store::Transaction::new().delete(key, Expect::Present)).await? {
+pub(crate) async fn end(realm: &Realm, call: &Call, waiting: &Waiting) -> Answer<()> {
+    let Waiting { value, stands } = waiting;
+    match keep(realm, &name(call)?, None, value.until, *stands).await? {
         Written::Done => Ok(()),
         Written::Conflict => {
             let reason = "an interaction answered twice";

@@ -22,6 +22,7 @@ use crate::realm::Realm;
 use crate::record::{Kind, Written};
 use crate::refusal::{Answer, Code, Refusal};
 use crate::text::Notice;
+use crate::throttle;
 use crate::token::uncached;
 
 /// How the names of pushed requests begin (§2.2).
@@ -42,6 +43,9 @@ pub(crate) async fn endpoint(State(realm): State<Arc<Realm>>, call: Call) -> Ans
     let client = authenticate_at(&realm, &call, "/par").await?.client;
     if call.parameters.get("request_uri").is_some() {
         return Err(Refusal::plain(Code::InvalidRequest, "`request_uri` cannot be pushed (RFC 9126 §2.1)"));
+    }
+    if client.is_public() {
+        throttle::keep_for_stranger(&realm, &call).await?;
     }
     let jkt = proof::at_token_endpoint(&realm, &call, &realm.address("/par")).await?;
     let parameters = call.parameters.without(&AUTHENTICATION);

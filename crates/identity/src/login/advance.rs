@@ -6,14 +6,13 @@ use axum::http::header;
 use model::Timestamp;
 
 use super::step::{self, Class, Have, Next, Wanted};
-use crate::authorize::interaction::{self, Interaction, Then};
+use crate::authorize::interaction::{self, Interaction, Then, Waiting};
 use crate::authorize::request;
 use crate::call::Call;
 use crate::client::Client;
 use crate::factor::{self, FactorKind, Factors, Offer, passkey};
 use crate::logout;
 use crate::realm::Realm;
-use crate::record::Stored;
 use crate::refusal::{Answer, Code, Refusal};
 use crate::session::{self, Session, Shown, set_cookie};
 use crate::text::Notice;
@@ -115,12 +114,7 @@ pub(super) async fn standing(realm: &Realm, waiting: &Interaction, shown: &Shown
 }
 
 /// The next step of a login: a page, or its end.
-pub(crate) async fn advance(
-    realm: &Realm,
-    call: &Call,
-    waiting: Stored<Interaction>,
-    shown: Shown,
-) -> Answer {
+pub(crate) async fn advance(realm: &Realm, call: &Call, waiting: Waiting, shown: Shown) -> Answer {
     let standing = standing(realm, &waiting.value, &shown).await?;
     let page = match standing.next {
         Next::Done => return complete(realm, call, waiting, shown, standing.version).await,
@@ -128,25 +122,19 @@ pub(crate) async fn advance(
         Next::Enrol { .. } if may_enrol(&shown, call.now) => "/login/enrol",
         Next::Enrol { .. } => "/login",
     };
-    let mut kept = waiting.value;
+    let mut kept = waiting;
     // What has to be shown anew counts for nothing until then.
-    kept.shown = (page != "/login").then_some(shown);
-    if kept.offer.is_none() {
-        kept.offer = Some(Offer::new(realm)?);
+    kept.value.shown = (page != "/login").then_some(shown);
+    if kept.value.offer.is_none() {
+        kept.value.offer = Some(Offer::new(realm)?);
     }
-    interaction::change(realm, call, &kept, waiting.version).await?;
+    interaction::change(realm, call, kept).await?;
     interaction::go_to(realm, call, page)
 }
 
 /// Begins the session, or renews the one that is stepped up: its secret is another in any
 /// case, so that a cookie of before is worth nothing.
-async fn complete(
-    realm: &Realm,
-    call: &Call,
-    waiting: Stored<Interaction>,
-    mut shown: Shown,
-    judged: Version,
-) -> Answer {
+async fn complete(realm: &Realm, call: &Call, waiting: Waiting, mut shown: Shown, judged: Version) -> Answer {
     let before = session::current(realm, call).await?;
     let stepped_up = shown.session.take();
     let renewed = match (before, &stepped_up) {

@@ -12,13 +12,12 @@ use store::Transaction;
 use super::advance::{advance, may_enrol, shown, standing};
 use super::step::Next;
 use super::{count_attempt, passkey as sign_in};
-use crate::authorize::interaction::{self, Interaction};
+use crate::authorize::interaction::{self, Waiting};
 use crate::call::Call;
 use crate::factor::{self, FactorKind, Factors, Offer, passkey, qr, totp};
 use crate::method;
 use crate::page::{self, Frame};
 use crate::realm::Realm;
-use crate::record::Stored;
 use crate::refusal::Answer;
 use crate::text::Notice;
 
@@ -72,7 +71,7 @@ pub(crate) async fn page(State(realm): State<Arc<Realm>>, call: Call) -> Respons
     page::or_error(&realm, &call, shown.await)
 }
 
-async fn show(realm: &Realm, call: &Call, waiting: Stored<Interaction>, error: Option<Notice>) -> Answer {
+async fn show(realm: &Realm, call: &Call, waiting: Waiting, error: Option<Notice>) -> Answer {
     let shown = shown(&waiting.value)?;
     let standing = standing(realm, &waiting.value, &shown).await?;
     let (Next::Enrol { may_wait, kinds }, Some(offer), true) =

@@ -10,14 +10,13 @@ use axum::response::Response;
 use super::advance::{advance, shown, standing};
 use super::step::{Next, Way};
 use super::{count_attempt, passkey};
-use crate::authorize::interaction::{self, Interaction};
+use crate::authorize::interaction::{self, Waiting};
 use crate::call::Call;
 use crate::factor::passkey::Signed;
 use crate::factor::{self, Judged};
 use crate::method;
 use crate::page::{self, Frame};
 use crate::realm::Realm;
-use crate::record::Stored;
 use crate::refusal::Answer;
 use crate::text::Notice;
 
@@ -47,7 +46,7 @@ pub(crate) async fn page(State(realm): State<Arc<Realm>>, call: Call) -> Respons
 }
 
 /// Shows it to who has something to show; others go where they have to.
-async fn show(realm: &Realm, call: &Call, waiting: Stored<Interaction>, error: Option<Notice>) -> Answer {
+async fn show(realm: &Realm, call: &Call, waiting: Waiting, error: Option<Notice>) -> Answer {
     let shown = shown(&waiting.value)?;
     let standing = standing(realm, &waiting.value, &shown).await?;
     let ways = match standing.next {

@@ -41,6 +41,8 @@ mod refresh;
 #[cfg(test)]
 mod sign_out;
 #[cfg(test)]
+mod strangers;
+#[cfg(test)]
 mod support;
 #[cfg(test)]
 mod throttle;

@@ -82,10 +82,11 @@ async fn in_turn(testbed: &TestBed) -> Vec<u16> {
 
 const IN_TURN: [u16; 7] = [401, 0, 0, 0, 0, 0, 429];
 
-/// What an attempt has written before it is judged: that it is one of its login, and one at an
-/// account at an address. Where attempts go in turn, its turn besides.
+/// What an attempt has written before it is judged: that it is one at an account at an address, and
+/// one of its login.
 const WRITTEN_BEFORE_JUDGED: u64 = 2;
-const WRITTEN_BEFORE_TURN: u64 = WRITTEN_BEFORE_JUDGED + 1;
+/// Where attempts go in turn, what it has written before that comes: the first of these, and its turn.
+const WRITTEN_BEFORE_TURN: u64 = 2;
 
 /// So many who wait to have a password judged, and go no further.
 async fn waiting<'a>(
@@ -400,4 +401,38 @@ async fn one_line_with_many_addresses_keeps_nobody_else_waiting() {
     for address in ["2001:db8:8::1", "192.0.2.1"] {
         assert!(is_in(&attempt(&mut Browser::at(&testbed, address), "alice", PASSWORD).await), "{address}");
     }
+}
+
+/// Whoever takes a turn and hangs up has asked nothing; of those who are no newcomers, too, one line
+/// gets only so many.
+#[tokio::test]
+async fn one_line_that_takes_turns_and_hangs_up_fills_no_queue() {
+    let testbed = TestBed::new().await;
+    for number in 0..51 {
+        let mut bot = Browser::at(&testbed, &format!("198.51.100.{number}"));
+        assert_eq!(attempt(&mut bot, "alice", "wrong").await.status, 401);
+    }
+    // She is no newcomer any more.
+    for _ in 0..3 {
+        assert_eq!(attempt(&mut Browser::at(&testbed, "192.0.2.50"), "alice", "wrong").await.status, 401);
+        testbed.advance(2);
+    }
+    let taken = async |number: usize| {
+        let mut bot = Browser::at(&testbed, &format!("2001:db8:7:{number:x}::1"));
+        let page = bot.authorize("web", &[]).await;
+        let asked = bot.submit(&page, &[("username", "alice"), ("password", "wrong")]);
+        // Whoever is refused is at once; the others wait for their turn, and for their hash.
+        tokio::time::timeout(Duration::from_millis(150), asked).await.is_err()
+    };
+    let mut turns = 0;
+    for number in 0..60 {
+        turns += u32::from(taken(number).await);
+        if number >= 20 {
+            testbed.advance(1);
+            turns += u32::from(taken(1000 + number).await);
+        }
+    }
+    assert!((9..25).contains(&turns), "{turns}");
+    let reply = attempt(&mut Browser::at(&testbed, "192.0.2.50"), "alice", PASSWORD).await;
+    assert!(is_in(&reply), "{reply:?}");
 }
