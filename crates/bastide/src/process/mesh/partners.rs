@@ -71,17 +71,19 @@ async fn stored(store: &Store, partners: &[Partner]) -> Foreign {
     found
 }
 
-/// Keeps what was fetched for the next start.
-pub(super) async fn put(store: &Store, partner: &Partner, bundle: &Bundle) {
+/// Keeps what was fetched for the next start. Whether that could be done.
+pub(super) async fn put(store: &Store, partner: &Partner, bundle: &Bundle) -> bool {
     let kept = Fetched { from: origin(partner), document: bundle.to_document() };
     let put = async {
         let value = store::Value::from_json(&kept)?;
         store.put(place(&partner.trust_domain), value, None, Expect::Any).await
     };
-    if let Err(fault) = put.await {
+    let put = put.await;
+    if let Err(fault) = &put {
         let name = partner.trust_domain.as_str();
         tracing::warn!(trust_domain = name, %fault, "mesh: a bundle is not kept for the next start");
     }
+    put.is_ok()
 }
 
 /// Keeps the bundles of these domains, of which those `before` were kept until now. Ends when it is
@@ -93,10 +95,17 @@ pub(super) async fn run(
     foreign: Arc<watch::Sender<Arc<Foreign>>>,
 ) {
     let none = Foreign::new();
-    // Whom the configuration trusts no longer is not trusted until the store has answered.
+    // Whom the configuration trusts no longer is not trusted until the store has answered; and whom it
+    // trusts by a file alone is trusted before that. A file beside an endpoint may be older than what
+    // was fetched.
     foreign.send_if_modified(|current| {
-        let next = known(current, &before, &none, &partners);
-        let is_other = !current.is_empty() && **current != next;
+        let mut next = known(current, &before, &none, &partners);
+        for partner in partners.iter().filter(|partner| partner.endpoint.is_some()) {
+            if !current.contains_key(&partner.trust_domain) {
+                next.remove(&partner.trust_domain);
+            }
+        }
+        let is_other = **current != next;
         if is_other {
             *current = Arc::new(next);
         }
@@ -129,26 +138,14 @@ fn known(current: &Foreign, before: &[Partner], stored: &Foreign, partners: &[Pa
 
 async fn follow(partner: Partner, store: Store, foreign: Arc<watch::Sender<Arc<Foreign>>>) {
     let mut failures = 0_u32;
+    let mut kept = None;
     loop {
         let known = foreign.borrow().get(&partner.trust_domain).cloned();
         let pause = match fetched(&partner, known.as_ref()).await {
             Ok(bundle) => {
                 failures = 0;
                 let pause = bundle.refresh.clamp(REFRESH.0, REFRESH.1);
-                if known.as_ref() != Some(&bundle) {
-                    put(&store, &partner, &bundle).await;
-                    let (name, sequence) = (partner.trust_domain.as_str(), bundle.sequence);
-                    tracing::info!(
-                        trust_domain = name,
-                        sequence,
-                        "mesh: another domain's bundle has changed"
-                    );
-                    foreign.send_modify(|current| {
-                        let mut next: Foreign = BTreeMap::clone(current);
-                        next.insert(name.to_owned(), bundle);
-                        *current = Arc::new(next);
-                    });
-                }
+                take(bundle, &partner, (&store, &mut kept), &foreign).await;
                 pause
             }
             Err(fault) => {
@@ -163,6 +160,32 @@ async fn follow(partner: Partner, store: Store, foreign: Arc<watch::Sender<Arc<F
             }
         };
         tokio::time::sleep(pause).await;
+    }
+}
+
+/// Trusts a bundle that was fetched, and keeps it; `kept` is what is kept already as it was fetched now.
+async fn take(
+    bundle: Bundle,
+    partner: &Partner,
+    (store, kept): (&Store, &mut Option<Bundle>),
+    foreign: &watch::Sender<Arc<Foreign>>,
+) {
+    let (name, sequence) = (partner.trust_domain.as_str(), bundle.sequence);
+    // Whom the domain has taken back is not trusted until the store has answered.
+    let is_other = foreign.send_if_modified(|current| {
+        let is_other = current.get(name) != Some(&bundle);
+        if is_other {
+            let mut next: Foreign = BTreeMap::clone(current);
+            next.insert(name.to_owned(), bundle.clone());
+            *current = Arc::new(next);
+        }
+        is_other
+    });
+    if is_other {
+        tracing::info!(trust_domain = name, sequence, "mesh: another domain's bundle has changed");
+    }
+    if kept.as_ref() != Some(&bundle) && put(store, partner, &bundle).await {
+        *kept = Some(bundle);
     }
 }
 
@@ -203,6 +226,10 @@ fn tls(partner: &Partner, known: Option<&Bundle>) -> Result<ClientTls, String> {
 
 #[cfg(test)]
 mod tests {
+    use std::future::poll_fn;
+    use std::pin::Pin;
+    use std::task::Poll;
+
     use super::*;
 
     fn bundle(sequence: u64) -> Bundle {
@@ -246,10 +273,17 @@ mod tests {
         assert_eq!(known(&of(7), &before, &none, &[partner(there, Some(2))]), of(7));
     }
 
-    #[tokio::test]
-    async fn what_was_fetched_last_counts_again_after_a_start_until_the_file_is_another() {
-        let store = Store::in_memory(Arc::new(crate::process::clock::SystemClock::start())).unwrap();
-        let there = Some("https://partner.example/bundle");
+    /// Whether it waits for something.
+    async fn waits(future: &mut Pin<Box<impl Future<Output = ()>>>) -> bool {
+        poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx).is_pending())).await
+    }
+
+    fn store() -> Store {
+        Store::in_memory(Arc::new(crate::process::clock::SystemClock::start())).unwrap()
+    }
+
+    /// One with an authority.
+    fn whole(sequence: u64) -> Bundle {
         let (random, now) = (keys::SystemRandom::new(), model::Timestamp::from_unix_seconds(1_800_000_000));
         let signer = || {
             let made = keys::LocalSigner::generate(keys::Algorithm::Es256, &random);
@@ -262,22 +296,71 @@ mod tests {
             signs_authorities: false,
         };
         let authority = keys::svid::X509Authority::self_signed(signer(), &terms, &random).unwrap();
-        let newest = Bundle { x509: vec![authority.certificate().to_vec()], ..bundle(7) };
-        put(&store, &partner(there, Some(1)), &newest).await;
+        Bundle { x509: vec![authority.certificate().to_vec()], ..bundle(sequence) }
+    }
 
-        let begins = async |partners: &[Partner]| {
-            let foreign = Arc::new(watch::channel(Arc::default()).0);
-            let mut told = foreign.subscribe();
-            let keeping = tokio::spawn(run(partners.to_vec(), Vec::new(), store.clone(), foreign));
-            told.changed().await.unwrap();
-            let known = told.borrow().get("partner.example").cloned();
-            keeping.abort();
-            known
-        };
+    /// What is known after a start.
+    async fn begins(store: &Store, partners: &[Partner]) -> Option<Bundle> {
+        let foreign = Arc::new(watch::channel(Arc::default()).0);
+        let mut told = foreign.subscribe();
+        let keeping = tokio::spawn(run(partners.to_vec(), Vec::new(), store.clone(), foreign));
+        told.changed().await.unwrap();
+        let known = told.borrow().get("partner.example").cloned();
+        keeping.abort();
+        known
+    }
+
+    #[tokio::test]
+    async fn what_was_fetched_last_counts_again_after_a_start_until_the_file_is_another() {
+        let store = store();
+        let there = Some("https://partner.example/bundle");
+        let newest = whole(7);
+        put(&store, &partner(there, Some(1)), &newest).await;
+        let begins = async |partners: &[Partner]| begins(&store, partners).await;
         assert_eq!(begins(&[partner(there, Some(1))]).await, Some(newest));
         // Somebody brought another one, or means another endpoint.
         assert_eq!(begins(&[partner(there, Some(2))]).await, Some(bundle(2)));
         assert_eq!(begins(&[partner(Some("https://partner.example/other"), Some(1))]).await, Some(bundle(1)));
         assert_eq!(begins(&[partner(None, Some(1))]).await, Some(bundle(1)));
+    }
+    #[tokio::test]
+    async fn what_was_fetched_is_kept_as_it_was_fetched_last_although_it_is_the_same() {
+        let (store, newest) = (store(), whole(7));
+        let foreign = watch::channel(Arc::default()).0;
+        let [one, other] = ["https://partner.example/one", "https://partner.example/other"]
+            .map(|endpoint| partner(Some(endpoint), Some(1)));
+        // The endpoint is changed by a reload, and after the next start it does not answer.
+        for partner in [one.clone(), other.clone()] {
+            take(newest.clone(), &partner, (&store, &mut None), &foreign).await;
+            assert_eq!(begins(&store, &[partner]).await, Some(newest.clone()));
+        }
+        assert_eq!(begins(&store, &[one]).await, Some(bundle(1)));
+        // What is kept is kept once; what could not be kept is not taken for it.
+        let mut kept = None;
+        take(newest.clone(), &other, (&store, &mut kept), &foreign).await;
+        assert_eq!(kept, Some(newest.clone()));
+        let version = store.version();
+        take(newest, &other, (&store, &mut kept), &foreign).await;
+        assert_eq!(store.version(), version);
+    }
+
+    #[tokio::test]
+    async fn whom_a_partner_takes_back_is_not_trusted_until_the_store_answers() {
+        let (store, there) = (store(), partner(Some("https://partner.example/bundle"), Some(1)));
+        let (newest, mut kept) = (whole(7), None);
+        let foreign = watch::channel(Arc::default()).0;
+        let mut taking = Box::pin(take(newest.clone(), &there, (&store, &mut kept), &foreign));
+        // The store has been asked, and has not answered yet.
+        assert!(waits(&mut taking).await);
+        assert_eq!(foreign.borrow().get("partner.example"), Some(&newest));
+        taking.await;
+
+        // At a start likewise, what stands in files alone.
+        let foreign = Arc::new(watch::channel(Arc::default()).0);
+        let beside = Partner { trust_domain: "beside.example".to_owned(), ..there.clone() };
+        let partners = vec![partner(None, Some(1)), beside];
+        let mut keeping = Box::pin(keep(partners, Vec::new(), store, Arc::clone(&foreign)));
+        assert!(waits(&mut keeping).await);
+        assert_eq!(**foreign.borrow(), Foreign::from([("partner.example".to_owned(), bundle(1))]));
     }
 }
