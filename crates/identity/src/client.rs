@@ -3,6 +3,7 @@
 mod assertion;
 mod authenticate;
 mod certificate;
+mod distinguished_name;
 pub(crate) mod redirect;
 pub(crate) mod register;
 

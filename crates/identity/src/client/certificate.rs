@@ -4,17 +4,17 @@ use aws_lc_rs::digest::{SHA256, digest};
 use keys::encoding::encode_base64url;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use x509_parser::asn1_rs::Tag;
-use x509_parser::objects::oid_registry;
 use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
-use x509_parser::x509::{AttributeTypeAndValue, RelativeDistinguishedName, X509Name};
+
+use super::distinguished_name::DistinguishedName;
 
 /// What of a verified certificate names a client (RFC 8705 §2.1.2): exactly one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum CertificateSubject {
-    /// The subject as one line, in the order of the certificate: `CN=orders, O=Example`. What would
-    /// read as another attribute is escaped (RFC 4514 §2.4): `O=Example\, Inc.`
+    /// The whole subject as a text (RFC 4514): `CN=orders,O=Example`. What would read as another
+    /// attribute is escaped: `O=Example\, Inc.` It is compared by its attributes, without case (RFC
+    /// 4517 §4.2.15); where none stands there twice, also in the order of the certificate.
     Dn(String),
     /// A DNS name of the subject alternative name.
     SanDns(String),
@@ -25,7 +25,11 @@ pub enum CertificateSubject {
 impl CertificateSubject {
     pub(super) fn fault(&self) -> Option<String> {
         let (Self::Dn(text) | Self::SanDns(text) | Self::SanUri(text)) = self;
-        text.trim().is_empty().then(|| "subject: expected a name".to_owned())
+        if text.trim().is_empty() {
+            return Some("subject: expected a name".to_owned());
+        }
+        let Self::Dn(text) = self else { return None };
+        DistinguishedName::parse(text).err().map(|why| format!("subject: dn: {why}"))
     }
 
     /// Whether this leaf (DER) is the client's.
@@ -40,7 +44,10 @@ impl CertificateSubject {
             .map_err(|error| format!("subject alternative name: {error}"))?;
         let names = alternative.map_or(&[][..], |extension| extension.value.general_names.as_slice());
         Ok(match self {
-            Self::Dn(wanted) => line(certificate.subject())? == *wanted,
+            Self::Dn(wanted) => {
+                let wanted = DistinguishedName::parse(wanted).map_err(|why| format!("dn: {why}"))?;
+                wanted.is(&DistinguishedName::of_certificate(certificate.subject())?)
+            }
             // RFC 4343: without case.
             Self::SanDns(wanted) => names.iter().any(
                 |name| matches!(name, GeneralName::DNSName(found) if found.eq_ignore_ascii_case(wanted)),
@@ -50,57 +57,6 @@ impl CertificateSubject {
             }
         })
     }
-}
-
-/// A subject as one line, which is no other subject's: what stands between attributes is escaped
-/// within them.
-fn line(subject: &X509Name<'_>) -> Result<String, String> {
-    let part = |part: &RelativeDistinguishedName<'_>| {
-        let attributes: Result<Vec<String>, String> = part.iter().map(attribute).collect();
-        attributes.map(|attributes| attributes.join(" + "))
-    };
-    let parts: Result<Vec<String>, String> = subject.iter_rdn().map(part).collect();
-    parts.map(|parts| parts.join(", "))
-}
-
-fn attribute(attribute: &AttributeTypeAndValue<'_>) -> Result<String, String> {
-    // Alone nothing else can be read into it, whatever its text holds.
-    let alone = RelativeDistinguishedName::new(vec![attribute.clone()]);
-    let alone = X509Name::new(vec![alone], &[]).to_string_with_registry(oid_registry());
-    let alone = alone.map_err(|error| format!("subject: {error}"))?;
-    let (kind, value) = alone.split_once('=').unwrap_or((alone.as_str(), ""));
-    Ok(match attribute.attr_value().tag() {
-        Tag::Utf8String
-        | Tag::PrintableString
-        | Tag::Ia5String
-        | Tag::NumericString
-        | Tag::VisibleString
-        | Tag::GeneralString
-        | Tag::GraphicString
-        | Tag::T61String
-        | Tag::VideotexString
-        | Tag::ObjectDescriptor
-        | Tag::BmpString => format!("{kind}={}", escaped(value)),
-        // What is no text is told by its bytes.
-        _ => format!("{kind}=#{value}"),
-    })
-}
-
-/// RFC 4514 §2.4.
-fn escaped(value: &str) -> String {
-    let last = value.chars().count().saturating_sub(1);
-    let mut escaped = String::with_capacity(value.len());
-    for (place, letter) in value.chars().enumerate() {
-        let special = match letter {
-            ',' | '+' | '"' | '\\' | '<' | '>' | ';' => true,
-            ' ' => place == 0 || place == last,
-            '#' => place == 0,
-            _ => false,
-        };
-        escaped.extend(special.then_some('\\'));
-        escaped.push(letter);
-    }
-    escaped
 }
 
 /// `x5t#S256` of a certificate (RFC 8705 §3.1).
@@ -131,6 +87,28 @@ mod tests {
             (CertificateSubject::SanUri("spiffe://shop/order".to_owned()), false),
         ] {
             assert_eq!(subject.names(&leaf), Ok(expected), "{subject:?}");
+        }
+        // As RFC 4514 writes it, the last of the certificate first, and as many print it.
+        parameters.distinguished_name = rcgen::DistinguishedName::new();
+        for (kind, value) in [
+            (rcgen::DnType::CountryName, rcgen::DnValue::PrintableString("DE".try_into().unwrap())),
+            (rcgen::DnType::OrganizationName, rcgen::DnValue::BmpString("Käse & Co".try_into().unwrap())),
+            (rcgen::DnType::CommonName, rcgen::DnValue::Utf8String("orders".to_owned())),
+        ] {
+            parameters.distinguished_name.push(kind, value);
+        }
+        let of_three = parameters.self_signed(&key).unwrap().der().to_vec();
+        for (wanted, expected) in [
+            ("CN=orders,O=Käse & Co,C=DE", true),
+            ("CN=Orders, O=K\\C3\\A4se \\26 co, C=de", true),
+            ("C=DE, O=Käse & Co, CN=orders", true),
+            ("CN=orders,O=Käse & Co", false),
+            ("CN=orders,C=DE,O=Käse & Co", false),
+            ("CN=orders,O=Käse & Co,C=DE,C=DE", false),
+            ("orders", false),
+        ] {
+            let named = CertificateSubject::Dn(wanted.to_owned()).names(&of_three);
+            assert_eq!(named.unwrap_or(false), expected, "{wanted}");
         }
         // What one certificate says in one attribute and another in two.
         for (attributes, line) in [
