@@ -40,7 +40,11 @@ impl Target {
     /// Reads what an answer needs. What is wrong here is told to the person, never sent
     /// to an address that may be anybody's (RFC 6749 §4.1.2.1).
     pub(crate) fn read(client: &Client, parameters: &Parameters) -> Answer<Self> {
-        let uri = parameters.require("redirect_uri")?;
+        let uri = match (parameters.get("redirect_uri"), client.redirect_uris.as_slice()) {
+            // OAuth 2.1 §4.1.1; OpenID Connect Core §3.1.2.1 wants it named.
+            (None, [only]) if !is_openid(parameters) => only,
+            _ => parameters.require("redirect_uri")?,
+        };
         check_address(client, uri)?;
         let mode = match parameters.get("response_mode") {
             None | Some("query") => Mode::Query,
@@ -56,6 +60,11 @@ impl Target {
         }
         Ok(Self { redirect_uri: uri.to_owned(), mode, state })
     }
+}
+
+/// Whether it is a request of OpenID Connect (OpenID Connect Core §3.1.2.1).
+fn is_openid(parameters: &Parameters) -> bool {
+    parameters.get("scope").is_some_and(|scopes| scopes.split(' ').any(|scope| scope == "openid"))
 }
 
 /// That an answer to a client may go to this address, as it is registered now.

@@ -47,6 +47,30 @@ async fn nothing_is_sent_to_an_address_that_is_not_registered() {
     );
 }
 
+/// OAuth 2.1 §4.1.1: who has one address need not name it, unless OpenID Connect is asked for.
+#[tokio::test]
+async fn an_address_may_be_left_out_where_one_is_registered_and_nothing_of_openid_is_asked() {
+    let testbed = TestBed::new().await;
+    let mut browser = Browser::new(&testbed);
+    let (none, orders) = (("redirect_uri", ""), ("scope", "orders:read"));
+    for pairs in [[none, ("scope", "openid")], [none, ("scope", "orders:read openid")]] {
+        let reply = browser.authorize("web", &pairs).await;
+        assert_eq!((reply.status.as_u16(), reply.field("location")), (400, ""), "{pairs:?}");
+    }
+    let page = browser.authorize("web", &[none, orders]).await;
+    let answer = browser.log_in(&page).await.answer();
+    assert_eq!(testbed.redeem("web", &answer["code"]).await.status, 200);
+    assert!(browser.authorize("web", &[none, ("scope", "")]).await.answer().contains_key("code"));
+    // To one address that is wrong nothing is sent, nor to one of several.
+    let reply = browser.authorize("web", &[("redirect_uri", "https://evil.example/cb"), orders]).await;
+    assert_eq!((reply.status.as_u16(), reply.field("location")), (400, ""));
+    let mut two = web("web", secret());
+    two.redirect_uris.push("https://app.example/other".to_owned());
+    testbed.put(two).await;
+    let reply = browser.authorize("web", &[none, orders]).await;
+    assert_eq!((reply.status.as_u16(), reply.field("location")), (400, ""));
+}
+
 #[tokio::test]
 async fn the_client_is_told_by_code_with_state_and_issuer() {
     let testbed = TestBed::new().await;
