@@ -183,5 +183,6 @@ pub fn router(realm: Arc<Realm>) -> Router {
         .route(&at("/style.css"), get(theme::style))
         .route(&at("/theme.css"), get(theme::theme_style))
         .route(&at("/logo"), get(theme::logo))
+        .route(&at("/icon.svg"), get(theme::icon))
         .with_state(realm)
 }

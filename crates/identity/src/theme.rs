@@ -17,6 +17,8 @@ pub const STYLE_BYTES_MAX: usize = 64 * 1024;
 pub const LOGO_BYTES_MAX: usize = 256 * 1024;
 /// The style sheet that every page has.
 const STYLE: &str = include_str!("../templates/style.css");
+/// What browsers show beside the title of a page.
+const ICON: &[u8] = include_bytes!("../templates/icon.svg");
 
 /// A theme.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -152,6 +154,12 @@ pub(crate) async fn logo(State(realm): State<Arc<Realm>>) -> Response {
         Some((format, bytes)) => file(format.media(), bytes.to_vec()),
         None => StatusCode::NOT_FOUND.into_response(),
     }
+}
+
+/// Answers `GET /icon.svg`: without it browsers ask for `/favicon.ico`, which may be another
+/// service's.
+pub(crate) async fn icon() -> Response {
+    file("image/svg+xml", ICON.to_vec())
 }
 
 fn file(media: &'static str, bytes: Vec<u8>) -> Response {

@@ -5,6 +5,20 @@ use identity::ClientAuthentication;
 
 use crate::support::{Browser, CALLBACK, ISSUER, PASSWORD, TestBed, read_form, web};
 
+/// Without one, browsers ask for `/favicon.ico` of the host and complain that it is not there.
+#[tokio::test]
+async fn pages_name_their_icon() {
+    let testbed = TestBed::new().await;
+    let page = Browser::new(&testbed).authorize("web", &[]).await;
+    let link = page.text.split("<link rel=\"icon\"").nth(1).unwrap().split('>').next().unwrap().to_owned();
+    let target = link.split("href=\"").nth(1).unwrap().split('"').next().unwrap().replace("&#x2F;", "/");
+    assert_eq!(target, "/realms/shop/icon.svg");
+    let icon = testbed.get(&target).await;
+    assert_eq!((icon.status.as_u16(), icon.field("content-type")), (200, "image/svg+xml"));
+    assert!(icon.text.starts_with("<svg ") && icon.field("cache-control").contains("public"));
+    assert!(icon.field("content-security-policy").contains("sandbox"), "a document that does nothing");
+}
+
 #[tokio::test]
 async fn the_page_works_without_scripts_and_cannot_be_framed() {
     let testbed = TestBed::new().await;
