@@ -359,7 +359,7 @@ mod tests {
         let foreign = Arc::new(watch::channel(Arc::default()).0);
         let beside = Partner { trust_domain: "beside.example".to_owned(), ..there.clone() };
         let partners = vec![partner(None, Some(1)), beside];
-        let mut keeping = Box::pin(keep(partners, Vec::new(), store, Arc::clone(&foreign)));
+        let mut keeping = Box::pin(run(partners, Vec::new(), store, Arc::clone(&foreign)));
         assert!(waits(&mut keeping).await);
         assert_eq!(**foreign.borrow(), Foreign::from([("partner.example".to_owned(), bundle(1))]));
     }
