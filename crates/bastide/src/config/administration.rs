@@ -38,6 +38,8 @@ pub enum Area {
     Sessions,
     /// Clients and their secrets.
     Clients,
+    /// What lets a client do more than its users allow it to.
+    Trust,
     /// Signing keys.
     Keys,
     /// API keys of the gateway.
@@ -54,7 +56,7 @@ pub enum Area {
 
 impl Area {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Realms,
         Self::Users,
         Self::Hashes,
@@ -62,6 +64,7 @@ impl Area {
         Self::Groups,
         Self::Sessions,
         Self::Clients,
+        Self::Trust,
         Self::Keys,
         Self::ApiKeys,
         Self::Revocations,
@@ -97,6 +100,7 @@ impl Area {
             Self::Groups => "groups",
             Self::Sessions => "sessions",
             Self::Clients => "clients",
+            Self::Trust => "trust",
             Self::Keys => "keys",
             Self::ApiKeys => "api-keys",
             Self::Revocations => "revocations",

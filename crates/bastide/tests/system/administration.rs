@@ -535,6 +535,77 @@ async fn who_may_write_clients_keys_or_passwords_gets_nobody_s_roles_by_it() {
     }
 }
 
+#[tokio::test]
+async fn who_may_write_clients_alone_makes_none_that_acts_without_its_users() {
+    let upstream = Upstream::start().await;
+    let may = |who: &str, area: &str| {
+        format!("permit (principal == ApiKey::\"{who}\", action, resource == Route::\"{area}\");\n")
+    };
+    let policies = [
+        POLICIES,
+        &may("clerk", "admin"),
+        &may("clerk", "administration:clients"),
+        &may("chief", "admin"),
+        &may("chief", "administration:clients"),
+        &may("chief", "administration:trust"),
+    ];
+    let mut testbed = testbed(&upstream, &policies.join("\n")).await;
+    let (clerk, chief) = (api_key(&testbed, "clerk", &[]), api_key(&testbed, "chief", &[]));
+    testbed.start_gateway().await;
+    let hash = identity::Client::secret_hash(SECRET).unwrap();
+    let client = |more: Value| {
+        let mut client = json!({
+            "id": "mine", "authentication": { "method": "secret", "hashes": [hash] },
+            "grant_types": ["authorization_code"], "redirect_uris": ["https://mine.test/"],
+        });
+        client.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        client
+    };
+    let exchange = ["urn:ietf:params:oauth:grant-type:token-exchange"];
+    let served = ["https://orders.test"];
+    let exchanging = json!({ "grant_types": exchange, "redirect_uris": [], "serves": served });
+    let path = "/v1/realms/town/clients/mine";
+    let write = async |who: &str, method: &'static str, path: &str, body: &Value| {
+        let body = if body.is_null() { String::new() } else { body.to_string() };
+        let answer = remote(&testbed, method, path, who, &body).await;
+        (answer.status, String::from_utf8_lossy(&answer.body).into_owned())
+    };
+    let secret = format!("{path}/secret");
+    for privileged in [json!({ "trusted": true }), json!({ "may_introspect": true }), exchanging] {
+        let elsewhere = json!({ "name": "x", "backchannel_logout_uri": "https://evil.test/" });
+        let mut changed = client(privileged.clone());
+        changed.as_object_mut().unwrap().extend(elsewhere.as_object().unwrap().clone());
+        let mut off = client(privileged.clone());
+        off["disabled"] = json!(true);
+        for (who, method, path, body, expected) in [
+            (&clerk, "PUT", path, client(privileged.clone()), 403),
+            (&clerk, "PUT", path, client(json!({})), 200),
+            (&clerk, "POST", secret.as_str(), json!({}), 200),
+            (&clerk, "PUT", path, client(privileged.clone()), 403),
+            (&chief, "PUT", path, client(privileged.clone()), 200),
+            // Nor do they get at one that is there.
+            (&clerk, "PUT", path, changed.clone(), 403),
+            (&clerk, "POST", secret.as_str(), json!({}), 403),
+            (&clerk, "PUT", path, client(privileged.clone()), 200),
+            (&chief, "PUT", path, changed, 200),
+            (&chief, "POST", secret.as_str(), json!({}), 200),
+            (&chief, "PUT", path, client(privileged.clone()), 200),
+            // They may switch it off, and not on again; and take from it what it has.
+            (&clerk, "PUT", path, off, 200),
+            (&clerk, "PUT", path, client(privileged.clone()), 403),
+            (&clerk, "PUT", path, client(json!({})), 200),
+            (&clerk, "DELETE", path, Value::Null, 204),
+        ] {
+            let (status, text) = write(who, method, path, &body).await;
+            let by = if *who == clerk { "clerk" } else { "chief" };
+            assert_eq!(status, expected, "{by} {method} {path} {body}: {text} {}", testbed.log());
+        }
+    }
+    // The client of the gateway that only serves, and exchanges nothing.
+    let serves = json!({ "serves": served });
+    assert_eq!(write(&clerk, "PUT", path, &client(serves)).await.0, 200);
+}
+
 fn audit(testbed: &TestBed) -> String {
     let folder = std::fs::read_dir(testbed.path("state/audit")).into_iter().flatten().flatten();
     folder.map(|entry| read(&entry.path())).collect()

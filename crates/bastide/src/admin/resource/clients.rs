@@ -1,7 +1,7 @@
 //! Clients and their secrets.
 
 use ::keys::SecureRandom as _;
-use identity::{Client, ClientAuthentication, Realm, Written};
+use identity::{Client, ClientAuthentication, GrantType, Realm, Written};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use store::{Expect, Version};
@@ -106,7 +106,7 @@ pub async fn put(asked: &Call) -> Result<Reply, Problem> {
             check_undeclared(before)?;
             keep_secret(&mut client, before);
         }
-        check_roles(asked, &realm, before, &client)?;
+        check_access(asked, &realm, before, &client)?;
         // What was judged is what is written over.
         let expect = match (asked.expect(), &found) {
             (Expect::Any, None) => Expect::Absent,
@@ -126,7 +126,8 @@ pub async fn put(asked: &Call) -> Result<Reply, Problem> {
 
 /// Roles that a client is given or loses take the permit that giving and taking them does; so does
 /// every other change of one that has roles, which may be about who can be it. It may be switched off.
-fn check_roles(asked: &Call, realm: &Realm, before: Option<&Client>, after: &Client) -> Result<(), Problem> {
+/// The same holds for what it may do without its users' consent.
+fn check_access(asked: &Call, realm: &Realm, before: Option<&Client>, after: &Client) -> Result<(), Problem> {
     if let Some(before) = before {
         for role in before.roles.difference(&after.roles) {
             asked.also(Area::Roles, "DELETE", &[("client", &after.id), ("role", role)])?;
@@ -136,7 +137,18 @@ fn check_roles(asked: &Call, realm: &Realm, before: Option<&Client>, after: &Cli
             return Ok(());
         }
     }
+    check_trust(asked, after)?;
     Holder::client(asked, realm, after).check(asked)
+}
+
+/// Who makes a client, or can be it, acts for its users by it. One that does so without asking them,
+/// or that learns about or goes on with tokens that were not issued to it, takes a permit of its own.
+fn check_trust(asked: &Call, client: &Client) -> Result<(), Problem> {
+    let exchanges = client.allows(GrantType::TokenExchange) && !client.serves.is_empty();
+    match client.trusted || client.may_introspect || exchanges {
+        true => asked.also(Area::Trust, "PUT", &[("client", &client.id)]),
+        false => Ok(()),
+    }
 }
 
 /// What is not shown is not taken away by writing back what was shown.
@@ -166,6 +178,7 @@ pub async fn make_secret(asked: &Call) -> Result<Reply, Problem> {
     let wanted: NewSecret = asked.body()?;
     let (mut client, version) = find(asked, &realm).await?;
     check_undeclared(&client)?;
+    check_trust(asked, &client)?;
     Holder::client(asked, &realm, &client).check(asked)?;
     let mut bytes = [0; SECRET_BYTES];
     asked.state.random.fill(&mut bytes).map_err(|_| Problem::random())?;
