@@ -15,7 +15,7 @@ use proxy::admit::Refusal as RefusedHead;
 use proxy::world::ConnectionInfo;
 use proxy::{Known, RequestHead};
 
-use crate::firewall::{Inspection, Line};
+use crate::firewall::{Inspection, Line, MASK};
 use crate::metric::Reporter;
 use crate::serve::{End, Gateway};
 use crate::snapshot::Route;
@@ -197,7 +197,7 @@ impl<'g> Journey<'g> {
             other => Cow::Owned(other.to_owned()),
         };
         self.host = head.host.clone();
-        self.path = without_query(&head.raw_target);
+        self.path = shown_path(&head.raw_target);
         self.version = head.version.name();
         if let Some(sampling) = &self.gateway.snapshot().tracing {
             let traced = Traced::of(sampling, self.id, head);
@@ -214,7 +214,7 @@ impl<'g> Journey<'g> {
     pub fn note_refused_head(&mut self, refused: &RefusedHead) {
         self.method = Cow::Owned(String::from_utf8_lossy(&refused.seen.method).into_owned());
         self.host = refused.seen.host.clone();
-        self.path = without_query(&refused.seen.target);
+        self.path = shown_path(&refused.seen.target);
         self.user_agent = refused.seen.user_agent.clone();
     }
 
@@ -426,14 +426,56 @@ fn text(bytes: &[u8]) -> Cow<'_, str> {
 }
 
 /// A query can hold credentials; the log does not.
-fn without_query(target: &Bytes) -> Bytes {
+/// The path of a target as logs and traces show it: without the query and the secrets of API keys.
+fn shown_path(target: &Bytes) -> Bytes {
     let end = target.iter().position(|&byte| byte == b'?' || byte == b'#').unwrap_or(target.len());
-    target.slice(..end)
+    let path = target.slice(..end);
+    match without_api_keys(&path) {
+        Cow::Borrowed(_) => path,
+        Cow::Owned(path) => path.into(),
+    }
+}
+
+/// A path in which the secrets of API keys are masked.
+pub(crate) fn without_api_keys(path: &[u8]) -> Cow<'_, [u8]> {
+    let mut secrets = keys::api_key_secrets(path).peekable();
+    if secrets.peek().is_none() {
+        return Cow::Borrowed(path);
+    }
+    let (mut shown, mut from) = (Vec::with_capacity(path.len()), 0);
+    for secret in secrets {
+        shown.extend_from_slice(path.get(from..secret.start).unwrap_or_default());
+        shown.extend_from_slice(MASK.as_bytes());
+        from = secret.end;
+    }
+    shown.extend_from_slice(path.get(from..).unwrap_or_default());
+    Cow::Owned(shown)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_secret_of_an_api_key_is_in_no_path_that_is_shown() {
+        let key = "bst_0123456789AB_CDEFGHIJKLMNOPQRSTUVWXYZabcdefgh012345";
+        let cut = &key[..key.len() - 9];
+        let (encoded, half) = (key.replace('_', "%5F"), key.replacen("B_", "B%5f", 1));
+        for (target, shown) in [
+            (format!("/v1/api-keys/{key}?x={key}"), "/v1/api-keys/bst_0123456789AB_***"),
+            (format!("/v1/api-keys/{cut}"), "/v1/api-keys/bst_0123456789AB_***"),
+            (format!("/a/{encoded}/b"), "/a/bst%5F0123456789AB%5F***/b"),
+            (format!("/a/{half}-b"), "/a/bst_0123456789AB%5f***-b"),
+            (format!("/{key}/{key}"), "/bst_0123456789AB_***/bst_0123456789AB_***"),
+            (format!("/bst_bst_{key}/b"), "/bst_bst_***/b"),
+            (format!("/bst__{key}"), "/bst__bst_0123456789AB_***"),
+            ("/v1/api-keys/0123456789AB".to_owned(), "/v1/api-keys/0123456789AB"),
+            ("/bst_0123456789AB/bst/_x?bst_1_2".to_owned(), "/bst_0123456789AB/bst/_x"),
+            ("/bst".to_owned(), "/bst"),
+        ] {
+            assert_eq!(shown_path(&Bytes::from(target.clone())), shown, "{target}");
+        }
+    }
 
     #[test]
     fn ids_differ_within_a_core_and_between_cores() {
@@ -455,7 +497,7 @@ mod tests {
             ("/a#b?c", "/a"),
             ("http://h/p?q=1", "http://h/p"),
         ] {
-            assert_eq!(without_query(&Bytes::from_static(target.as_bytes())), kept, "{target}");
+            assert_eq!(shown_path(&Bytes::from_static(target.as_bytes())), kept, "{target}");
         }
     }
 }

@@ -17,6 +17,7 @@ use proxy::telemetry::context::SAMPLED;
 use proxy::telemetry::{Event, Parent, Sampling, Span, SpanId, SpanKind, Trace, TraceId, Value};
 use proxy::{Additions, Known, RequestHead};
 
+use crate::journey::without_api_keys;
 use crate::serve::End;
 use crate::snapshot::Route;
 
@@ -303,7 +304,7 @@ impl About<'_> {
         let mut attributes: Attributes = Vec::with_capacity(8);
         let mut add = |name, value: Value| attributes.push((name, value));
         add("http.request.method", method.into());
-        add("url.full", format!("{url}{}", text(&attempt.path)).into());
+        add("url.full", format!("{url}{}", text(&without_api_keys(&attempt.path))).into());
         add("server.address", host.trim_matches(['[', ']']).to_owned().into());
         if let Ok(port) = port.parse::<u16>() {
             add("server.port", u64::from(port).into());

@@ -300,6 +300,41 @@ pub fn api_key_id(text: &str) -> &str {
     id.get(..end).unwrap_or_default()
 }
 
+/// Where secrets of API keys stand in a text that may be the path of an address: what follows the id
+/// and its underscore, also where the key was badly copied, or its underscores are percent-encoded.
+pub fn api_key_secrets(text: &[u8]) -> impl Iterator<Item = std::ops::Range<usize>> + '_ {
+    const BEGINNING: &[u8] = b"bst";
+    let digits = |from: usize| {
+        let rest = text.get(from..).unwrap_or_default();
+        rest.iter().take_while(|byte| byte.is_ascii_alphanumeric()).count()
+    };
+    let underscore = |at: usize| {
+        let rest = text.get(at..)?;
+        let encoded = [&b"_"[..], b"%5F", b"%5f"].into_iter().find(|encoded| rest.starts_with(encoded))?;
+        Some(at + encoded.len())
+    };
+    let mut from = 0;
+    std::iter::from_fn(move || {
+        loop {
+            let rest = text.get(from..)?;
+            from += rest.windows(BEGINNING.len()).position(|window| window == BEGINNING)? + BEGINNING.len();
+            let id = underscore(from).map(|id| (id, digits(id)));
+            let secret =
+                id.filter(|(_, length)| *length > 0).and_then(|(id, length)| underscore(id + length));
+            let Some(secret) = secret else { continue };
+            // What looks like another id may be the secret's beginning.
+            let mut end = secret + digits(secret);
+            while let Some(more) = underscore(end) {
+                end = more + digits(more);
+            }
+            if end > secret {
+                from = end;
+                return Some(secret..end);
+            }
+        }
+    })
+}
+
 fn pepper(contents: &ApiKeyContents) -> Result<hmac::Key, Error> {
     let pepper = decode_base64url(contents.pepper.as_bytes()).filter(|pepper| pepper.len() >= 32);
     let pepper =

@@ -58,7 +58,8 @@ mod verifier;
 
 pub use algorithm::{Algorithm, UnknownAlgorithm};
 pub use api_key::{
-    ApiKeyRecord, ApiKeyStore, ApiKeys, NewApiKey, api_key_id, create_api_key, list_api_keys, revoke_api_key,
+    ApiKeyRecord, ApiKeyStore, ApiKeys, NewApiKey, api_key_id, api_key_secrets, create_api_key,
+    list_api_keys, revoke_api_key,
 };
 pub use api_key_file::ApiKeyFile;
 pub use aws_lc_rs::rand::{SecureRandom, SystemRandom};

@@ -864,6 +864,16 @@ async fn clients_keys_and_revocations_are_administered() {
         })
         .await;
         assert!(!log.contains(&secret[..20]), "{what}: {log}");
+        // Nor by the gateway, whoever it refuses.
+        for path in [path.clone(), format!("/v1/api-keys/{key}?key={key}"), format!("/{key}/..%2f")] {
+            assert!((400..500).contains(&remote(&testbed, "DELETE", &path, "", "").await.status));
+        }
+        let log = until("the gateway's events", async || {
+            let log = audit(&testbed);
+            (log.matches(&format!("{id}_***")).count() == 2 && log.contains("%5F***")).then_some(log)
+        })
+        .await;
+        assert!(!log.contains(&secret[..20]), "{what}: {log}");
     }
     let unknown = "bst_000000000000_00000000000000000000000000000000000000";
     let (status, problem) = call(&testbed, "DELETE", &format!("/v1/api-keys/{unknown}"), None).await;

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 /// What stands in the place of a secret.
-const MASK: &str = "***";
+pub(crate) const MASK: &str = "***";
 /// Names whose values are secrets, as parts of lower-case names.
 const SECRET_NAMES: [&str; 19] = [
     "password",
@@ -113,6 +113,7 @@ fn secrets(data: &str) -> Vec<(usize, usize)> {
             found.push((at, at + end));
         }
     }
+    found.extend(keys::api_key_secrets(data.as_bytes()).map(|secret| (secret.start, secret.end)));
     found.extend(card_numbers(data));
     found.retain(|(start, end)| start < end);
     found.sort_unstable();
@@ -215,6 +216,7 @@ mod tests {
             ),
             ("QUERY_STRING", "user%5Bpassword%5D=hunter2&q=1", Some("user%5Bpassword%5D=***&q=1")),
             ("QUERY_STRING", "q=pass%77ord%20or%201", None),
+            ("REQUEST_URI", "/keys/bst_0123456789AB_CDEFGHIJKLMN/x", Some("/keys/bst_0123456789AB_***/x")),
             ("ARGS:q", "card 4111 1111 1111 1111,", Some("card ***,")),
             ("ARGS:q", "number 4111 1111 1111 1112", None),
             ("ARGS:q", "eyJ is no token", None),

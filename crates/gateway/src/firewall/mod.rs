@@ -28,6 +28,7 @@ pub(crate) use allowance::Allowance;
 pub(crate) use exchange::Inspected;
 pub(crate) use head::Head;
 pub(crate) use inspection::{Begin, Extent, Inspection, Reading, Shown, Side, Stopped};
+pub(crate) use mask::MASK;
 pub use mask::{mask, mask_name};
 pub(crate) use record::Line;
 
