@@ -137,3 +137,34 @@ async fn a_sealed_process_takes_shares_after_an_upgrade_and_where_one_fails() {
     heir.signal(rustix::process::Signal::TERM);
     assert!(heir.ended().await.success());
 }
+
+#[tokio::test]
+async fn a_socket_that_a_killed_process_left_is_in_nobody_s_way() {
+    let mut testbed = TestBed::prepare(&format!("{REST}storage: {{ unseal: shares }}\n"));
+    let made = json(&testbed, &["init", "--shares", "2", "--threshold", "2"], 0);
+    let share = |number: usize| made["shares"][number].as_str().unwrap();
+    testbed.start_gateway().await;
+    assert_eq!(fed(&testbed, &["unseal"], share(0)).0, 1);
+    // While it lives, nobody takes its place.
+    let mut second = Process::spawn(&mut testbed.serve("log-2"));
+    assert!(!second.ended().await.success());
+    let log = crate::support::read(&testbed.path("log-2"));
+    assert!(log.contains("already runs on this state folder"), "{log}");
+    assert_eq!(json(&testbed, &["unseal", "--status"], 1)["given"], 1);
+
+    testbed.gateway().signal(rustix::process::Signal::KILL);
+    assert!(!testbed.gateway().ended().await.success());
+    let socket = testbed.path("state/unseal.sock");
+    assert!(std::fs::symlink_metadata(&socket).is_ok(), "it is left");
+    let (code, out, err) = testbed.bastide(&["unseal", "--status"]);
+    assert!(code == 3 && err.contains("no process is waiting for shares"), "{code} {out}{err}");
+
+    testbed.start_gateway().await;
+    assert_eq!(json(&testbed, &["unseal", "--status"], 1)["given"], 0);
+    let both = format!("{}\n{}\n", share(0), share(1));
+    assert_eq!(fed(&testbed, &["unseal"], &both).0, 0);
+    until("the gateway to be ready", async || (testbed.admin("/readyz").await.status == 200).then_some(()))
+        .await;
+    assert!(std::fs::symlink_metadata(&socket).is_err(), "nobody waits any more");
+    testbed.stop_gateway().await;
+}
