@@ -59,3 +59,73 @@ async fn requests_are_refused_once_no_event_can_be_kept() {
     let metrics = testbed.admin("/metrics").await;
     assert!(String::from_utf8_lossy(&metrics.body).contains("audit"));
 }
+
+/// What docs/audit.md says of a full disk, by those whom nobody lets in.
+#[tokio::test]
+async fn refusals_that_fill_the_disk_are_refused_and_all_is_well_when_there_is_room() {
+    if !can_mount() {
+        println!("skipped: no user namespaces here, so no small disk");
+        return;
+    }
+    let upstream = Upstream::start().await;
+    let mut testbed = TestBed::prepare(&format!(
+        "workers: 1\nservices:\n  here: [ http://{} ]\nroutes:\n  - {{ match: /open, to: here, authenticate: none, allow: anyone }}\n  \
+         - {{ match: /closed, to: here, authenticate: api_key, allow: authenticated }}\n\
+         authentication: {{ api_keys: api-keys.json }}\naudit: {{ folder: disk/audit }}\n",
+        upstream.address
+    ));
+    std::fs::create_dir(testbed.path("disk")).unwrap();
+    let script = format!(
+        "mount -t tmpfs -o size=8m,mode=0700 tmpfs disk && head -c 8323072 /dev/zero > disk/ballast && \
+         exec {BASTIDE} serve --config bastide.yaml"
+    );
+    let mut command = Command::new("unshare");
+    command
+        .args(["--user", "--map-root-user", "--mount", "sh", "-c", &script])
+        .current_dir(testbed.folder.path())
+        .stdout(Stdio::null())
+        .stderr(std::fs::File::create(testbed.path("log")).unwrap());
+    testbed.start_gateway_by(command).await;
+    let mut connection =
+        bastide::demo::client::http1::Connection::open(&testbed.clear_endpoint()).await.unwrap();
+    let mut ask = async |path: &str| {
+        let answer = connection.ask(&crate::support::get_request(path)).await.unwrap();
+        answer.status
+    };
+    assert_eq!((ask("/closed").await, ask("/open").await), (401, 200));
+    let mut answered = 2;
+    while ask("/closed").await == 401 {
+        answered += 1;
+        assert!(answered < 50_000, "the log is not full");
+    }
+    let seen = upstream.seen();
+    assert_eq!((ask("/closed").await, ask("/open").await), (503, 503));
+    assert_eq!(upstream.seen(), seen, "a request without an event reached the upstream");
+    assert_eq!(testbed.admin("/healthz").await.status, 503);
+    let metrics = String::from_utf8_lossy(&testbed.admin("/metrics").await.body).into_owned();
+    assert!(metrics.contains("\nbastide_audit_healthy 0"), "{metrics}");
+
+    // Room again: nothing has to be done, and every request that was answered has its event.
+    let disk = format!("/proc/{}/root{}", testbed.gateway().id(), testbed.path("disk").display());
+    std::fs::remove_file(format!("{disk}/ballast")).unwrap();
+    crate::support::until("the log to be well", async || {
+        (testbed.admin("/healthz").await.status == 200).then_some(())
+    })
+    .await;
+    assert_eq!((ask("/closed").await, ask("/open").await), (401, 200));
+    answered += 2;
+    let events = || {
+        let files = std::fs::read_dir(format!("{disk}/audit")).unwrap().flatten();
+        let lines: String = files
+            .filter(|file| file.path().extension().is_some_and(|end| end == "jsonl"))
+            .map(|file| crate::support::read(&file.path()))
+            .collect();
+        let parsed = lines.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+        let codes = parsed.filter(|event| {
+            let code = &event["http_response"]["code"];
+            *code == 401 || *code == 200
+        });
+        codes.count()
+    };
+    crate::support::until("an event for each", async || (events() == answered).then_some(())).await;
+}
