@@ -19,9 +19,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
-use crate::resilience::until;
+use crate::resilience::{testbed_with, until};
 use crate::support::{TestRoute, TestWorld, cleartext, service, settings};
 use crate::testbed::{PATIENCE, TestBed, Upstream, anywhere, runtime};
+use crate::upstream::ejecting;
 
 /// What the hop keeps of one body towards either side: a window, and what waits to be sent.
 const HELD_BYTES_MAX: usize = (128 + 64) * 1024;
@@ -356,5 +357,77 @@ fn an_http1_upstream_that_does_not_read_holds_a_client_of_http2_back() {
         assert!(taken < MUCH / 2, "{taken} bytes were taken for an upstream that reads nothing");
         go.send(()).unwrap();
         assert_eq!(text(answer).await, (200, "ok".to_owned()));
+    });
+}
+
+/// More than all buffers between the two ends take, and less than is allowed.
+const UPLOAD: usize = 12 * 1024 * 1024;
+
+/// An upstream of HTTP/2 that takes a request and nothing of its body, or not even a connection's
+/// beginning.
+fn stalling(reads: bool) -> SocketAddr {
+    if reads {
+        return upstream(async |request, respond| {
+            let _held = (request, respond);
+            std::future::pending::<()>().await;
+        });
+    }
+    let listener = std::net::TcpListener::bind(anywhere()).unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || listener.incoming().collect::<Vec<_>>());
+    address
+}
+
+#[test]
+fn an_http2_endpoint_that_stalls_an_upload_is_charged_and_its_client_is_not() {
+    let idle = Duration::from_millis(500);
+    let timeouts = Timeouts { idle, ..Timeouts::default() };
+    for (reads, client_is_http2) in [(true, false), (true, true), (false, false), (false, true)] {
+        let service =
+            ServiceSettings { protocol: Protocol::Http2, ..ejecting(&[stalling(reads)], 1, PATIENCE) };
+        let (testbed, upstreams) = testbed_with(service, ForwardSettings { timeouts, ..settings(0) });
+        if client_is_http2 {
+            runtime().block_on(async {
+                let socket = TcpStream::connect(testbed.address).await.unwrap();
+                let (mut send, connection) = h2::client::handshake(socket).await.unwrap();
+                tokio::spawn(connection);
+                let (answer, mut stream) = ask(&mut send, "POST", "/").await;
+                tokio::spawn(
+                    async move { send_body(&mut stream, UPLOAD, FRAME_BYTES, &Sent::default()).await },
+                );
+                assert_eq!(text(answer).await.0, 504);
+            });
+        } else {
+            let mut client = testbed.client();
+            client.send(format!("POST / HTTP/1.1\r\nhost: test\r\ncontent-length: {UPLOAD}\r\n\r\n"));
+            let mut writer = client.stream.try_clone().unwrap();
+            std::thread::spawn(move || writer.write_all(&vec![b'x'; UPLOAD]));
+            assert_eq!(client.reply().status, 504);
+        }
+        let ejections = upstreams.services()[0].endpoints[0].health.ejections();
+        assert_eq!(ejections, 1, "reads: {reads}, HTTP/2 client: {client_is_http2}");
+    }
+}
+
+#[test]
+fn a_client_of_http2_that_stalls_its_upload_gets_408_and_no_endpoint_is_charged() {
+    let idle = Duration::from_millis(500);
+    let timeouts = Timeouts { idle, ..Timeouts::default() };
+    let (address, _go, taken) = uploads();
+    let service = ServiceSettings { protocol: Protocol::Http2, ..ejecting(&[address], 1, PATIENCE) };
+    let (testbed, upstreams) = testbed_with(service, ForwardSettings { timeouts, ..settings(0) });
+    runtime().block_on(async {
+        let socket = TcpStream::connect(testbed.address).await.unwrap();
+        let (mut send, connection) = h2::client::handshake(socket).await.unwrap();
+        tokio::spawn(connection);
+        let (answer, mut stream) = ask(&mut send, "POST", "/fast").await;
+        stream.send_data(Bytes::from_static(b"half"), false).unwrap();
+        assert_eq!(text(answer).await.0, 408);
+        assert_eq!(upstreams.services()[0].endpoints[0].health.ejections(), 0);
+        // Its other streams go on, and the endpoint is there for them.
+        let (answer, mut stream) = ask(&mut send, "POST", "/fast").await;
+        stream.send_data(Bytes::from_static(b"whole"), true).unwrap();
+        assert_eq!(text(answer).await, (200, "5".to_owned()));
+        assert_eq!(taken.load(Ordering::SeqCst), 1);
     });
 }
