@@ -6,9 +6,9 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::{Args, ValueHint};
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use super::{Output, say};
+use super::{Output, refuse, say, say_json};
 use crate::admin::client::{AdminClient, Answer};
 use crate::admin::resource::encoded;
 use crate::config::Configuration;
@@ -133,7 +133,7 @@ impl AdminContext {
     /// Prints a list: whole for programs, in lines for people.
     pub fn show_list(&self, items: Vec<Value>, nothing: &str, line: impl Fn(&Value) -> String) {
         match self.output {
-            Output::Json => say(Value::Array(items)),
+            Output::Json => say_json(&items),
             Output::Text if items.is_empty() => say(nothing),
             Output::Text => items.iter().for_each(|item| say(line(item))),
         }
@@ -151,7 +151,7 @@ impl AdminContext {
                     }
                 }
             }
-            (_, value) => say(value),
+            (_, value) => say_json(value),
         }
     }
 
@@ -159,7 +159,7 @@ impl AdminContext {
     pub fn done(&self, text: &str, value: &Value) {
         match self.output {
             Output::Text => say(text),
-            Output::Json => say(value),
+            Output::Json => say_json(value),
         }
     }
 }
@@ -208,13 +208,7 @@ fn carry_out(
 ) -> anyhow::Result<ExitCode> {
     match command(context) {
         Err(fault) => match fault.downcast::<No>() {
-            Ok(No(why)) => {
-                match context.output {
-                    Output::Text => say(why),
-                    Output::Json => say(json!({ "error": why })),
-                }
-                Ok(ExitCode::FAILURE)
-            }
+            Ok(No(why)) => Ok(refuse(&why, context.output)),
             Err(fault) => Err(fault),
         },
         done => done,

@@ -9,7 +9,7 @@ use serde_json::{Map, json};
 
 use super::admin_context::{self, AdminContext, At, text};
 use super::help::help;
-use super::{COULD_NOT_RUN, Output, say};
+use super::{COULD_NOT_RUN, Output, say, say_json};
 use crate::apply::{self, Action, Carried, Fault, Plan};
 
 /// Arguments of `bastide apply`.
@@ -71,7 +71,7 @@ pub fn run(arguments: ApplyArguments) -> anyhow::Result<ExitCode> {
 fn refused(carried: &Carried, output: Output) -> ExitCode {
     let Carried { done, faults, left } = carried;
     if output == Output::Json {
-        say(json!({ "faults": faults, "changed": done, "left": left }));
+        say_json(&json!({ "faults": faults, "changed": done, "left": left }));
         return ExitCode::from(COULD_NOT_RUN);
     }
     let code = complain(faults, output);
@@ -83,7 +83,7 @@ fn refused(carried: &Carried, output: Output) -> ExitCode {
 fn complain(faults: &[Fault], output: Output) -> ExitCode {
     match output {
         Output::Text => faults.iter().for_each(|fault| eprintln!("{fault}")),
-        Output::Json => say(json!({ "faults": faults })),
+        Output::Json => say_json(&json!({ "faults": faults })),
     }
     ExitCode::from(COULD_NOT_RUN)
 }
@@ -91,7 +91,7 @@ fn complain(faults: &[Fault], output: Output) -> ExitCode {
 /// Says what the plan has changed if it is applied, or would change.
 fn show(plan: &Plan, output: Output, applied: bool) {
     if output == Output::Json {
-        return say(json!({ "applied": applied, "changes": plan.changes, "notices": plan.notices }));
+        return say_json(&json!({ "applied": applied, "changes": plan.changes, "notices": plan.notices }));
     }
     for change in &plan.changes {
         let sign = match change.action {
@@ -151,6 +151,6 @@ pub(super) fn export(context: &AdminContext, hashes: bool) -> anyhow::Result<()>
     let document = json!({
         "realm": context.realm()?, "settings": settings, "clients": clients, "users": users,
     });
-    say(serde_json::to_string_pretty(&document).unwrap_or_default());
+    say_json(&document);
     Ok(())
 }

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::help::help;
-use super::{Output, say};
+use super::{Output, say, say_json};
 use crate::config::{self, Configuration, Written};
 
 /// Arguments of `bastide check`.
@@ -53,7 +53,7 @@ fn report(path: &Path, output: Output) -> ExitCode {
 fn print(report: &config::Report, output: Output) {
     match output {
         Output::Text => say(report),
-        Output::Json => say(report.to_json()),
+        Output::Json => say_json(report),
     }
 }
 

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::{Args, ValueHint};
 
 use super::help::help;
-use super::{Output, check, say};
+use super::{Output, check, say, say_json};
 use crate::config::{Changes, Disk, Outline};
 use crate::process::running;
 
@@ -63,7 +63,7 @@ pub fn run(arguments: &DiffArguments) -> anyhow::Result<ExitCode> {
     let changes = Changes::between(&old, &new);
     match arguments.output {
         Output::Text => say(changes.to_string().trim_end()),
-        Output::Json => say(serde_json::to_string_pretty(&changes)?),
+        Output::Json => say_json(&changes),
     }
     Ok(if changes.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -13,7 +13,7 @@ use policy::testing::{Identity, OneOrMany, What, Who};
 use serde_json::json;
 
 use super::help::help;
-use super::{Output, say};
+use super::{Output, say, say_json};
 use crate::config::Configuration;
 use crate::process::generations::Generations;
 use crate::wire;
@@ -117,9 +117,7 @@ fn explain_event(
                 say(format_args!("\n{explanation}"));
             }
         }
-        Output::Json => {
-            say(serde_json::to_string_pretty(&json!({ "event": event, "decision": explanation }))?)
-        }
+        Output::Json => say_json(&json!({ "event": event, "decision": explanation })),
     }
     Ok(if event.outcome == Outcome::Denied { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
@@ -236,7 +234,7 @@ fn explain_hypothetical(
     let explanation: Explanation = explain_request(&policies, &principal, &circumstances, &request);
     match arguments.output {
         Output::Text => say(&explanation),
-        Output::Json => say(serde_json::to_string_pretty(&explanation)?),
+        Output::Json => say_json(&explanation),
     }
     Ok(if explanation.allowed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

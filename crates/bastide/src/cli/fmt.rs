@@ -10,7 +10,7 @@ use serde_json::json;
 use similar::TextDiff;
 
 use super::help::help;
-use super::{Output, say};
+use super::{Output, say, say_json};
 use crate::config;
 
 /// Most bytes of a file, and of standard input, that are looked at.
@@ -63,7 +63,7 @@ pub fn run(arguments: &FmtArguments) -> anyhow::Result<ExitCode> {
         Output::Text => outcomes.iter().for_each(say_outcome),
         // Standard output is the formatted text then.
         Output::Json if arguments.check || !arguments.files.iter().any(|file| is_standard(file)) => {
-            say(to_json(&outcomes));
+            say_json(&to_json(&outcomes));
         }
         Output::Json => {}
     }

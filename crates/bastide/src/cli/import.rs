@@ -10,7 +10,7 @@ use clap::{Args, Subcommand, ValueHint};
 use serde_json::json;
 
 use super::help::{examples, help};
-use super::{COULD_NOT_RUN, Output, check, say};
+use super::{COULD_NOT_RUN, Output, check, say, say_json};
 use crate::config::{self, Disk};
 use crate::import::{Imported, Outcome, Unreadable, keycloak, kong};
 
@@ -124,7 +124,7 @@ fn complain(file: &Path, unreadable: &Unreadable, output: Output) -> ExitCode {
     let text = format!("{}:{unreadable}", file.display());
     match output {
         Output::Text => say_error(&text),
-        Output::Json => say(json!({ "file": file, "fault": text })),
+        Output::Json => say_json(&json!({ "file": file, "error": text })),
     }
     ExitCode::from(COULD_NOT_RUN)
 }
@@ -138,10 +138,10 @@ fn gateway(file: &Path, out: &Path, imported: &Imported, output: Output) -> anyh
     let report = config::check_with(&path, &environment, &Disk);
     match output {
         Output::Text => say(format_args!("{}{report}", text_report(file, imported))),
-        Output::Json => say(serde_json::to_string_pretty(&json!({
+        Output::Json => say_json(&json!({
             "file": file, "out": out, "findings": imported.findings,
             "next_steps": imported.next_steps, "closed": imported.is_closed(), "check": report,
-        }))?),
+        })),
     }
     let good = report.ok && !imported.is_closed();
     Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -152,10 +152,10 @@ fn realm(file: &Path, out: &Path, imported: &Imported, output: Output) -> anyhow
     write(out, imported)?;
     match output {
         Output::Text => say(text_report(file, imported).trim_end()),
-        Output::Json => say(serde_json::to_string_pretty(&json!({
+        Output::Json => say_json(&json!({
             "file": file, "out": out, "findings": imported.findings,
             "next_steps": imported.next_steps, "closed": imported.is_closed(),
-        }))?),
+        })),
     }
     Ok(if imported.is_closed() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }

@@ -1,5 +1,6 @@
 //! `bastide init`: makes the store and its unseal key, or the shares of it.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -9,7 +10,7 @@ use serde_json::json;
 use store::UnsealKey;
 
 use super::help::help;
-use super::{Output, say};
+use super::{Output, say, say_json};
 use crate::config::{Database, Storage, Unseal};
 use crate::process::state::make_private_folder;
 use crate::process::storage;
@@ -62,9 +63,10 @@ pub fn run(arguments: &InitArguments) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     if runtime.block_on(storage::is_initialised(&settings.database))? {
         let place = storage::place(&settings.database);
+        let why = format!("{place}: there is a store already; it is left as it is");
         match arguments.output {
-            Output::Text => say(format_args!("{place}: there is a store already; it is left as it is")),
-            Output::Json => say(json!({ "made": false, "store": place })),
+            Output::Text => say(why),
+            Output::Json => say_json(&json!({ "made": false, "store": place, "error": why })),
         }
         return Ok(ExitCode::FAILURE);
     }
@@ -132,9 +134,7 @@ impl Made {
                 "shares": shares, "threshold": self.threshold,
             });
             let whole = whole.as_object().context("an object")?.iter().filter(|(_, value)| !value.is_null());
-            say(serde_json::Value::Object(
-                whole.map(|(name, value)| (name.clone(), value.clone())).collect(),
-            ));
+            say_json(&whole.collect::<BTreeMap<_, _>>());
             return Ok(());
         }
         say(format_args!("made the store: {place}"));

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::admin_context::{self, AdminContext, AtGateway, below, text, texts};
 use super::help::{examples, help};
-use super::{Output, say};
+use super::{Output, say, say_json};
 use crate::config;
 use crate::process::clock::SystemClock;
 
@@ -143,7 +143,7 @@ fn show_new(context: &AdminContext, made: &Value) {
                 ends(made)
             ));
         }
-        Output::Json => say(made),
+        Output::Json => say_json(made),
     }
 }
 

@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use store::UnsealKey;
 
 use super::help::{EXIT_CODES, examples, help};
-use super::{Output, say};
+use super::{Output, refuse, say, say_json};
 use crate::admin::client::{AdminClient, Answer};
 use crate::admin::resource::encoded;
 use crate::config::{Configuration, Mesh};
@@ -323,14 +323,6 @@ fn address(text: &str) -> Result<SocketAddr, String> {
     ::mesh::directory::parse(text).map_err(str::to_owned)
 }
 
-fn refuse(why: &str, output: Output) -> ExitCode {
-    match output {
-        Output::Json => say(json!({ "refused": why })),
-        Output::Text => say(why),
-    }
-    ExitCode::FAILURE
-}
-
 /// Says what became of a call: that it was refused, or what was done, as JSON or in words.
 fn tell(
     answer: &Answer,
@@ -342,7 +334,7 @@ fn tell(
         return refuse(&answer.complaint(), output);
     }
     match output {
-        Output::Json => say(json()),
+        Output::Json => say_json(&json()),
         Output::Text => say(words()),
     }
     ExitCode::SUCCESS
@@ -392,7 +384,7 @@ async fn status(
             });
             let registered: Vec<_> = registered.collect();
             let workloads: Vec<&str> = known.list.iter().map(|one| one.id.as_str()).collect();
-            say(json!({
+            say_json(&json!({
                 "trust_domain": mesh.settings.trust_domain, "sequence": record.sequence,
                 "authorities": authorities, "workloads": workloads, "certificates": issued,
                 "endpoints": registered,

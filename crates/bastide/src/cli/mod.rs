@@ -219,6 +219,23 @@ fn say_error(fault: &anyhow::Error) {
     eprintln!("bastide: {fault:#}");
 }
 
+/// Says that the answer is no, and why.
+pub(crate) fn refuse(why: &str, output: Output) -> ExitCode {
+    match output {
+        Output::Text => say(why),
+        Output::Json => say_json(&serde_json::json!({ "error": why })),
+    }
+    ExitCode::FAILURE
+}
+
+/// Prints a document as JSON, laid out for people too.
+pub(crate) fn say_json(document: &impl serde::Serialize) {
+    match serde_json::to_string_pretty(document) {
+        Ok(text) => say(text),
+        Err(fault) => say_json(&serde_json::json!({ "error": fault.to_string() })),
+    }
+}
+
 /// Prints one line, or the whole of a text, to standard output. A closed pipe is no
 /// fault of ours.
 pub fn say(text: impl std::fmt::Display) {

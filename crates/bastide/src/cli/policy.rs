@@ -10,7 +10,7 @@ use policy::testing::{Case, Report, run_with};
 use serde::Deserialize;
 
 use super::help::{examples, help};
-use super::{Output, say};
+use super::{Output, say, say_json};
 use crate::config::Configuration;
 use crate::wire;
 
@@ -92,7 +92,7 @@ pub fn run(arguments: &PolicyArguments) -> anyhow::Result<ExitCode> {
             let report = test(&configuration, file)?;
             match arguments.output {
                 Output::Text => say(&report),
-                Output::Json => say(serde_json::to_string_pretty(&report)?),
+                Output::Json => say_json(&report),
             }
             Ok(if report.passed() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use super::help::help;
 use super::recorded::{Deciders, beside};
-use super::{Output, say};
+use super::{Output, say, say_json};
 use crate::config::{Configuration, Match};
 use crate::process::generations::Generations;
 use crate::wire;
@@ -164,7 +164,7 @@ pub fn run(arguments: &DiffArguments, config: &Path, output: Output) -> anyhow::
     })?;
     match output {
         Output::Text => say(text(&report, arguments.most).trim_end()),
-        Output::Json => say(serde_json::to_string_pretty(&to_json(&report))?),
+        Output::Json => say_json(&to_json(&report)),
     }
     let same = report.ways.is_empty() && report.undecidable.is_empty();
     Ok(if same { ExitCode::SUCCESS } else { ExitCode::FAILURE })

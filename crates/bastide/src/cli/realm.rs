@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 
 use super::admin_context::{self, AdminContext, At, below, text, texts};
 use super::help::{examples, help};
-use super::{Output, say};
+use super::{Output, say, say_json};
 use crate::config;
 
 /// Largest file of a client, bytes.
@@ -295,7 +295,7 @@ pub fn run_client(arguments: ClientArguments) -> anyhow::Result<ExitCode> {
                         say(text(&made, "secret"));
                         say(format_args!("\nThe secret of {id}. This is the only time that it is shown."));
                     }
-                    Output::Json => say(json!({ "client": id, "secret": made.get("secret") })),
+                    Output::Json => say_json(&json!({ "client": id, "secret": made.get("secret") })),
                 }
             }
             ClientCommand::Remove { id } => {

@@ -10,7 +10,7 @@ use serde_json::json;
 use store::{Shares, Store, UnsealKey};
 
 use super::help::{examples, help};
-use super::{Output, say};
+use super::{Output, say, say_json};
 use crate::config::{Configuration, Unseal};
 use crate::process::clock::SystemClock;
 use crate::process::storage;
@@ -122,7 +122,7 @@ pub fn run(arguments: StoreArguments) -> anyhow::Result<ExitCode> {
             StoreCommand::Backup { file } => {
                 let backup = store.backup(&file).await?;
                 match output {
-                    Output::Json => say(json!({ "file": file, "backup": backup })),
+                    Output::Json => say_json(&json!({ "file": file, "backup": backup })),
                     Output::Text => say(format_args!(
                         "{}: {} records up to version {}, {} bytes, read back and whole",
                         file.display(),
@@ -173,7 +173,7 @@ fn read_key(path: &std::path::Path) -> anyhow::Result<UnsealKey> {
 async fn status(store: &Store, output: Output) -> anyhow::Result<ExitCode> {
     let status = store.status().await?;
     match output {
-        Output::Json => say(json!(status)),
+        Output::Json => say_json(&status),
         Output::Text => {
             say(format_args!("database    {}, {} bytes", status.backend, status.bytes));
             say(format_args!(
@@ -200,17 +200,18 @@ async fn restore(
 ) -> anyhow::Result<ExitCode> {
     let there = store.status().await?.records;
     if there > 0 && !replace {
+        let why = format!(
+            "the store holds {there} records, which would be gone; with --replace the backup takes their place"
+        );
         match output {
-            Output::Json => say(json!({ "restored": false, "records": there })),
-            Output::Text => say(format_args!(
-                "the store holds {there} records, which would be gone; with --replace the backup takes their place"
-            )),
+            Output::Json => say_json(&json!({ "restored": false, "records": there, "error": why })),
+            Output::Text => say(why),
         }
         return Ok(ExitCode::FAILURE);
     }
     let backup = store.restore(file, key).await?;
     match output {
-        Output::Json => say(json!({ "restored": true, "backup": backup })),
+        Output::Json => say_json(&json!({ "restored": true, "backup": backup })),
         Output::Text => say(format_args!("restored {} records", backup.records)),
     }
     Ok(ExitCode::SUCCESS)
@@ -219,8 +220,8 @@ async fn restore(
 fn show_check(checked: Result<u64, store::Error>, output: Output) -> ExitCode {
     let whole = checked.is_ok();
     match (output, checked) {
-        (Output::Json, Ok(records)) => say(json!({ "whole": true, "records": records })),
-        (Output::Json, Err(fault)) => say(json!({ "whole": false, "fault": fault.to_string() })),
+        (Output::Json, Ok(records)) => say_json(&json!({ "whole": true, "records": records })),
+        (Output::Json, Err(fault)) => say_json(&json!({ "whole": false, "error": fault.to_string() })),
         (Output::Text, Ok(records)) => say(format_args!("whole: {records} records were read and opened")),
         (Output::Text, Err(fault)) => say(format_args!("not whole: {fault}")),
     }
@@ -242,7 +243,7 @@ async fn rotate(store: &Store, resume: bool, output: Output) -> anyhow::Result<E
     }
     let generation = generation.unwrap_or(all.generation);
     match output {
-        Output::Json => say(json!({ "generation": generation, "reencrypted": done })),
+        Output::Json => say_json(&json!({ "generation": generation, "reencrypted": done })),
         Output::Text => {
             say(format_args!(
                 "{done} records are under generation {generation} now; older keys are destroyed"

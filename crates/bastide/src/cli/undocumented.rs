@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use super::help::help;
 use super::key::date_of;
-use super::{Output, check, say};
+use super::{Output, check, say, say_json};
 
 /// Longest answer of the admin listener that is read, bytes.
 const ANSWER_BYTES_MAX: u64 = 16 << 20;
@@ -53,7 +53,7 @@ pub fn run(arguments: &UndocumentedArguments) -> anyhow::Result<ExitCode> {
     let report = ask(admin)?;
     let endpoints = report.get("endpoints").and_then(Value::as_array).cloned().unwrap_or_default();
     match arguments.output {
-        Output::Json => say(&report),
+        Output::Json => say_json(&report),
         Output::Text => {
             let text = |value: &Value, key: &str| match value.get(key) {
                 Some(Value::String(text)) => text.clone(),

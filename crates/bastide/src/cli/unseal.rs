@@ -7,11 +7,10 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::{Args, ValueHint};
-use serde_json::json;
 use zeroize::Zeroizing;
 
 use super::help::help;
-use super::{Output, say};
+use super::{Output, say, say_json};
 use crate::process::storage::unseal_socket;
 use crate::process::unseal::Progress;
 
@@ -58,7 +57,7 @@ pub fn run(arguments: &UnsealArguments) -> anyhow::Result<ExitCode> {
         }
     }
     match arguments.output {
-        Output::Json => say(json!(progress)),
+        Output::Json => say_json(&progress),
         Output::Text => say(describe(&progress)),
     }
     Ok(if progress.unsealed { ExitCode::SUCCESS } else { ExitCode::FAILURE })

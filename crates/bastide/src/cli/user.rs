@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::admin_context::{self, AdminContext, At, text, texts};
 use super::help::{examples, help};
-use super::{Output, say};
+use super::{Output, say, say_json};
 
 /// Arguments of `bastide user`.
 #[derive(Debug, Args)]
@@ -255,7 +255,7 @@ fn show_with(context: &AdminContext, mut user: Value, made: &Value) {
             if let (Some(members), Some(made)) = (user.as_object_mut(), made) {
                 members.insert("password".to_owned(), json!(made));
             }
-            say(user);
+            say_json(&user);
         }
     }
 }

@@ -45,7 +45,7 @@ fn workload(testbed: &TestBed, arguments: &[&str]) -> (i32, Value) {
 
 fn refused(testbed: &TestBed, arguments: &[&str], why: &str) {
     let (code, said) = workload(testbed, arguments);
-    assert!(code == 1 && said["refused"].as_str().unwrap().contains(why), "{code} {said}");
+    assert!(code == 1 && said["error"].as_str().unwrap().contains(why), "{code} {said}");
 }
 
 #[tokio::test]

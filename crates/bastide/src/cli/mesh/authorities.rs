@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::{AuthorityKind, because, refuse};
 use crate::admin::client::{AdminClient, Answer};
 use crate::cli::admin_context::{below, text};
-use crate::cli::{Output, say};
+use crate::cli::{Output, say, say_json};
 use crate::process::clock::SystemClock;
 
 /// Makes another authority.
@@ -65,7 +65,7 @@ fn show(answer: &Answer, output: Output) -> ExitCode {
     }
     let list = answer.body.get("items").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
     match output {
-        Output::Json => say(json!({ "authorities": list })),
+        Output::Json => say_json(&json!({ "authorities": list })),
         Output::Text => {
             let now = SystemClock::start().now();
             list.iter().for_each(|one| say(line(one, now)));

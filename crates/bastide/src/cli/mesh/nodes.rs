@@ -13,7 +13,7 @@ use super::{because, refuse, tell};
 use crate::admin::client::AdminClient;
 use crate::admin::resource::NewToken;
 use crate::cli::admin_context::{below, text};
-use crate::cli::{Output, say};
+use crate::cli::{Output, say, say_json};
 use crate::config;
 
 /// Makes a join token and prints it.
@@ -44,7 +44,7 @@ pub(super) async fn list(store: &Store, output: Output) -> anyhow::Result<ExitCo
     let pin = node::server_pin(store, &SystemRandom::new()).await?;
     let (nodes, evicted) = (node::nodes(store).await?, node::all_kept_out(store).await?);
     match output {
-        Output::Json => say(json!({ "pin": pin.to_string(), "nodes": nodes, "evicted": evicted })),
+        Output::Json => say_json(&json!({ "pin": pin.to_string(), "nodes": nodes, "evicted": evicted })),
         Output::Text => {
             say(format_args!("pin {pin}"));
             let now = store.clock().now();
@@ -76,7 +76,7 @@ pub(super) fn evict(
     }
     let count = answer.body.get("keys").and_then(Value::as_u64).unwrap_or_default();
     match output {
-        Output::Json => say(json!({ "evicted": count })),
+        Output::Json => say_json(&json!({ "evicted": count })),
         Output::Text => say(format_args!("{count} keys of {name} are no longer known; it is kept out")),
     }
     Ok(if count > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -98,7 +98,7 @@ pub(super) fn admit(
         return Ok(refuse(&answer.complaint(), output));
     }
     match output {
-        Output::Json => say(json!({ "admitted": admitted })),
+        Output::Json => say_json(&json!({ "admitted": admitted })),
         Output::Text if admitted => say(format_args!("{name} may come again")),
         Output::Text => say(format_args!("{name} was not evicted")),
     }

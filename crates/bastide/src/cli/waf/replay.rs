@@ -15,7 +15,7 @@ use super::rules::{self, Overrides};
 use super::settings::{Plan, log_of};
 use super::verdict::{Outcome, Reason, replay};
 use crate::cli::help::help;
-use crate::cli::{Output, say};
+use crate::cli::{Output, say, say_json};
 use crate::config::counted;
 
 /// Requests of one kind that a report lists without `--show`.
@@ -83,7 +83,7 @@ pub(super) fn run(arguments: &ReplayArguments) -> anyhow::Result<ExitCode> {
     }
     match arguments.output {
         Output::Text => say(report.text()),
-        Output::Json => say(serde_json::to_string_pretty(&report.json())?),
+        Output::Json => say_json(&report.json()),
     }
     Ok(ExitCode::from(u8::from(report.changes() > 0 || !report.undecidable.is_empty())))
 }

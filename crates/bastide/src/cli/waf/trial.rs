@@ -22,7 +22,7 @@ use super::message::{MESSAGE_BYTES_MAX, Request, Response};
 use super::profile::{Profile, Stopwatch, clock_cost};
 use super::rules::{self as loading, ModeOption, Overrides};
 use crate::cli::help::help;
-use crate::cli::{Output, say};
+use crate::cli::{Output, say, say_json};
 use crate::config::WafSettings;
 use crate::process::clock::SystemClock;
 
@@ -112,7 +112,7 @@ pub(super) fn run(arguments: &TrialArguments) -> anyhow::Result<ExitCode> {
         Err(faults) => {
             match arguments.output {
                 Output::Text => faults.iter().for_each(say),
-                Output::Json => say(serde_json::to_string_pretty(&json!({ "faults": faults }))?),
+                Output::Json => say_json(&json!({ "faults": faults })),
             }
             return Ok(ExitCode::FAILURE);
         }
@@ -133,7 +133,7 @@ pub(super) fn run(arguments: &TrialArguments) -> anyhow::Result<ExitCode> {
         }
         Output::Json => {
             let all: Vec<Value> = outcomes.iter().map(|outcome| outcome.json(arguments.top)).collect();
-            say(serde_json::to_string_pretty(&json!({ "blocked": blocked, "requests": all }))?);
+            say_json(&json!({ "blocked": blocked, "requests": all }));
         }
     }
     Ok(ExitCode::from(u8::from(blocked > 0)))
