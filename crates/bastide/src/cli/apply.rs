@@ -9,7 +9,7 @@ use serde_json::{Map, json};
 
 use super::admin_context::{self, AdminContext, At, text};
 use super::help::help;
-use super::{COULD_NOT_RUN, Output, say, say_json};
+use super::{COULD_NOT_RUN, Output, exit_code, say, say_json};
 use crate::apply::{self, Action, Carried, Fault, Plan};
 
 /// Arguments of `bastide apply`.
@@ -56,7 +56,7 @@ pub fn run(arguments: ApplyArguments) -> anyhow::Result<ExitCode> {
         let plan = apply::plan(&context.admin, context.realm()?, &wanted, prune)?;
         if dry_run {
             show(&plan, context.output, false);
-            return Ok(if plan.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+            return Ok(exit_code(plan.is_empty()));
         }
         let carried = plan.carry_out(&context.admin)?;
         if carried.faults.is_empty() {

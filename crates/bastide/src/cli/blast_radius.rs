@@ -13,7 +13,7 @@ use model::{Clock as _, Credential, Principal, PrincipalKind};
 use policy::testing::{Identity, Who};
 
 use super::help::help;
-use super::{Output, say, say_json};
+use super::{Output, exit_code, say, say_json};
 use crate::config::{self, Configuration, Disk};
 use crate::process::clock::SystemClock;
 use crate::wire;
@@ -106,7 +106,7 @@ pub fn run(arguments: &BlastRadiusArguments) -> anyhow::Result<ExitCode> {
         Output::Text => say(report::text(&intruder, &radius).trim_end()),
         Output::Json => say_json(&report::to_json(&intruder, &radius)),
     }
-    Ok(ExitCode::from(u8::from(!radius.is_empty())))
+    Ok(exit_code(radius.is_empty()))
 }
 
 fn first(faults: &[config::Fault]) -> String {

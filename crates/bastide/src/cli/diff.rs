@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::{Args, ValueHint};
 
 use super::help::help;
-use super::{Output, check, say, say_json};
+use super::{Output, check, exit_code, say, say_json};
 use crate::config::{Changes, Disk, Outline};
 use crate::process::running;
 
@@ -65,5 +65,5 @@ pub fn run(arguments: &DiffArguments) -> anyhow::Result<ExitCode> {
         Output::Text => say(changes.to_string().trim_end()),
         Output::Json => say_json(&changes),
     }
-    Ok(if changes.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(exit_code(changes.is_empty()))
 }

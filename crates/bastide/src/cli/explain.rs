@@ -13,7 +13,7 @@ use policy::testing::{Identity, OneOrMany, What, Who};
 use serde_json::json;
 
 use super::help::help;
-use super::{Output, say, say_json};
+use super::{Output, exit_code, say, say_json};
 use crate::config::Configuration;
 use crate::process::generations::Generations;
 use crate::wire;
@@ -119,7 +119,7 @@ fn explain_event(
         }
         Output::Json => say_json(&json!({ "event": event, "decision": explanation })),
     }
-    Ok(if event.outcome == Outcome::Denied { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    Ok(exit_code(event.outcome != Outcome::Denied))
 }
 
 /// Whether attack rules skip the identity provider's own parameters on a route.
@@ -236,5 +236,5 @@ fn explain_hypothetical(
         Output::Text => say(&explanation),
         Output::Json => say_json(&explanation),
     }
-    Ok(if explanation.allowed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(exit_code(explanation.allowed))
 }

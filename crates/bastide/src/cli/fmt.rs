@@ -10,7 +10,7 @@ use serde_json::json;
 use similar::TextDiff;
 
 use super::help::help;
-use super::{Output, say, say_json};
+use super::{Output, exit_code, say, say_json};
 use crate::config;
 
 /// Most bytes of a file, and of standard input, that are looked at.
@@ -68,7 +68,7 @@ pub fn run(arguments: &FmtArguments) -> anyhow::Result<ExitCode> {
         Output::Json => {}
     }
     let bad = |outcome: &Outcome| outcome.fault.is_some() || (arguments.check && outcome.changed);
-    Ok(if outcomes.iter().any(bad) { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    Ok(exit_code(!outcomes.iter().any(bad)))
 }
 
 fn is_standard(file: &Path) -> bool {

@@ -10,7 +10,7 @@ use clap::{Args, Subcommand, ValueHint};
 use serde_json::json;
 
 use super::help::{examples, help};
-use super::{COULD_NOT_RUN, Output, check, say, say_json};
+use super::{COULD_NOT_RUN, Output, check, exit_code, say, say_json};
 use crate::config::{self, Disk};
 use crate::import::{Imported, Outcome, Unreadable, keycloak, kong};
 
@@ -144,7 +144,7 @@ fn gateway(file: &Path, out: &Path, imported: &Imported, output: Output) -> anyh
         })),
     }
     let good = report.ok && !imported.is_closed();
-    Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(exit_code(good))
 }
 
 /// A realm: a part of a configuration, and records.
@@ -157,7 +157,7 @@ fn realm(file: &Path, out: &Path, imported: &Imported, output: Output) -> anyhow
             "next_steps": imported.next_steps, "closed": imported.is_closed(),
         })),
     }
-    Ok(if imported.is_closed() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    Ok(exit_code(!imported.is_closed()))
 }
 
 #[expect(clippy::print_stderr, reason = "a fault of the source")]

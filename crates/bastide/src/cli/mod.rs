@@ -33,19 +33,16 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 
-use help::help;
+use help::{EXIT_CODES, help};
 
 /// The security layer for microservices in one binary.
 #[derive(Debug, Parser)]
-#[command(name = "bastide", version, propagate_version = true, after_help = help("", CODES, EXAMPLES))]
+#[command(name = "bastide", version, propagate_version = true, after_help = help("", EXIT_CODES, EXAMPLES))]
 #[command(mut_subcommand("role", realm::role_help), mut_subcommand("group", realm::group_help))]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
 }
-
-const CODES: &str = "0 done, 1 the answer is no (faults found, tests failed), 2 wrong usage, 3 could not run (faults of the \
-     configuration included)";
 
 const EXAMPLES: &str = "\
 bastide demo                              a sample shop to play with, thrown away at the end
@@ -217,6 +214,11 @@ impl Cli {
 #[expect(clippy::print_stderr, reason = "the command line's one place for errors")]
 fn say_error(fault: &anyhow::Error) {
     eprintln!("bastide: {fault:#}");
+}
+
+/// The exit code of an answer.
+pub(crate) const fn exit_code(yes: bool) -> ExitCode {
+    if yes { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// Says that the answer is no, and why.

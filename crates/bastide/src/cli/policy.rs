@@ -10,7 +10,7 @@ use policy::testing::{Case, Report, run_with};
 use serde::Deserialize;
 
 use super::help::{examples, help};
-use super::{Output, say, say_json};
+use super::{Output, exit_code, say, say_json};
 use crate::config::Configuration;
 use crate::wire;
 
@@ -94,7 +94,7 @@ pub fn run(arguments: &PolicyArguments) -> anyhow::Result<ExitCode> {
                 Output::Text => say(&report),
                 Output::Json => say_json(&report),
             }
-            Ok(if report.passed() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+            Ok(exit_code(report.passed()))
         }
         PolicyCommand::Schema => {
             let configuration = load()?;

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use super::help::help;
 use super::recorded::{Deciders, beside};
-use super::{Output, say, say_json};
+use super::{Output, exit_code, say, say_json};
 use crate::config::{Configuration, Match};
 use crate::process::generations::Generations;
 use crate::wire;
@@ -167,7 +167,7 @@ pub fn run(arguments: &DiffArguments, config: &Path, output: Output) -> anyhow::
         Output::Json => say_json(&to_json(&report)),
     }
     let same = report.ways.is_empty() && report.undecidable.is_empty();
-    Ok(if same { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(exit_code(same))
 }
 
 #[expect(clippy::print_stderr, reason = "standard output is the report")]

@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use super::help::help;
 use super::key::date_of;
 use super::recorded::{Deciders, beside};
-use super::{Output, say, say_json};
+use super::{Output, exit_code, say, say_json};
 use crate::config::Configuration;
 use crate::wire::{self, Finder};
 
@@ -126,7 +126,7 @@ pub fn run(arguments: &SuggestArguments, config: &Path, output: Output) -> anyho
         Output::Text => say(text(&report, &suggestions).trim_end()),
         Output::Json => say_json(&to_json(&report, &suggestions)),
     }
-    Ok(ExitCode::from(u8::from(!report.lacks.is_empty())))
+    Ok(exit_code(report.lacks.is_empty()))
 }
 
 /// How the routes are written.

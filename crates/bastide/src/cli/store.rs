@@ -10,7 +10,7 @@ use serde_json::json;
 use store::{Shares, Store, UnsealKey};
 
 use super::help::{examples, help};
-use super::{Output, say, say_json};
+use super::{Output, exit_code, say, say_json};
 use crate::config::{Configuration, Unseal};
 use crate::process::clock::SystemClock;
 use crate::process::storage;
@@ -225,7 +225,7 @@ fn show_check(checked: Result<u64, store::Error>, output: Output) -> ExitCode {
         (Output::Text, Ok(records)) => say(format_args!("whole: {records} records were read and opened")),
         (Output::Text, Err(fault)) => say(format_args!("not whole: {fault}")),
     }
-    if whole { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    exit_code(whole)
 }
 
 async fn rotate(store: &Store, resume: bool, output: Output) -> anyhow::Result<ExitCode> {

@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use super::help::help;
 use super::key::date_of;
-use super::{Output, check, say, say_json};
+use super::{Output, check, exit_code, say, say_json};
 
 /// Longest answer of the admin listener that is read, bytes.
 const ANSWER_BYTES_MAX: u64 = 16 << 20;
@@ -79,7 +79,7 @@ pub fn run(arguments: &UndocumentedArguments) -> anyhow::Result<ExitCode> {
             }
         }
     }
-    Ok(ExitCode::from(u8::from(!endpoints.is_empty())))
+    Ok(exit_code(endpoints.is_empty()))
 }
 
 /// Asks the admin listener. It is ours and on loopback: HTTP/1.0 is enough.

@@ -10,7 +10,7 @@ use clap::{Args, ValueHint};
 use zeroize::Zeroizing;
 
 use super::help::help;
-use super::{Output, say, say_json};
+use super::{Output, exit_code, say, say_json};
 use crate::process::storage::unseal_socket;
 use crate::process::unseal::Progress;
 
@@ -60,7 +60,7 @@ pub fn run(arguments: &UnsealArguments) -> anyhow::Result<ExitCode> {
         Output::Json => say_json(&progress),
         Output::Text => say(describe(&progress)),
     }
-    Ok(if progress.unsealed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(exit_code(progress.unsealed))
 }
 
 fn describe(progress: &Progress) -> String {

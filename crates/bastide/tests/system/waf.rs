@@ -171,6 +171,10 @@ fn test_judges_requests_from_files_and_says_what_they_cost() {
     }
     assert!(!out.contains("hunter2") && out.contains("***"), "a password is shown: {out}");
     assert_eq!(test(&["good.http"]).0, 0);
+    // Rules with faults judge nothing.
+    write("bad.conf", "SecRule ARGS \"@contians a\" \"id:1\"\n");
+    let (code, report) = json(folder.path(), &["test", "--rules", "bad.conf", "good.http"]);
+    assert!(code == 3 && report["faults"].as_array().unwrap().len() == 1, "{code} {report}");
     // Every option says what it is for.
     for (arguments, blocked) in [
         (&["--mode", "detect"][..], 0),

@@ -13,7 +13,7 @@ use super::{because, refuse, tell};
 use crate::admin::client::AdminClient;
 use crate::admin::resource::NewToken;
 use crate::cli::admin_context::{below, text};
-use crate::cli::{Output, say, say_json};
+use crate::cli::{Output, exit_code, say, say_json};
 use crate::config;
 
 /// Makes a join token and prints it.
@@ -79,7 +79,7 @@ pub(super) fn evict(
         Output::Json => say_json(&json!({ "evicted": count })),
         Output::Text => say(format_args!("{count} keys of {name} are no longer known; it is kept out")),
     }
-    Ok(if count > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(exit_code(count > 0))
 }
 
 /// Lets a node come again that was evicted.
@@ -102,7 +102,7 @@ pub(super) fn admit(
         Output::Text if admitted => say(format_args!("{name} may come again")),
         Output::Text => say(format_args!("{name} was not evicted")),
     }
-    Ok(if admitted { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(exit_code(admitted))
 }
 
 fn eviction(name: &str, why: Option<&str>) -> String {

@@ -11,7 +11,7 @@ use waf::{Note, RuleSet, Weight};
 
 use super::rules::{load_by, typed};
 use crate::cli::help::help;
-use crate::cli::{Output, say, say_json};
+use crate::cli::{Output, exit_code, say, say_json};
 use crate::config::{ATTACK_RULES, Fault, IDENTITY_SKIPS, WafSettings, counted};
 
 /// Arguments of `bastide waf check`.
@@ -58,7 +58,7 @@ pub(super) fn run(arguments: &CheckArguments) -> anyhow::Result<ExitCode> {
         Output::Text => say(report.text()),
         Output::Json => say_json(&report.json(arguments.strict)),
     }
-    Ok(if report.is_good(arguments.strict) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(exit_code(report.is_good(arguments.strict)))
 }
 
 /// What was found.

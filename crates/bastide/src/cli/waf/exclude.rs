@@ -16,7 +16,7 @@ use super::replay::Report;
 use super::rules::Overrides;
 use super::settings::Plan;
 use crate::cli::help::help;
-use crate::cli::{Output, say, say_json};
+use crate::cli::{Output, exit_code, say, say_json};
 use crate::config::{Exclusion, counted};
 
 /// Candidates that were not proposed and are listed all the same.
@@ -85,7 +85,7 @@ pub(super) fn run(arguments: &ExcludeArguments) -> anyhow::Result<ExitCode> {
         Output::Text => say(answer.text()),
         Output::Json => say_json(&answer.json()),
     }
-    Ok(ExitCode::from(u8::from(proposals.chosen.is_empty())))
+    Ok(exit_code(!proposals.chosen.is_empty()))
 }
 
 /// What is said in the end.

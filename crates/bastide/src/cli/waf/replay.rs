@@ -15,7 +15,7 @@ use super::rules::{self, Overrides};
 use super::settings::{Plan, log_of};
 use super::verdict::{Outcome, Reason, replay};
 use crate::cli::help::help;
-use crate::cli::{Output, say, say_json};
+use crate::cli::{Output, exit_code, say, say_json};
 use crate::config::counted;
 
 /// Requests of one kind that a report lists without `--show`.
@@ -85,7 +85,7 @@ pub(super) fn run(arguments: &ReplayArguments) -> anyhow::Result<ExitCode> {
         Output::Text => say(report.text()),
         Output::Json => say_json(&report.json()),
     }
-    Ok(ExitCode::from(u8::from(report.changes() > 0 || !report.undecidable.is_empty())))
+    Ok(exit_code(report.changes() == 0 && report.undecidable.is_empty()))
 }
 
 /// A request of which something is said.

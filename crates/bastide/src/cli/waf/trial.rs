@@ -22,7 +22,7 @@ use super::message::{MESSAGE_BYTES_MAX, Request, Response};
 use super::profile::{Profile, Stopwatch, clock_cost};
 use super::rules::{self as loading, ModeOption, Overrides};
 use crate::cli::help::help;
-use crate::cli::{Output, say, say_json};
+use crate::cli::{COULD_NOT_RUN, Output, exit_code, say, say_json};
 use crate::config::WafSettings;
 use crate::process::clock::SystemClock;
 
@@ -79,7 +79,7 @@ const PROSE: &str = "\
 A timing is the least of 50 rounds. What rules share (a decoded value, the search for literals) is
 charged to the first rule that needs it; rules that are skipped without a look are not listed.";
 
-const CODES: &str = "0 nothing was blocked, 1 something was (or the rules have faults), 2 wrong usage, 3 a file cannot be read, or the configuration has faults";
+const CODES: &str = "0 nothing was blocked, 1 something was, 2 wrong usage, 3 a file cannot be read, or the rules or the configuration have faults";
 
 const EXAMPLES: &str = "\
 bastide waf test --rules /opt/coreruleset request.http
@@ -102,7 +102,8 @@ struct Outcome {
     profile: Option<Profile>,
 }
 
-/// Prints what the rules do with requests; the exit code is 1 if one is blocked.
+/// Prints what the rules do with requests; the exit code is 1 if one is blocked, 3 if the rules have
+/// faults, which are printed.
 ///
 /// # Errors
 /// A file cannot be read or holds no request; the configuration has faults.
@@ -114,7 +115,7 @@ pub(super) fn run(arguments: &TrialArguments) -> anyhow::Result<ExitCode> {
                 Output::Text => faults.iter().for_each(say),
                 Output::Json => say_json(&json!({ "faults": faults })),
             }
-            return Ok(ExitCode::FAILURE);
+            return Ok(ExitCode::from(COULD_NOT_RUN));
         }
     };
     let mut outcomes = Vec::new();
@@ -136,7 +137,7 @@ pub(super) fn run(arguments: &TrialArguments) -> anyhow::Result<ExitCode> {
             say_json(&json!({ "blocked": blocked, "requests": all }));
         }
     }
-    Ok(ExitCode::from(u8::from(blocked > 0)))
+    Ok(exit_code(blocked == 0))
 }
 
 fn settings(arguments: &TrialArguments) -> anyhow::Result<WafSettings> {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::visitor::{Kind, Trial};
-use crate::cli::{Output, say};
+use crate::cli::{Output, exit_code, say};
 
 /// One row's result.
 #[derive(Debug)]
@@ -49,7 +49,7 @@ impl Report {
             Output::Text => say(self.text(&Paint::for_stdout())),
             Output::Json => say(self.json()),
         }
-        if self.passed() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        exit_code(self.passed())
     }
 
     fn json(&self) -> serde_json::Value {
