@@ -25,7 +25,7 @@ use std::path::{Path, PathBuf};
 pub(crate) enum Bench {
     /// CPU per request beside nginx: TLS, HTTP/2, the whole way
     #[command(
-        after_help = "Examples:\n  cargo xtask bench gateway\n  cargo xtask bench gateway --rows whole,tls-http1 --rounds 3 --profile"
+        after_help = "Examples:\n  cargo xtask bench gateway\n  cargo xtask bench gateway --only whole,tls-http1 --rounds 3 --profile"
     )]
     Gateway(gateway::Options),
     /// What the firewall adds to a request, beside nginx with ModSecurity and the same rules

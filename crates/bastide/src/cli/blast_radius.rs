@@ -13,6 +13,7 @@ use model::{Clock as _, Credential, Principal, PrincipalKind};
 use policy::testing::{Identity, Who};
 
 use super::help::help;
+use super::run::SHARED;
 use super::{Output, exit_code, say, say_json};
 use crate::config::{self, Configuration, Disk};
 use crate::process::clock::SystemClock;
@@ -30,7 +31,7 @@ pub struct BlastRadiusArguments {
     config: PathBuf,
     /// The configuration shared by the mesh's services. Default: `mesh.yaml` beside the gateway's,
     /// if there is one.
-    #[arg(long, alias = "town", value_name = "FILE", value_hint = ValueHint::FilePath)]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     mesh_config: Option<PathBuf>,
     /// How the result is printed.
     #[arg(long, value_enum, default_value_t = Output::Text)]
@@ -80,7 +81,8 @@ bastide blast-radius --role merchant --output json";
 pub fn run(arguments: &BlastRadiusArguments) -> anyhow::Result<ExitCode> {
     let gateway = super::check::load_or_report(&arguments.config, arguments.output)?;
     let folder = arguments.config.parent().unwrap_or(Path::new(""));
-    let shared = arguments.mesh_config.clone().or_else(|| super::run::shared_in(folder));
+    let shared =
+        arguments.mesh_config.clone().or_else(|| Some(folder.join(SHARED)).filter(|path| path.is_file()));
     let mut points = vec![EnforcementPoint::gateway(&gateway)?];
     let mut services = Vec::new();
     if let Some(shared) = &shared {

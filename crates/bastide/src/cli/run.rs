@@ -1,7 +1,7 @@
 //! `bastide run`: one service of the mesh.
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use ::mesh::directory;
@@ -78,20 +78,12 @@ pub struct RunArguments {
 impl RunArguments {
     /// The configuration that is meant.
     pub fn shared(&self) -> PathBuf {
-        let found = || shared_in(Path::new("")).unwrap_or_else(|| PathBuf::from(SHARED));
-        self.config.clone().unwrap_or_else(found)
+        self.config.clone().unwrap_or_else(|| PathBuf::from(SHARED))
     }
 }
 
-/// What the configuration shared by the mesh's services is called where nobody says otherwise, and
-/// what it was called before.
-const SHARED: &str = "mesh.yaml";
-const SHARED_BEFORE: &str = "town.yaml";
-
-/// That configuration in this folder, if there is one.
-pub(super) fn shared_in(folder: &Path) -> Option<PathBuf> {
-    [SHARED, SHARED_BEFORE].into_iter().map(|name| folder.join(name)).find(|path| path.is_file())
-}
+/// What the configuration shared by the mesh's services is called where nobody says otherwise.
+pub(super) const SHARED: &str = "mesh.yaml";
 
 /// A port of loopback that leads to a service.
 #[derive(Clone, Debug, PartialEq, Eq)]

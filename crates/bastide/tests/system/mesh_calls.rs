@@ -59,10 +59,10 @@ async fn shop_under(policies: &str, of_payments: &str) -> Shop {
          roles: {{ customer: {{}}, merchant: {{ includes: [ customer ] }}, auditor: {{}} }}\n\
          policies: shop.cedar\n"
     );
-    std::fs::write(testbed.path("town.yaml"), shared).unwrap();
+    std::fs::write(testbed.path("mesh.yaml"), shared).unwrap();
     std::fs::write(testbed.path("shop.cedar"), policies).unwrap();
     testbed.configure(
-        "include: town.yaml\nroutes:\n- { name: shop, match: localhost/**, to: orders, authenticate: api_key, allow: authenticated }\n\
+        "include: mesh.yaml\nroutes:\n- { name: shop, match: localhost/**, to: orders, authenticate: api_key, allow: authenticated }\n\
          - { name: open, match: open.localhost/**, to: orders, authenticate: none, allow: anyone }\n",
     );
     let (code, out, err) = testbed.bastide(&["init"]);
@@ -196,7 +196,7 @@ async fn tools(shop: &Shop) {
     // Why it was denied, from payments' own log.
     let denied = shop.event_with("no policy permits").await;
     let id = denied["metadata"]["uid"].as_str().unwrap();
-    let of_payments = ["--service", "payments", "--config", "town.yaml"];
+    let of_payments = ["--service", "payments", "--config", "mesh.yaml"];
     let (code, said, err) = shop.testbed.bastide(&[&["explain", id][..], &of_payments].concat());
     assert!(
         code == 1 && said.contains("orders pays for customers") && said.contains("context.user"),
@@ -285,7 +285,7 @@ async fn policies_from_a_log_without_any_keep_the_end_user_s_role() {
     let shop = shop_under(NOTHING_YET, ", danger_dry_run: true").await;
     assert_eq!(shop.ask(Some(&shop.merchant), PAY, None).await.0, 200);
     shop.event_with("policies would deny it").await;
-    let of_payments = ["--service", "payments", "--config", "town.yaml"];
+    let of_payments = ["--service", "payments", "--config", "mesh.yaml"];
     let log = ["--from-log", "bastide-payments/audit", "--denied-too", "--output", "json"];
     let (code, said, err) = shop.testbed.bastide(&[&["policy", "suggest"][..], &log, &of_payments].concat());
     assert_eq!(code, 0, "{said}{err}");

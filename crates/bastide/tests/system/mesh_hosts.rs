@@ -95,7 +95,7 @@ impl Scene {
     async fn join(&mut self, host: Host, (_, [control, _]): Cable, clocks: Option<&Path>) {
         let name = host.name();
         std::fs::create_dir(self.path(host, "")).unwrap();
-        std::fs::write(self.path(host, "town.yaml"), mesh("node.sock", "") + "policies: ../shop.cedar\n")
+        std::fs::write(self.path(host, "mesh.yaml"), mesh("node.sock", "") + "policies: ../shop.cedar\n")
             .unwrap();
         let (code, token, err) = self.testbed.bastide(&["mesh", "token", "--node", name]);
         assert_eq!(code, 0, "{err}");

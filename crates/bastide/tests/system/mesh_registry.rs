@@ -117,12 +117,12 @@ async fn testbed() -> TestBed {
          policies: shop.cedar\n",
         own.display()
     );
-    std::fs::write(testbed.path("town.yaml"), shared).unwrap();
+    std::fs::write(testbed.path("mesh.yaml"), shared).unwrap();
     let policies =
         r#"permit (principal is Service, action, resource) when { resource.service == "orders" };"#;
     std::fs::write(testbed.path("shop.cedar"), policies).unwrap();
     testbed.configure(
-        "include: town.yaml\nroutes: [ { name: shop, match: localhost/**, to: orders, authenticate: none, allow: anyone } ]\n",
+        "include: mesh.yaml\nroutes: [ { name: shop, match: localhost/**, to: orders, authenticate: none, allow: anyone } ]\n",
     );
     let (code, out, err) = testbed.bastide(&["init"]);
     assert_eq!(code, 0, "{out}{err}");

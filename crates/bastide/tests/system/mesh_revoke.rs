@@ -55,10 +55,10 @@ async fn scene_of(at: impl Fn(u16) -> String, program: &[&str], log: Option<Pipe
          gateway: {{ uid: {uid} }}\npolicies: shop.cedar\n",
         at(port)
     );
-    std::fs::write(testbed.path("town.yaml"), shared).unwrap();
+    std::fs::write(testbed.path("mesh.yaml"), shared).unwrap();
     std::fs::write(testbed.path("shop.cedar"), "permit (principal, action, resource);").unwrap();
     testbed.configure(&format!(
-        "  - {{ address: 127.0.0.1:0, tls: {{ mesh: true }} }}\ninclude: town.yaml\n\
+        "  - {{ address: 127.0.0.1:0, tls: {{ mesh: true }} }}\ninclude: mesh.yaml\n\
          services: {{ long: [ \"http://{upstream}\" ] }}\n\
          routes:\n  - {{ name: long, match: /**, to: long, authenticate: mtls }}\n  \
          - {{ name: through, match: /through/**, to: payments, authenticate: none, allow: anyone }}\n"

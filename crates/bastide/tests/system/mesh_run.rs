@@ -29,7 +29,7 @@ async fn shop(lifetimes: &str) -> Shop {
          payments: {{ uid: {uid} }}\n    intruder: {{ uid: {uid} }}\npolicies: shop.cedar\n",
         ports[0], ports[1]
     );
-    std::fs::write(testbed.path("town.yaml"), shared).unwrap();
+    std::fs::write(testbed.path("mesh.yaml"), shared).unwrap();
     let policies = r#"
         @id("the gateway calls orders")
         permit (principal == Service::"spiffe://shop.example/gateway", action, resource)
@@ -40,7 +40,7 @@ async fn shop(lifetimes: &str) -> Shop {
     "#;
     std::fs::write(testbed.path("shop.cedar"), policies).unwrap();
     testbed.configure(
-        "include: town.yaml\nroutes: [ { name: shop, match: localhost/**, to: orders, authenticate: none, allow: anyone } ]\n",
+        "include: mesh.yaml\nroutes: [ { name: shop, match: localhost/**, to: orders, authenticate: none, allow: anyone } ]\n",
     );
     let (code, out, err) = testbed.bastide(&["init"]);
     assert_eq!(code, 0, "{out}{err}");

@@ -91,9 +91,9 @@ impl Mesh {
         for name in services.iter().map(|(name, _)| *name).chain(["intruder"]) {
             text += &format!("    {name}: {{ uid: {uid} }}\n");
         }
-        std::fs::write(testbed.path("town.yaml"), text + "policies: shop.cedar\n").unwrap();
+        std::fs::write(testbed.path("mesh.yaml"), text + "policies: shop.cedar\n").unwrap();
         std::fs::write(testbed.path("shop.cedar"), policies).unwrap();
-        testbed.configure(&format!("include: town.yaml\n{gateway}"));
+        testbed.configure(&format!("include: mesh.yaml\n{gateway}"));
         let (code, out, err) = testbed.bastide(&["init"]);
         assert_eq!(code, 0, "{out}{err}");
         testbed.start_gateway().await;
@@ -141,7 +141,7 @@ impl Mesh {
 
     /// Adds to the configuration that all services share.
     pub(crate) fn add(&self, text: &str) {
-        let shared = self.testbed.path("town.yaml");
+        let shared = self.testbed.path("mesh.yaml");
         std::fs::write(&shared, read(&shared) + text).unwrap();
     }
 
@@ -274,7 +274,7 @@ async fn a_server_that_speaks_first_is_reached_by_name_and_either_side_may_end_f
     .await;
 
     // The tools speak of such calls as of others.
-    let of_db = ["--service", "db", "--config", "town.yaml"];
+    let of_db = ["--service", "db", "--config", "mesh.yaml"];
     let log = ["--from-log", "bastide-db/audit", "--output", "json"];
     let (code, said, err) = mesh.testbed.bastide(&[&["policy", "suggest"][..], &log, &of_db].concat());
     let report: serde_json::Value = serde_json::from_str(&said).unwrap_or_default();

@@ -34,7 +34,7 @@ pub(crate) struct Options {
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=600))]
     seconds: u32,
     /// Measure these rows only (repeat, or separate with commas); the page is then left as it is
-    #[arg(long, value_name = "ROW", alias = "only", value_delimiter = ',')]
+    #[arg(long = "only", value_name = "ROW", value_delimiter = ',')]
     rows: Vec<String>,
     /// Measure this binary instead of building the dist profile
     #[arg(long, value_name = "FILE")]

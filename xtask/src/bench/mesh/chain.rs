@@ -83,7 +83,7 @@ fn bastide(ground: &Ground, binary: &Path, outbound: u16, between: u16) -> Resul
     let (inbound, program) = (free_port()?, binary.display().to_string());
     let user = command::read(Command::new("id").arg("-u"))?;
     let user = user.trim();
-    let town = format!(
+    let mesh = format!(
         "mesh:
   trust_domain: bench.example
   socket: api.sock
@@ -101,9 +101,9 @@ policies:
         authority = ground.pki.authority.display(),
         key = ground.pki.authority_key.display(),
     );
-    std::fs::write(folder.join("town.yaml"), town)?;
+    std::fs::write(folder.join("mesh.yaml"), mesh)?;
     let serve = format!(
-        "include: town.yaml\nstate: state\nadmin: \"127.0.0.1:0\"\nlisten: [ \"127.0.0.1:{inbound}\" ]\nroutes: []\n"
+        "include: mesh.yaml\nstate: state\nadmin: \"127.0.0.1:0\"\nlisten: [ \"127.0.0.1:{inbound}\" ]\nroutes: []\n"
     );
     std::fs::write(folder.join("bastide.yaml"), serve)?;
     command::read(Command::new(binary).arg("init").current_dir(&folder))?;

@@ -125,18 +125,18 @@ fn said(folder: &Path) -> String {
 fn write(folder: &Path, orders: u16, payments: u16) -> Result<()> {
     let uid = command::read(Command::new("id").arg("-u"))?;
     let uid = uid.trim();
-    let town = format!(
+    let mesh = format!(
         "mesh:\n  trust_domain: storm.example\n  socket: api.sock\n{LIFETIMES}  services:\n    orders: 127.0.0.1:{orders}\n    \
          payments: 127.0.0.1:{payments}\n  workloads:\n    orders: {{ uid: {uid} }}\n    payments: {{ uid: {uid} }}\n    \
          clients: {{ uid: {uid} }}\npolicies: storm.cedar\n"
     );
-    std::fs::write(folder.join("town.yaml"), town)?;
+    std::fs::write(folder.join("mesh.yaml"), mesh)?;
     let policies = "permit (principal == Service::\"spiffe://storm.example/clients\", action, resource)\n\
                     when { resource.service == \"orders\" };\n\
                     permit (principal == Service::\"spiffe://storm.example/orders\", action, resource)\n\
                     when { resource.service == \"payments\" };\n";
     std::fs::write(folder.join("storm.cedar"), policies)?;
-    let control = "include: town.yaml\nstate: state\nadmin: 127.0.0.1:0\n\
+    let control = "include: mesh.yaml\nstate: state\nadmin: 127.0.0.1:0\n\
                    listen: [ { address: \"127.0.0.1:0\" } ]\nroutes: []\n";
     std::fs::write(folder.join("bastide.yaml"), control)?;
     Ok(std::fs::write(folder.join("program.py"), include_str!("program.py"))?)

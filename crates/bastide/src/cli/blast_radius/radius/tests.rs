@@ -17,7 +17,7 @@ policies: mesh.cedar
 ";
 
 const GATEWAY_FILE: &str = "\
-include: town.yaml
+include: mesh.yaml
 listen: [ { address: 127.0.0.1:0, tls: { mesh: true } }, 127.0.0.1:0 ]
 authentication: { api_keys: keys.json }
 policies: gate.cedar
@@ -47,7 +47,7 @@ when { resource.params has owner && resource.params.owner == principal.id };
 
 fn testbed(at: &Path, mesh: &str) -> Deployment {
     for (name, text) in
-        [("town.yaml", TESTBED), ("bastide.yaml", GATEWAY_FILE), ("mesh.cedar", mesh), ("gate.cedar", GATE)]
+        [("mesh.yaml", TESTBED), ("bastide.yaml", GATEWAY_FILE), ("mesh.cedar", mesh), ("gate.cedar", GATE)]
     {
         std::fs::write(at.join(name), text).unwrap();
     }
@@ -56,7 +56,7 @@ fn testbed(at: &Path, mesh: &str) -> Deployment {
     let mut points = vec![EnforcementPoint::gateway(&gateway).unwrap()];
     let mut services = Vec::new();
     for name in ["orders", "payments", "catalogue"] {
-        let of = crate::process::run::configuration(name, &at.join("town.yaml")).unwrap();
+        let of = crate::process::run::configuration(name, &at.join("mesh.yaml")).unwrap();
         points.push(
             EnforcementPoint::service(name, &of.unwrap_or_else(|faults| panic!("{faults:#?}"))).unwrap(),
         );
