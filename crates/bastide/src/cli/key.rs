@@ -38,6 +38,7 @@ enum KeyCommand {
         "bastide key new --owner ci@example.org --role merchant --expires 90d\n\
          bastide key new --name importer --owner ci@example.org --scope orders:read --attribute team=red"
     ))]
+    #[command(visible_alias = "add")]
     New {
         /// The principal's name: `ApiKey::"<name>"` in policies. Default: the owner.
         #[arg(long)]

@@ -48,7 +48,7 @@ use workloads::WorkloadCommand;
      bastide mesh revoke --identity spiffe://shop.example/orders   none of this workload's is, and it gets no others\n\
      bastide mesh lift --identity spiffe://shop.example/orders     until this is run\n\
      bastide mesh workload add orders --uid 1000     these processes are orders from now on\n\
-     bastide mesh token --node edge-1           a token with which the node's agent joins, once\n\
+     bastide mesh token edge-1                  a token with which the node's agent joins, once\n\
      bastide mesh evict edge-1 --why stolen     this node gets nothing more, and cannot join again\n\
      bastide mesh tap --service payments --config mesh.yaml    calls as they end\n\
      bastide mesh svid --socket /run/bastide/workload.sock --out folder\n\
@@ -150,16 +150,15 @@ enum MeshCommand {
     },
     /// Makes a token with which a node's agent may join, once.
     #[command(after_help = examples(
-        "bastide mesh token --node edge-1 > join\n\
-         bastide mesh token --node edge-1 --life 10m --output json"
+        "bastide mesh token edge-1 > join\n\
+         bastide mesh token edge-1 --expires 10m --output json"
     ))]
     Token {
         /// The node's name, as in `workloads.NAME.node`.
-        #[arg(long)]
         node: String,
-        /// How long it may be used: at most 7d.
-        #[arg(long, default_value = "1h")]
-        life: String,
+        /// How long it may be used, such as `10m`: at most 7d.
+        #[arg(long, value_name = "TIME", default_value = "1h")]
+        expires: String,
         /// Why, for the audit log.
         #[arg(long, value_name = "TEXT")]
         why: Option<String>,
@@ -281,7 +280,9 @@ pub fn run(arguments: MeshArguments) -> anyhow::Result<ExitCode> {
         }
         MeshCommand::Revoke { whom, why, .. } => revoke::revoke(&admin()?, whom, why.as_deref(), output),
         MeshCommand::Lift { whom, why } => revoke::lift(&admin()?, whom, why.as_deref(), output),
-        MeshCommand::Token { node, life, why } => nodes::token(&admin()?, node, life, why.as_deref(), output),
+        MeshCommand::Token { node, expires, why } => {
+            nodes::token(&admin()?, node, expires, why.as_deref(), output)
+        }
         MeshCommand::Evict { node, why } => nodes::evict(&admin()?, node, why.as_deref(), output),
         MeshCommand::Admit { node, why } => nodes::admit(&admin()?, node, why.as_deref(), output),
         MeshCommand::Workload(command) => workloads::run(&admin()?, command.clone(), output),

@@ -28,7 +28,7 @@ pub struct TapArguments {
     service: Option<String>,
     /// An audit log's folder, instead of that of the configuration.
     #[arg(long, value_name = "FOLDER", value_hint = ValueHint::DirPath)]
-    log: Option<PathBuf>,
+    from_log: Option<PathBuf>,
     /// Calls by this caller: the end of its id, such as `orders`.
     #[arg(long, value_name = "NAME")]
     from: Option<String>,
@@ -46,7 +46,7 @@ pub struct TapArguments {
     denied: bool,
     /// Ends after so many calls. Default: at Ctrl-C.
     #[arg(long, value_name = "N")]
-    most: Option<u64>,
+    limit: Option<u64>,
     /// Ends after so many seconds.
     #[arg(long, value_name = "SECONDS")]
     seconds: Option<u64>,
@@ -64,7 +64,7 @@ const CODES: &str = "0 ended as requested, 2 wrong usage, 3 something cannot be 
 const EXAMPLES: &str = "\
 bastide mesh tap --service payments --config mesh.yaml
 bastide mesh tap --service payments --config mesh.yaml --from orders --denied
-bastide mesh tap --log /var/lib/bastide/audit --status 5xx --output json";
+bastide mesh tap --from-log /var/lib/bastide/audit --status 5xx --output json";
 
 /// Which statuses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,7 +89,7 @@ fn status(text: &str) -> Result<Statuses, String> {
 /// # Errors
 /// The configuration or the log cannot be read.
 pub async fn run(arguments: &TapArguments, config: &Path, output: Output) -> anyhow::Result<ExitCode> {
-    let folder = match &arguments.log {
+    let folder = match &arguments.from_log {
         Some(folder) => folder.clone(),
         None => {
             let service = arguments.service.as_deref();
@@ -98,7 +98,7 @@ pub async fn run(arguments: &TapArguments, config: &Path, output: Output) -> any
     };
     let mut follower = Follower::at_end(&folder)?;
     let end = arguments.seconds.map(|seconds| tokio::time::Instant::now() + Duration::from_secs(seconds));
-    let mut left = arguments.most.unwrap_or(u64::MAX);
+    let mut left = arguments.limit.unwrap_or(u64::MAX);
     while left > 0 && end.is_none_or(|end| tokio::time::Instant::now() < end) {
         let more = follower.look(&mut |stored| {
             if left > 0 && arguments.shows(&stored.event) {

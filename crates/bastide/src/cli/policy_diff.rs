@@ -38,14 +38,14 @@ pub struct DiffArguments {
     #[arg(value_hint = ValueHint::FilePath)]
     new: String,
     /// The audit log: its folder, or one of its files.
-    #[arg(long, value_name = "LOG", value_hint = ValueHint::AnyPath)]
+    #[arg(long, alias = "from-log", value_name = "LOG", value_hint = ValueHint::AnyPath)]
     against: PathBuf,
     /// How many request ids are shown for each difference.
     #[arg(long, default_value_t = 3, value_name = "N")]
     samples: usize,
     /// How many differences are shown as text; JSON has all.
     #[arg(long, default_value_t = 50, value_name = "N")]
-    most: usize,
+    limit: usize,
 }
 
 const PROSE: &str = "\
@@ -163,7 +163,7 @@ pub fn run(arguments: &DiffArguments, config: &Path, output: Output) -> anyhow::
         }
     })?;
     match output {
-        Output::Text => say(text(&report, arguments.most).trim_end()),
+        Output::Text => say(text(&report, arguments.limit).trim_end()),
         Output::Json => say_json(&to_json(&report)),
     }
     let same = report.ways.is_empty() && report.undecidable.is_empty();
@@ -294,7 +294,7 @@ fn text(report: &Report, most: usize) -> String {
     }
     let hidden = ways.len().saturating_sub(most);
     if hidden > 0 {
-        let _ = writeln!(out, "\n{hidden} further ways to differ: --most shows more, --output json all");
+        let _ = writeln!(out, "\n{hidden} further ways to differ: --limit shows more, --output json all");
     }
     if report.further > 0 {
         let _ = writeln!(out, "\n{} further requests differ in ways that are not told apart", report.further);

@@ -49,7 +49,7 @@ async fn a_node_joins_and_goes_on_without_its_control_plane() {
     let (code, out, err) = testbed.bastide(&["init"]);
     assert_eq!(code, 0, "{out}{err}");
     testbed.start_gateway().await;
-    let (code, token, err) = testbed.bastide(&["mesh", "token", "--node", "edge-1"]);
+    let (code, token, err) = testbed.bastide(&["mesh", "token", "edge-1"]);
     assert_eq!(code, 0, "{err}");
     std::fs::write(testbed.path("join"), &token).unwrap();
     let mut node = agent(&testbed, "agent.log", &["--token-file", "join"], port);
@@ -123,7 +123,7 @@ async fn with_a_node(port: u16) -> (TestBed, Process) {
     let (code, out, err) = testbed.bastide(&["init"]);
     assert_eq!(code, 0, "{out}{err}");
     testbed.start_gateway().await;
-    let (_, token, _) = testbed.bastide(&["mesh", "token", "--node", "edge-1"]);
+    let (_, token, _) = testbed.bastide(&["mesh", "token", "edge-1"]);
     std::fs::write(testbed.path("join"), &token).unwrap();
     let node = agent(&testbed, "agent.log", &["--token-file", "join"], port);
     serial(&testbed).await;
@@ -321,11 +321,11 @@ async fn who_makes_join_tokens_and_moves_authorities_leaves_one_event_each_time(
             testbed.stop_gateway().await;
         }
         let mesh = |arguments: &[&str]| testbed.bastide(&[&["mesh"], arguments].concat());
-        let (code, token, err) = mesh(&["token", "--node", "edge-1", "--life", "10m", "--why", "a new van"]);
+        let (code, token, err) = mesh(&["token", "edge-1", "--expires", "10m", "--why", "a new van"]);
         assert_eq!(code, 0, "{err}");
         tokens.push(token.trim().split('.').next().unwrap().to_owned());
-        assert!(mesh(&["token", "--node", "a/b"]).1.contains("names no node"));
-        assert_eq!(mesh(&["token", "--node", "edge-1", "--life", "8d"]).0, 1);
+        assert!(mesh(&["token", "a/b"]).1.contains("names no node"));
+        assert_eq!(mesh(&["token", "edge-1", "--expires", "8d"]).0, 1);
         let at = |node: &str| format!("POST /v1/nodes/{node}/token");
         nodes.push((
             who.clone(),

@@ -241,7 +241,7 @@ async fn tools(shop: &Shop) {
     let (code, said, err) = shop.testbed.bastide(&["blast-radius", "--service", "orders"]);
     assert!(code == 1 && said.contains("POST payments, enforced at payments"), "{said}{err}");
     let mut tap = Command::new(BASTIDE);
-    tap.args(["mesh", "tap", "--most", "1", "--from", "orders", "--status", "2xx", "--output", "json"])
+    tap.args(["mesh", "tap", "--limit", "1", "--from", "orders", "--status", "2xx", "--output", "json"])
         .args(of_payments)
         .current_dir(shop.testbed.folder.path())
         .stdout(Stdio::piped());

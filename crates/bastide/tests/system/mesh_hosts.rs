@@ -97,7 +97,7 @@ impl Scene {
         std::fs::create_dir(self.path(host, "")).unwrap();
         std::fs::write(self.path(host, "mesh.yaml"), mesh("node.sock", "") + "policies: ../shop.cedar\n")
             .unwrap();
-        let (code, token, err) = self.testbed.bastide(&["mesh", "token", "--node", name]);
+        let (code, token, err) = self.testbed.bastide(&["mesh", "token", name]);
         assert_eq!(code, 0, "{err}");
         std::fs::write(self.path(host, "join"), token).unwrap();
         let mut agent = self.hosts.command(host, BASTIDE);

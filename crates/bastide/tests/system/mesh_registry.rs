@@ -256,7 +256,7 @@ async fn a_service_on_a_node_says_where_it_is_and_is_nowhere_once_the_node_is_ev
     let (code, out, err) = testbed.bastide(&["init"]);
     assert_eq!(code, 0, "{out}{err}");
     testbed.start_gateway().await;
-    let (_, token, _) = testbed.bastide(&["mesh", "token", "--node", "edge-1"]);
+    let (_, token, _) = testbed.bastide(&["mesh", "token", "edge-1"]);
     std::fs::write(testbed.path("join"), token).unwrap();
     let start = |arguments: &[&str], log: &str| {
         let mut command = Command::new(BASTIDE);

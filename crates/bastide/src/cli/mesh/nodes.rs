@@ -13,8 +13,8 @@ use super::{because, refuse, tell};
 use crate::admin::client::AdminClient;
 use crate::admin::resource::NewToken;
 use crate::cli::admin_context::{below, text};
+use crate::cli::key::parse_lifetime;
 use crate::cli::{Output, exit_code, say, say_json};
-use crate::config;
 
 /// Makes a join token and prints it.
 ///
@@ -23,13 +23,11 @@ use crate::config;
 pub(super) fn token(
     admin: &AdminClient,
     name: &str,
-    life: &str,
+    expires: &str,
     why: Option<&str>,
     output: Output,
 ) -> anyhow::Result<ExitCode> {
-    let life = config::duration(life)
-        .map_err(|expected| anyhow::anyhow!("--life: expected {expected}; found {life:?}"))?;
-    anyhow::ensure!(life.as_secs() > 0, "--life: expected a second or more; found {life:?}");
+    let life = parse_lifetime(expires)?;
     let body = json!(NewToken { expires_in: Some(life.as_secs()) });
     let path = below(&["nodes"], &[name, "token"]) + &because(why);
     let answer = admin.call("POST", &path, Some(&body))?;

@@ -18,7 +18,7 @@ use crate::cli::help::help;
 use crate::cli::{Output, exit_code, say, say_json};
 use crate::config::counted;
 
-/// Requests of one kind that a report lists without `--show`.
+/// Requests of one kind that a report lists without `--limit`.
 const SHOWN: usize = 10;
 
 /// Arguments of `bastide waf replay`.
@@ -36,7 +36,7 @@ pub(super) struct ReplayArguments {
     overrides: Overrides,
     /// How many requests of each kind are listed.
     #[arg(long, value_name = "N", default_value_t = SHOWN)]
-    show: usize,
+    limit: usize,
     /// How the result is printed.
     #[arg(long, value_enum, default_value_t = Output::Text)]
     output: Output,
@@ -76,7 +76,7 @@ pub(super) fn run(arguments: &ReplayArguments) -> anyhow::Result<ExitCode> {
         Some(log) => vec![log],
         None => arguments.logs.clone(),
     };
-    let mut report = Report::new(arguments.show);
+    let mut report = Report::new(arguments.limit);
     report.unreadable = log::read(&logs, |line| report.take(&line, &plan))?;
     if report.lines == 0 && report.unreadable.lines > 0 {
         bail!("not a firewall log: {}", report.unreadable.first.unwrap_or_default());

@@ -28,7 +28,7 @@ use crate::process::clock::SystemClock;
 
 /// How often a request is judged for its timing.
 const ROUNDS: usize = 50;
-/// Rules that a timing shows without `--top`.
+/// Rules that a timing shows without `--limit`.
 const TOP: usize = 20;
 
 /// A phase begins without a budget, so that all of it is watched.
@@ -69,7 +69,7 @@ pub(super) struct TrialArguments {
     timing: bool,
     /// How many rules a timing lists.
     #[arg(long, value_name = "N", default_value_t = TOP, requires = "timing")]
-    top: usize,
+    limit: usize,
     /// How the result is printed.
     #[arg(long, value_enum, default_value_t = Output::Text)]
     output: Output,
@@ -126,14 +126,14 @@ pub(super) fn run(arguments: &TrialArguments) -> anyhow::Result<ExitCode> {
     match arguments.output {
         Output::Text => {
             for outcome in &outcomes {
-                say(outcome.text(arguments.top));
+                say(outcome.text(arguments.limit));
             }
             if outcomes.len() > 1 {
                 say(format_args!("{blocked} of {} blocked", outcomes.len()));
             }
         }
         Output::Json => {
-            let all: Vec<Value> = outcomes.iter().map(|outcome| outcome.json(arguments.top)).collect();
+            let all: Vec<Value> = outcomes.iter().map(|outcome| outcome.json(arguments.limit)).collect();
             say_json(&json!({ "blocked": blocked, "requests": all }));
         }
     }
