@@ -16,7 +16,6 @@
 //! | step, route, upstream, attempts, credential, trace id, decision, firewall | `unmapped` |
 
 use std::borrow::Cow;
-use std::net::IpAddr;
 
 use model::event::{AccessEvent, DecisionRecord, FirewallRecord, Outcome, Step};
 use model::{Credential, PrincipalKind, RequestId, Timestamp};
@@ -428,12 +427,6 @@ impl<'de> Deserialize<'de> for CredentialName {
             .map(Self)
             .ok_or_else(|| serde::de::Error::custom(format!("unknown credential {name:?}")))
     }
-}
-
-/// An address as events carry it. 45 characters at most; the caller keeps the string
-/// for the length of its connection.
-pub fn address_text(address: IpAddr) -> String {
-    address.to_canonical().to_string()
 }
 
 #[cfg(test)]

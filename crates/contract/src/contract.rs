@@ -68,8 +68,6 @@ pub(crate) struct Api {
 /// One operation.
 #[derive(Debug)]
 pub(crate) struct Operation {
-    /// `GET /orders/{id}`
-    pub(crate) name: String,
     /// In the order of the template.
     pub(crate) path: Vec<Parameter>,
     /// Exploded objects last: they take what nobody else has taken.
@@ -112,14 +110,6 @@ impl Contract {
         match &self.promise {
             Promise::Api(api) => api.operations.len(),
             Promise::Body(_) => 0,
-        }
-    }
-
-    /// The name of an operation: `GET /orders/{id}`.
-    pub fn operation_name(&self, number: usize) -> Option<&str> {
-        match &self.promise {
-            Promise::Api(api) => api.operations.get(number).map(|operation| operation.name.as_str()),
-            Promise::Body(_) => None,
         }
     }
 }

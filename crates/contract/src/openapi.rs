@@ -120,7 +120,7 @@ impl Loader<'_> {
             if api.paths.add(&segments, api.items.len()).is_err() {
                 self.fault(&at, "another path of the document has the same shape");
             }
-            let item = self.path_item(&path, &at, &segments, &mut api.operations);
+            let item = self.path_item(&at, &segments, &mut api.operations);
             api.items.push(item);
         }
         if api.operations.len() > OPERATIONS_MAX {
@@ -163,7 +163,6 @@ impl Loader<'_> {
 
     fn path_item(
         &mut self,
-        path: &str,
         at: &str,
         segments: &[Segment],
         operations: &mut Vec<Operation>,
@@ -177,7 +176,7 @@ impl Loader<'_> {
             }
             let name = method.to_ascii_uppercase();
             let place = step(&at, method);
-            if let Some(operation) = self.operation(&format!("{name} {path}"), &place, segments, &shared) {
+            if let Some(operation) = self.operation(&place, segments, &shared) {
                 item.insert(name, operations.len());
                 operations.push(operation);
             }
@@ -190,13 +189,7 @@ impl Loader<'_> {
         item
     }
 
-    fn operation(
-        &mut self,
-        name: &str,
-        at: &str,
-        segments: &[Segment],
-        shared: &[String],
-    ) -> Option<Operation> {
+    fn operation(&mut self, at: &str, segments: &[Segment], shared: &[String]) -> Option<Operation> {
         // An operation's own parameters stand in the place of the path's.
         let own = self.parameters(&format!("{at}/parameters"));
         let mut parameters: Vec<Parameter> = Vec::new();
@@ -208,7 +201,6 @@ impl Loader<'_> {
             }
         }
         let mut operation = Operation {
-            name: name.to_owned(),
             path: Vec::new(),
             query: Vec::new(),
             headers: Vec::new(),

@@ -35,7 +35,7 @@ use crate::refusal::Refusal;
 
 /// What every key starts with.
 pub const API_KEY_PREFIX: &str = "bst_";
-/// The regular expression for secret scanners.
+/// The regular expression for secret scanners, as docs/gateway.md gives it.
 pub const API_KEY_PATTERN: &str = r"\bbst_[0-9A-Za-z]{12}_[0-9A-Za-z]{38}\b";
 /// Base-62 digits of the id.
 pub const ID_DIGITS: usize = 12;

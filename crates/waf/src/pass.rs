@@ -8,9 +8,9 @@ use crate::{Transaction, Verdict};
 /// that no firewall is configured for.
 ///
 /// None is made by hand:
-/// ```compile_fail,E0451
+/// ```compile_fail,E0423
 /// fn forge() -> waf::Pass {
-///     waf::Pass { inspected: true }
+///     waf::Pass(())
 /// }
 /// ```
 /// It is not copied: one inspection clears one request.
@@ -22,9 +22,7 @@ use crate::{Transaction, Verdict};
 /// ```
 #[derive(Debug)]
 #[must_use]
-pub struct Pass {
-    inspected: bool,
-}
+pub struct Pass(());
 
 impl Pass {
     /// No firewall is configured for this request.
@@ -32,12 +30,7 @@ impl Pass {
     /// INVARIANT: called in one place of each service, which has looked that there is
     /// none.
     pub const fn without_firewall() -> Self {
-        Self { inspected: false }
-    }
-
-    /// Whether rules looked at the request.
-    pub const fn is_inspected(&self) -> bool {
-        self.inspected
+        Self(())
     }
 }
 
@@ -45,12 +38,12 @@ impl Transaction {
     /// The word that the request may go on: both request phases are done and nothing
     /// stops it.
     pub fn pass(&self) -> Option<Pass> {
-        (self.request_is_judged() && self.verdict() == Verdict::Pass).then_some(Pass { inspected: true })
+        (self.request_is_judged() && self.verdict() == Verdict::Pass).then_some(Pass(()))
     }
 
     /// The same for a caller that only writes down what is found: the first phase is done,
     /// whatever it came to. The second may look at a copy of the body while that goes on.
     pub fn detected(&self) -> Option<Pass> {
-        self.head_is_judged().then_some(Pass { inspected: true })
+        self.head_is_judged().then_some(Pass(()))
     }
 }

@@ -215,11 +215,6 @@ pub static OPERATIONS: &[Operation] = &[
         NONE, None, 200 None, false, realms::document),
 ];
 
-/// Whether lists of this operation come in pages.
-pub fn is_paged(operation: &Operation) -> bool {
-    operation.queries.iter().any(|query| query.name == CURSOR.name)
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;

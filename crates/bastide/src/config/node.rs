@@ -132,7 +132,7 @@ impl Settle for Spanned<Raw> {
             Raw::Nothing => Value::Nothing,
             Raw::Text(text) => Value::Scalar(Scalar { text, written: None }),
             Raw::Typed(text) => {
-                let text = written(source, self.defined, &text).unwrap_or(text);
+                let text = written(source, self.defined).unwrap_or(text);
                 Value::Scalar(Scalar { text, written: None })
             }
             Raw::List(items) => {
@@ -155,7 +155,7 @@ fn at(file: u32, location: Location) -> At {
 
 /// How a typed plain scalar was written: `1.20` and not `1.2`. Only a piece of the
 /// source that looks like a number or a truth value counts.
-fn written(source: &str, location: Location, _typed: &str) -> Option<String> {
+fn written(source: &str, location: Location) -> Option<String> {
     let start = usize::try_from(location.span().byte_offset()?).ok()?;
     let length = usize::try_from(location.span().byte_len()?).ok()?;
     let text = source.get(start..start.checked_add(length)?)?.trim();

@@ -190,7 +190,8 @@ impl Realm {
         self.passwords.judge(self.settings.passwords.clone(), words, password).await
     }
 
-    /// How many passwords were compared with a hash since the realm was opened.
+    /// How many passwords were compared with a hash since the realm was opened: for tests.
+    #[doc(hidden)]
     pub fn passwords_compared(&self) -> u64 {
         self.passwords.compared.load(Ordering::Relaxed)
     }

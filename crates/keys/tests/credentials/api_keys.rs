@@ -5,7 +5,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use keys::api_key::{API_KEY_BYTES, API_KEY_TEXT_BYTES_MAX, is_api_key};
+use keys::api_key::{
+    API_KEY_BYTES, API_KEY_PATTERN, API_KEY_PREFIX, API_KEY_TEXT_BYTES_MAX, CHECKSUM_DIGITS, ID_DIGITS,
+    SECRET_DIGITS, is_api_key,
+};
 use keys::{
     ApiKeyFile, ApiKeyStore as _, ApiKeys, NewApiKey, Refusal, SystemRandom, api_key_id, create_api_key,
     list_api_keys, revoke_api_key,
@@ -86,6 +89,14 @@ fn the_form_is_the_documented_one_and_the_checksum_holds() {
     }
     // A fixed key, so that the checksum cannot change unnoticed: CRC-32 by `zlib.crc32`.
     assert!(is_api_key(b"bst_0123456789AB_abcdefghijklmnopqrstuvwxyzABCDEF0Tw73p"));
+}
+
+#[test]
+fn the_pattern_for_scanners_is_that_of_keys_and_of_the_guide() {
+    let secret = SECRET_DIGITS + CHECKSUM_DIGITS;
+    let pattern = format!(r"\b{API_KEY_PREFIX}[0-9A-Za-z]{{{ID_DIGITS}}}_[0-9A-Za-z]{{{secret}}}\b");
+    assert_eq!(API_KEY_PATTERN, pattern);
+    assert!(include_str!("../../../../docs/gateway.md").contains(API_KEY_PATTERN));
 }
 
 #[test]
