@@ -46,7 +46,7 @@ pub const CHECKSUM_DIGITS: usize = 6;
 /// Bytes of a whole key.
 pub const API_KEY_BYTES: usize = API_KEY_PREFIX.len() + ID_DIGITS + 1 + SECRET_DIGITS + CHECKSUM_DIGITS;
 /// Most keys in one store, revoked ones included.
-pub const API_KEYS_MAX: usize = 100_000;
+pub(crate) const API_KEYS_MAX: usize = 100_000;
 /// Longest name, owner, role or attribute, bytes.
 pub const API_KEY_TEXT_BYTES_MAX: usize = 255;
 

@@ -8,7 +8,7 @@ use crate::fetch::{Fetch, FetchRequest};
 use crate::issuer::check_fetched;
 
 /// Largest discovery document that is read, bytes.
-pub const DISCOVERY_BYTES_MAX: usize = 64 * 1024;
+pub(crate) const DISCOVERY_BYTES_MAX: usize = 64 * 1024;
 
 /// An issuer's metadata, of that very issuer.
 #[derive(Clone, Debug, Default)]

@@ -23,7 +23,7 @@ pub const PROOF_AGE_MAX: Duration = Duration::from_secs(60);
 /// How far ahead of this clock its `iat` may lie.
 pub const PROOF_AHEAD_MAX: Duration = Duration::from_secs(10);
 /// Longest `jti`, bytes.
-pub const PROOF_ID_BYTES_MAX: usize = 256;
+pub(crate) const PROOF_ID_BYTES_MAX: usize = 256;
 
 /// A proof whose signature, method, address, age and token binding hold.
 #[derive(Clone, Debug, PartialEq, Eq)]

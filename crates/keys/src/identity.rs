@@ -14,7 +14,7 @@ use crate::error::Error;
 use crate::signer::{IDENTITY_TOKEN_LIFETIME_MAX, IdentityToken, Signer, sign_identity};
 
 /// Most tokens that a core keeps.
-pub const IDENTITIES_ENTRIES_MAX: usize = 16_384;
+pub(crate) const IDENTITIES_ENTRIES_MAX: usize = 16_384;
 
 /// What identity tokens have in common.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -34,23 +34,23 @@ use crate::refusal::Refusal;
 use crate::verifier::Verdict;
 
 /// Answers that are remembered, over all cores.
-pub const INTROSPECTIONS_MAX: usize = 16_384;
+pub(crate) const INTROSPECTIONS_MAX: usize = 16_384;
 /// Largest answer that is read, bytes.
-pub const INTROSPECTION_BYTES_MAX: usize = 16 * 1024;
+pub(crate) const INTROSPECTION_BYTES_MAX: usize = 16 * 1024;
 /// Questions that are asked at the same time.
-pub const INTROSPECTIONS_AT_ONCE: usize = 32;
+pub(crate) const INTROSPECTIONS_AT_ONCE: usize = 32;
 /// Questions that wait to be asked; the next one is refused.
-pub const INTROSPECTIONS_WAITING_MAX: usize = 1_024;
+pub(crate) const INTROSPECTIONS_WAITING_MAX: usize = 1_024;
 /// Longest that a yes may be remembered.
-pub const INTROSPECTION_CACHE_MAX: Duration = Duration::from_secs(3600);
+pub(crate) const INTROSPECTION_CACHE_MAX: Duration = Duration::from_secs(3600);
 /// Shortest that a yes can be remembered: an open exchange is judged by what is remembered.
-pub const INTROSPECTION_CACHE_LEAST: Duration = Duration::from_secs(1);
+pub(crate) const INTROSPECTION_CACHE_LEAST: Duration = Duration::from_secs(1);
 /// Longest that a no is remembered.
-pub const INTROSPECTION_NO_MAX: Duration = Duration::from_secs(10);
+pub(crate) const INTROSPECTION_NO_MAX: Duration = Duration::from_secs(10);
 /// How long it is remembered that the server cannot be asked.
-pub const INTROSPECTION_FAULT_FOR: Duration = Duration::from_secs(1);
+pub(crate) const INTROSPECTION_FAULT_FOR: Duration = Duration::from_secs(1);
 /// Longest that a request waits for an answer.
-pub const INTROSPECTION_WAIT_MAX: Duration = Duration::from_secs(10);
+pub(crate) const INTROSPECTION_WAIT_MAX: Duration = Duration::from_secs(10);
 
 /// How often it is looked whether anybody can still ask.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
@@ -117,7 +117,7 @@ pub struct IntrospectionWait {
 }
 
 impl IntrospectionWait {
-    /// Waits for the answer, at most [`INTROSPECTION_WAIT_MAX`].
+    /// Waits for the answer, at most `INTROSPECTION_WAIT_MAX`.
     pub async fn ended(mut self, now: Timestamp) -> Verdict {
         let answered = self.answer.wait_for(Option::is_some);
         let known = match tokio::time::timeout(INTROSPECTION_WAIT_MAX, answered).await {

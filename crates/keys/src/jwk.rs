@@ -15,9 +15,9 @@ use crate::refusal::Refusal;
 use crate::roca;
 
 /// Smallest RSA modulus, bits (RFC 7518 §3.3).
-pub const RSA_BITS_MIN: usize = 2048;
+pub(crate) const RSA_BITS_MIN: usize = 2048;
 /// Largest RSA modulus, bits: verification costs grow with its square.
-pub const RSA_BITS_MAX: usize = 8192;
+pub(crate) const RSA_BITS_MAX: usize = 8192;
 /// Largest document that is read as a key set, bytes.
 pub const JWKS_BYTES_MAX: usize = 256 * 1024;
 /// Most keys in one set, usable or not.

@@ -38,7 +38,7 @@ pub const UNKNOWN_KEY_EVERY: Duration = Duration::from_secs(10);
 /// … and so many at once after a quiet time.
 pub const UNKNOWN_KEY_BURST: u32 = 4;
 /// Longest that a request waits for a refresh.
-pub const KEY_WAIT_MAX: Duration = Duration::from_secs(10);
+pub(crate) const KEY_WAIT_MAX: Duration = Duration::from_secs(10);
 
 /// What [`Issuers::new`] is made from.
 #[derive(Debug, Default)]
@@ -413,7 +413,7 @@ fn take_token(budget: &AtomicU64, now: Timestamp) -> bool {
 }
 
 /// Resolves when the refresh that was asked for has ended, one way or the other, or
-/// after [`KEY_WAIT_MAX`]. Then verify again: the answer is final then.
+/// after `KEY_WAIT_MAX`. Then verify again: the answer is final then.
 #[derive(Debug)]
 pub struct KeyWait {
     attempts: watch::Receiver<u64>,

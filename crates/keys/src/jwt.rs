@@ -19,7 +19,7 @@ use crate::refusal::Refusal;
 use crate::revocation::{Revocations, TokenMarks};
 
 /// Longest `sub`, bytes. OpenID Connect Core §2 allows 255 characters.
-pub const SUBJECT_BYTES_MAX: usize = 255;
+pub(crate) const SUBJECT_BYTES_MAX: usize = 255;
 /// The event of a logout token (Back-Channel Logout §2.4).
 pub const LOGOUT_EVENT: &str = "http://schemas.openid.net/event/backchannel-logout";
 /// Largest date in a token, Unix seconds: the end of the year 9999.

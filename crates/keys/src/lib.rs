@@ -67,44 +67,34 @@ pub use binding::{Binding, Bound, Possession};
 pub use ca::{ClientName, Leaf, LocalCa};
 pub use certificate::{CertificateIdentity, CertificateRules, identify};
 pub use digest::sha256;
-pub use discovery::{DISCOVERY_BYTES_MAX, Metadata};
+pub use discovery::Metadata;
 pub use error::Error;
 pub use fetch::{
     Answered, Fetch, FetchFailure, FetchFuture, FetchRequest, Fetched, FormRequest, Post, PostFuture,
 };
-pub use identity::{CoreIdentities, IDENTITIES_ENTRIES_MAX, IdentitySettings};
-pub use introspection::{
-    INTROSPECTION_BYTES_MAX, INTROSPECTION_CACHE_LEAST, INTROSPECTION_CACHE_MAX, INTROSPECTION_FAULT_FOR,
-    INTROSPECTION_NO_MAX, INTROSPECTION_WAIT_MAX, INTROSPECTIONS_AT_ONCE, INTROSPECTIONS_MAX,
-    INTROSPECTIONS_WAITING_MAX, IntrospectionSettings, IntrospectionWait, Introspector, Look,
-};
+pub use identity::{CoreIdentities, IdentitySettings};
+pub use introspection::{IntrospectionSettings, IntrospectionWait, Introspector, Look};
 pub use issuer::{
     ClientRule, IssuerSettings, KEY_AGE_MAX_DEFAULT, KEY_AGE_MAX_LEAST, KeySource, LEEWAY_DEFAULT,
     LEEWAY_MAX, check_issuers,
 };
 pub use jwk::{
-    JWKS_BYTES_MAX, JWKS_KEYS_MAX, KEY_ID_BYTES_MAX, KEYS_TRIED_MAX, KeySet, RSA_BITS_MAX, RSA_BITS_MIN,
-    VerifyingKey, spki_jwk, thumbprint,
+    JWKS_BYTES_MAX, JWKS_KEYS_MAX, KEY_ID_BYTES_MAX, KEYS_TRIED_MAX, KeySet, VerifyingKey, spki_jwk,
+    thumbprint,
 };
 pub use jwks::{
-    Issuers, IssuersSettings, KEY_WAIT_MAX, KeyWait, REFRESH_DEFAULT, REFRESH_LEAST, REFRESH_MOST,
-    RETRY_FIRST, UNKNOWN_KEY_BURST, UNKNOWN_KEY_EVERY,
+    Issuers, IssuersSettings, KeyWait, REFRESH_DEFAULT, REFRESH_LEAST, REFRESH_MOST, RETRY_FIRST,
+    UNKNOWN_KEY_BURST, UNKNOWN_KEY_EVERY,
 };
 pub use jws::TOKEN_BYTES_MAX;
-pub use proofs::{PROOFS_PER_PART_MAX, ProvenKey, SeenProofs};
+pub use proofs::{ProvenKey, SeenProofs};
 pub use refusal::{Holding, Refusal};
-pub use revocation::{
-    REVOCATION_TEXT_BYTES_MAX, REVOCATIONS_MAX, Revocation, RevocationFile, Revocations, TokenMarks,
-};
-pub use seal::{SEAL_KEY_BYTES, SEAL_PERIOD, SEALED_BYTES_MAX, SealKey, SealRing};
+pub use revocation::{REVOCATIONS_MAX, Revocation, RevocationFile, Revocations, TokenMarks};
+pub use seal::{SEAL_KEY_BYTES, SEALED_BYTES_MAX, SealKey, SealRing};
 pub use signer::{
-    IDENTITY_TOKEN_LIFETIME_MAX, IDENTITY_TOKEN_TYPE, IdentityToken, LocalSigner, Signer, publish,
-    sign_identity, sign_token,
+    IDENTITY_TOKEN_LIFETIME_MAX, IdentityToken, LocalSigner, Signer, publish, sign_identity, sign_token,
 };
-pub use user_token::{
-    USER_TOKEN_CERTIFICATES_MAX, USER_TOKEN_LEEWAY, USER_TOKEN_TYPE, UserToken, open_user_token,
-};
+pub use user_token::{USER_TOKEN_LEEWAY, UserToken, open_user_token};
 pub use verifier::{
-    ASKED_ENTRIES_MAX, CACHE_BYTES_MAX, CACHE_ENTRIES_MAX, CoreVerifier, Proven, Verdict, VerifierCounts,
-    prove_once,
+    CACHE_BYTES_MAX, CACHE_ENTRIES_MAX, CoreVerifier, Proven, Verdict, VerifierCounts, prove_once,
 };

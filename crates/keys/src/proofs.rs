@@ -20,7 +20,7 @@ use crate::refusal::Refusal;
 /// Parts that the places are shared out into.
 const PARTS: usize = 16;
 /// Most proofs that one part remembers of one [`PERIOD`].
-pub const PROOFS_PER_PART_MAX: usize = 65_536;
+pub(crate) const PROOFS_PER_PART_MAX: usize = 65_536;
 /// For at least how long a proof is remembered: from its earliest moment to its latest.
 const PERIOD: Duration = Duration::from_secs(PROOF_AGE_MAX.as_secs() + PROOF_AHEAD_MAX.as_secs());
 

@@ -17,7 +17,7 @@ use crate::file::{Lock, read_bounded, replace};
 /// Most entries of a revocation list. Each takes 24 bytes, one time for all cores.
 pub const REVOCATIONS_MAX: usize = 1_000_000;
 /// Longest text of an entry, bytes.
-pub const REVOCATION_TEXT_BYTES_MAX: usize = 512;
+pub(crate) const REVOCATION_TEXT_BYTES_MAX: usize = 512;
 /// Largest file that is read, bytes: [`REVOCATIONS_MAX`] entries of 256.
 const FILE_BYTES_MAX: usize = 256 * 1024 * 1024;
 

@@ -15,7 +15,7 @@ use crate::error::Error;
 
 /// How long a key seals. Far fewer than 2³² texts, the bound for random nonces (NIST SP
 /// 800-38D §8.3), can be sealed in it.
-pub const SEAL_PERIOD: Duration = Duration::from_secs(24 * 3600);
+pub(crate) const SEAL_PERIOD: Duration = Duration::from_secs(24 * 3600);
 /// Longest sealed text that is opened, bytes.
 pub const SEALED_BYTES_MAX: usize = 8 * 1024;
 /// Bytes of a key.

@@ -261,7 +261,7 @@ impl Signer for LocalSigner {
 }
 
 /// `typ` of the tokens that tell upstreams who asks.
-pub const IDENTITY_TOKEN_TYPE: &str = "bastide-identity+jwt";
+pub(crate) const IDENTITY_TOKEN_TYPE: &str = "bastide-identity+jwt";
 /// Longest lifetime of such a token.
 pub const IDENTITY_TOKEN_LIFETIME_MAX: Duration = Duration::from_secs(3600);
 

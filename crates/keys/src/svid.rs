@@ -25,7 +25,7 @@ use crate::error::Error;
 use crate::signer::Signer;
 
 /// Largest signing request that is read, bytes.
-pub const CSR_BYTES_MAX: usize = 16 * 1024;
+pub(crate) const CSR_BYTES_MAX: usize = 16 * 1024;
 
 /// The public key of a workload, proved to be its own or made for it.
 #[derive(Clone, Debug)]

@@ -23,9 +23,9 @@ use crate::refusal::Refusal;
 use crate::signer::IDENTITY_TOKEN_LIFETIME_MAX;
 
 /// `typ` of such a token.
-pub const USER_TOKEN_TYPE: &str = "bastide-user+jwt";
+pub(crate) const USER_TOKEN_TYPE: &str = "bastide-user+jwt";
 /// Most certificates that a token brings.
-pub const USER_TOKEN_CERTIFICATES_MAX: usize = 4;
+pub(crate) const USER_TOKEN_CERTIFICATES_MAX: usize = 4;
 /// How far clocks may be apart.
 pub const USER_TOKEN_LEEWAY: Duration = Duration::from_secs(30);
 

@@ -29,7 +29,7 @@ pub const CACHE_ENTRIES_MAX: usize = 16_384;
 /// token that it came from.
 pub const CACHE_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Most unknown `kid`s that a core remembers to have asked for.
-pub const ASKED_ENTRIES_MAX: usize = 1_024;
+pub(crate) const ASKED_ENTRIES_MAX: usize = 1_024;
 /// For how long an unknown `kid` is not asked for again, nanoseconds. Background
 /// refreshes may bring it sooner.
 const ASKED_FOR_NANOS: u64 = 60_000_000_000;

@@ -70,7 +70,8 @@ async fn a_client_may_send_the_browser_on_from_its_callback() {
 
 #[tokio::test]
 async fn a_realm_without_tls_sets_cookies_that_jars_return() {
-    let testbed = TestBed::with(|settings| settings.issuer = "http://127.0.0.1:8080/realms/shop".to_owned()).await;
+    let testbed =
+        TestBed::with(|settings| settings.issuer = "http://127.0.0.1:8080/realms/shop".to_owned()).await;
     let mut browser = Browser::new(&testbed);
     browser.go("/realms/shop/language?lang=de&page=/login").await;
     let answer = browser.log_in_for("web", &[]).await;
