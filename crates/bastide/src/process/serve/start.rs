@@ -12,9 +12,11 @@ use gateway::metric::Registry;
 use gateway::snapshot::{CoreParts, Process, Snapshot};
 use keys::{LocalSigner, SeenProofs, SystemRandom};
 use model::Clock;
+use proxy::Cores;
 use proxy::rate::Limiter;
 use proxy::telemetry::TraceReceiver;
-use proxy::upstream::{Prober, in_process_pair};
+use proxy::upstream::{InProcessListener, Prober, in_process_pair};
+use store::Store;
 
 use super::reload::{Renewal, Settled, build, watch};
 use super::{Loader, READY, Server};
@@ -57,6 +59,13 @@ struct World {
     cores: usize,
 }
 
+impl World {
+    fn new(configuration: &Configuration) -> anyhow::Result<Self> {
+        let cores = configuration.workers.map_or_else(all_cores, Ok)?;
+        Ok(Self { clock: Arc::new(SystemClock::start()), random: Arc::new(SystemRandom::new()), cores })
+    }
+}
+
 /// What a process takes over from the one before it on the same state folder.
 struct Inheritance {
     resources: HandoverResources,
@@ -82,6 +91,23 @@ impl Inheritance {
         }
         Ok(Self { resources, predecessor, state })
     }
+}
+
+/// The store, if the configuration has one: of use once it is unsealed.
+async fn open_store(
+    configuration: &Configuration,
+    world: &World,
+    from: &Inheritance,
+) -> anyhow::Result<Option<RunningStore>> {
+    if !configuration.storage.is_set {
+        return Ok(None);
+    }
+    let clock = Arc::clone(&world.clock);
+    let running = RunningStore::start(&configuration.storage, from.state.path(), clock).await?;
+    if from.predecessor.is_none() {
+        running.publish()?;
+    }
+    Ok(Some(running))
 }
 
 /// The audit log and the firewall's, with a queue of each for each core.
@@ -156,6 +182,85 @@ fn process(
     Ok((Arc::new(process), trace_receiver))
 }
 
+/// What every snapshot is built with, and where the calls of the administration come in.
+async fn parts(
+    configuration: &Configuration,
+    world: &World,
+    state: StateFolder,
+    process: Arc<Process>,
+    mesh: MeshHost,
+) -> anyhow::Result<(Parts, InProcessListener)> {
+    let World { clock, random, .. } = world;
+    let identity_key = state.join("identity.key");
+    let signer = LocalSigner::load_or_create(&identity_key, keys::Algorithm::EdDsa, random.as_ref())?;
+    let names = Arc::new(Names::default());
+    names.follow(names.learn(configuration).await);
+    let challenges = Arc::clone(&process.challenges);
+    let acme = Orders::new(state.path(), challenges, Arc::clone(clock), Arc::clone(random));
+    let outbound = OutboundClient::new()?;
+    let realms = Arc::new(Realms::start(outbound.clone(), Arc::clone(clock), Arc::clone(random)));
+    let (administration, for_administration) = in_process_pair();
+    let parts = Parts {
+        state,
+        process,
+        names,
+        acme: Arc::new(acme),
+        fetch: Arc::new(GuardedFetch::new(outbound, Arc::clone(&realms))),
+        realms,
+        mesh: Arc::new(mesh),
+        administration,
+        sessions: Arc::new(SessionService::start()),
+        runtime: tokio::runtime::Handle::current(),
+        signer: Arc::new(signer),
+        random: Arc::clone(random),
+    };
+    Ok((parts, for_administration))
+}
+
+/// The snapshot that the cores start with: with the realms, the mesh and the issuers' keys, as far
+/// as they are there by then.
+async fn first_snapshot(
+    configuration: &Configuration,
+    parts: &Parts,
+    listeners: &Listeners,
+    store: Option<&Store>,
+) -> anyhow::Result<Arc<Snapshot>> {
+    parts.realms.follow(&configuration.realms, store).await.context("realms")?;
+    parts.mesh.follow(configuration.mesh.as_ref(), store).await.context("mesh")?;
+    let current = Arc::new(build(parts, configuration, listeners, 1, &Reading::whole(None))?);
+    parts.sessions.follow(&current);
+    fetch_first_keys(parts, &current, parts.process.clock.as_ref()).await;
+    Ok(current)
+}
+
+/// What the process says of itself, and takes its store when that is unsealed.
+fn share(
+    parts: &Parts,
+    current: &Arc<Snapshot>,
+    cores: &Cores<Snapshot>,
+    audit: [Arc<audit::Health>; 2],
+    log: Log,
+    storage: Option<RunningStore>,
+) -> Arc<Shared> {
+    let shared = Arc::new(Shared {
+        current: Mutex::new(Arc::clone(current)),
+        clock: Arc::clone(&parts.process.clock),
+        draining: AtomicBool::new(false),
+        revocations_refused: AtomicBool::new(false),
+        files_refused: AtomicU64::new(0),
+        reloads: Mutex::default(),
+        audit,
+        acme: Arc::clone(&parts.acme),
+        log,
+        storage,
+    });
+    let (realms, mesh) = (Arc::clone(&parts.realms), Arc::clone(&parts.mesh));
+    tokio::spawn(take_when_unsealed(Arc::clone(&shared), realms, mesh));
+    add_sources(&parts.process.metrics, &shared, cores.totals_reader(), Arc::clone(&parts.names));
+    add_inventory(&parts.process.metrics, Arc::clone(&parts.process.inventory));
+    shared
+}
+
 /// Fetches the issuers' keys, and goes on without them when that takes too long.
 async fn fetch_first_keys(parts: &Parts, current: &Snapshot, clock: &dyn Clock) {
     let first = current.issuers.refresh_all(parts.fetch.as_ref(), clock);
@@ -178,88 +283,32 @@ impl Server {
         load: Loader,
         (role, own_log): (Role, Log),
     ) -> anyhow::Result<Self> {
-        let cores = configuration.workers.map_or_else(all_cores, Ok)?;
-        let world =
-            World { clock: Arc::new(SystemClock::start()), random: Arc::new(SystemRandom::new()), cores };
-        let World { clock, random, .. } = &world;
+        let world = World::new(&configuration)?;
         let mut from = Inheritance::enter(&configuration, arguments.take_over).await?;
-        let storage = match configuration.storage.is_set {
-            true => {
-                let state = from.state.path();
-                let running = RunningStore::start(&configuration.storage, state, Arc::clone(clock)).await?;
-                if from.predecessor.is_none() {
-                    running.publish()?;
-                }
-                Some(running)
-            }
-            false => None,
-        };
+        let storage = open_store(&configuration, &world, &from).await?;
         let logs = Logs::open(&configuration, &world, &mut from)?;
         let Inheritance { mut resources, predecessor, state } = from;
         let (process, trace_receiver) =
             process(&world, &logs.audit, (logs.audit_queues, logs.firewall_queues))?;
-        let signer = LocalSigner::load_or_create(
-            &state.join("identity.key"),
-            keys::Algorithm::EdDsa,
-            random.as_ref(),
-        )?;
-        let revocations = Watched::look([state.join(REVOCATIONS)]);
-        let names = Arc::new(Names::default());
-        names.follow(names.learn(&configuration).await);
-        let challenges = Arc::clone(&process.challenges);
-        let acme = Orders::new(state.path(), challenges, Arc::clone(clock), Arc::clone(random));
-        let mut sinks = Sinks::new(&process.metrics, random);
+        let mut sinks = Sinks::new(&process.metrics, &world.random);
         sinks.become_those(&configuration.audit.sinks, &logs.audit)?;
-        let exporter =
-            Exporter::start(destination(&configuration)?, trace_receiver, &process.metrics, clock, random);
-        let outbound = OutboundClient::new()?;
-        let realms = Arc::new(Realms::start(outbound.clone(), Arc::clone(clock), Arc::clone(random)));
-        let mesh = Arc::new(MeshHost::start(role, logs.mesh, Arc::clone(clock), Arc::clone(random)));
+        let to = destination(&configuration)?;
+        let exporter = Exporter::start(to, trace_receiver, &process.metrics, &world.clock, &world.random);
+        let mesh = MeshHost::start(role, logs.mesh, Arc::clone(&world.clock), Arc::clone(&world.random));
         if predecessor.is_some() {
             mesh.succeed(resources.agents.take());
         }
-        let (administration, for_administration) = in_process_pair();
-        let parts = Parts {
-            state,
-            process,
-            names,
-            acme: Arc::new(acme),
-            fetch: Arc::new(GuardedFetch::new(outbound, Arc::clone(&realms))),
-            realms,
-            mesh,
-            administration,
-            sessions: Arc::new(SessionService::start()),
-            runtime: tokio::runtime::Handle::current(),
-            signer: Arc::new(signer),
-            random: Arc::clone(random),
-        };
+        let (parts, for_administration) = parts(&configuration, &world, state, process, mesh).await?;
+        let revocations = Watched::look([parts.state.join(REVOCATIONS)]);
         let store = storage.as_ref().and_then(RunningStore::store);
-        parts.realms.follow(&configuration.realms, store.as_ref()).await.context("realms")?;
-        parts.mesh.follow(configuration.mesh.as_ref(), store.as_ref()).await.context("mesh")?;
         let listeners = Listeners::first(&configuration.listeners);
-        let current = Arc::new(build(&parts, &configuration, &listeners, 1, &Reading::whole(None))?);
-        parts.sessions.follow(&current);
-        fetch_first_keys(&parts, &current, clock.as_ref()).await;
+        let current = first_snapshot(&configuration, &parts, &listeners, store.as_ref()).await?;
         if predecessor.is_none() {
             systemd::sockets(&environment, &current.listeners, &mut resources)?;
         }
         let cores = gateway::serve::start(world.cores, Arc::clone(&current), resources.listeners)?;
-        let shared = Arc::new(Shared {
-            current: Mutex::new(Arc::clone(&current)),
-            clock: Arc::clone(clock),
-            draining: AtomicBool::new(false),
-            revocations_refused: AtomicBool::new(false),
-            files_refused: AtomicU64::new(0),
-            reloads: Mutex::default(),
-            audit: [Arc::clone(logs.audit.health()), Arc::clone(logs.firewall.health())],
-            acme: Arc::clone(&parts.acme),
-            log: own_log,
-            storage,
-        });
-        let (realms, mesh) = (Arc::clone(&parts.realms), Arc::clone(&parts.mesh));
-        tokio::spawn(take_when_unsealed(Arc::clone(&shared), realms, mesh));
-        add_sources(&parts.process.metrics, &shared, cores.totals_reader(), Arc::clone(&parts.names));
-        add_inventory(&parts.process.metrics, Arc::clone(&parts.process.inventory));
+        let health = [Arc::clone(logs.audit.health()), Arc::clone(logs.firewall.health())];
+        let shared = share(&parts, &current, &cores, health, own_log, storage);
         let administration =
             Administration::open(&configuration, &current, &parts, logs.administration, for_administration)?;
         let (admin, admin_socket) = start_admin(&configuration, &parts, &shared, resources.admin)?;
