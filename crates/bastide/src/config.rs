@@ -419,29 +419,14 @@ impl Decoder<'_> {
         }
         let needs_store = !realms.is_empty() || mesh.is_some();
         let routes = self.all_routes(&top, &listeners, &services, &authentication, &policies, &mut firewalls);
-        let leads_to_identity = |route: &&Route| leads_to_identity(route, &services);
-        let chosen: Vec<WafChoice> = routes.iter().filter(leads_to_identity).map(|route| route.waf).collect();
-        if !chosen.is_empty() {
-            let inherited = listeners.iter().map(|listener| listener.waf).chain([waf]);
-            self.waf_on_identity(inherited.chain(chosen), &mut firewalls);
-        }
+        self.waf_before_identity(waf, &listeners, &services, &routes, &mut firewalls);
         let routes_written = top.get("routes").map(|node| node.items().len());
         let names: HashSet<&str> = routes.iter().map(|route| route.name.as_str()).collect();
         self.names_known = roles_known && routes_written == Some(names.len()) && !policies.faulty;
         self.default_audiences(&top, &routes, &mut authentication);
         self.sessions_come_back(&top, &authentication, &services, &routes);
         self.acme_around(&mut listeners, &routes);
-        match (&mut mesh, self.mesh_at) {
-            (Some(mesh), at) => {
-                mesh.is_member = at.is_some();
-                let looked_up = services.iter().filter(|service| service.registry);
-                mesh.looked_up = looked_up.filter_map(|service| service.tls.mesh.clone()).collect();
-                let own = &mut authentication.certificates.trust_domain;
-                own.get_or_insert_with(|| mesh.settings.trust_domain.clone());
-            }
-            (None, Some(at)) => self.advise(at, "there is no mesh", "write mesh: TRUST-DOMAIN"),
-            (None, None) => {}
-        }
+        self.settle_mesh(mesh.as_mut(), &services, &mut authentication.certificates);
         Some(Configuration {
             file: path.to_owned(),
             files: Vec::new(),
@@ -474,6 +459,23 @@ impl Decoder<'_> {
             state,
             warnings: Vec::new(),
         })
+    }
+
+    /// Lays the exclusions of the identity provider over the firewalls that routes to it meet.
+    fn waf_before_identity(
+        &mut self,
+        waf: WafChoice,
+        listeners: &[Listener],
+        services: &[Service],
+        routes: &[Route],
+        firewalls: &mut waf::Firewalls,
+    ) {
+        let leading = routes.iter().filter(|route| leads_to_identity(route, services));
+        let chosen: Vec<WafChoice> = leading.map(|route| route.waf).collect();
+        if !chosen.is_empty() {
+            let inherited = listeners.iter().map(|listener| listener.waf).chain([waf]);
+            self.waf_on_identity(inherited.chain(chosen), firewalls);
+        }
     }
 
     fn all_routes(
