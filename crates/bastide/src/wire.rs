@@ -17,6 +17,7 @@ use keys::{
 use model::{Switch, Timestamp};
 use policy::{Policies, Source, Vocabulary};
 use proxy::admit::{Admission, IdentityHeaders};
+use proxy::limits::Limits;
 use proxy::route::Router;
 use proxy::upstream::{InProcessConnector, Upstreams};
 
@@ -91,11 +92,7 @@ pub fn build(
 ) -> anyhow::Result<Snapshot> {
     let before = reading.before();
     let now = parts.process.clock.now();
-    let mut limits = configuration.limits.clone();
-    if Switch::LimitHead.is_off() {
-        limits.uri_bytes_max = 64 * 1024;
-    }
-    let limits = Arc::new(limits);
+    let limits = Arc::new(limits(configuration));
     let roles: BTreeSet<String> = configuration.roles.iter().map(|role| role.name.clone()).collect();
     let settings =
         IssuersSettings { issuers: issuers::settings(&configuration.authentication)?, roles: roles.clone() };
@@ -142,17 +139,7 @@ pub fn build(
         policies,
         addresses: routes::addresses(&configuration.addresses),
         security: security(configuration),
-        identity: IdentitySettings {
-            headers: configuration.identity.headers,
-            token: configuration.identity.token,
-            token_settings: keys::IdentitySettings {
-                issuer: configuration.identity.issuer.clone(),
-                lifetime: configuration.identity.lifetime,
-                certificates: Vec::new(),
-            },
-            signer: parts.signer.clone(),
-            random: parts.random.clone(),
-        },
+        identity: identity_settings(parts, configuration),
         workload: parts.mesh.member().ok().map(|member| member.id().as_str().into()),
         user: user::settings(parts, configuration)?,
         party: clients::party(parts, &configuration.authentication, &roles, &issuers, reading)?,
@@ -166,6 +153,30 @@ pub fn build(
             trust_domain: configuration.authentication.certificates.trust_domain.clone(),
         },
     })
+}
+
+fn limits(configuration: &Configuration) -> Limits {
+    let mut limits = configuration.limits.clone();
+    if Switch::LimitHead.is_off() {
+        limits.uri_bytes_max = 64 * 1024;
+    }
+    limits
+}
+
+/// How upstreams are told who asks.
+fn identity_settings(parts: &Parts, configuration: &Configuration) -> IdentitySettings {
+    let config::Identity { headers, token, issuer, lifetime } = &configuration.identity;
+    IdentitySettings {
+        headers: *headers,
+        token: *token,
+        token_settings: keys::IdentitySettings {
+            issuer: issuer.clone(),
+            lifetime: *lifetime,
+            certificates: Vec::new(),
+        },
+        signer: parts.signer.clone(),
+        random: parts.random.clone(),
+    }
 }
 
 /// The policies of a configuration.
