@@ -1,20 +1,17 @@
 //! `bastide mesh`: what an operator does with the trust domain: look, rotate by hand, ask for
 //! a document.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use ::mesh::authority::State;
+use ::mesh::TrustDomain;
 use ::mesh::workload_api::Client;
-use ::mesh::{IssuedRecord, TrustDomain};
 use anyhow::Context as _;
 use clap::{Args, Subcommand, ValueEnum, ValueHint};
 use keys::SystemRandom;
 use keys::encoding::encode_pem;
-use model::Timestamp;
 use serde_json::{Value, json};
 use store::UnsealKey;
 
@@ -29,9 +26,11 @@ use crate::process::storage;
 mod authorities;
 mod nodes;
 mod revoke;
+mod status;
 mod workloads;
 
 use revoke::Whom;
+use status::MeshStatus;
 use workloads::WorkloadCommand;
 
 /// Arguments of `bastide mesh`.
@@ -317,7 +316,12 @@ async fn show(
         say(domain.authorities().bundle.to_document());
         return Ok(ExitCode::SUCCESS);
     }
-    status(&domain, mesh, store.clock().now(), output).await
+    let status = MeshStatus::read(&domain, mesh, store.clock().now()).await?;
+    match output {
+        Output::Json => say_json(&status.json()),
+        Output::Text => say(status.text()),
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 fn address(text: &str) -> Result<SocketAddr, String> {
@@ -344,86 +348,6 @@ fn tell(
 /// The reason that is given, as the query of a call.
 fn because(why: Option<&str>) -> String {
     why.map_or(String::new(), |why| format!("?why={}", encoded(why)))
-}
-
-async fn status(
-    domain: &TrustDomain,
-    mesh: &Mesh,
-    now: Timestamp,
-    output: Output,
-) -> anyhow::Result<ExitCode> {
-    let record = domain.record().await?;
-    let endpoints = domain.endpoints().await?;
-    let revoked = domain.revoked();
-    domain.declare(mesh.declared());
-    let known = Arc::clone(&domain.workloads().borrow());
-    let (mut by_authority, mut issued, mut valid) = (BTreeMap::<String, usize>::new(), 0_usize, 0_usize);
-    let take = |svid: IssuedRecord| {
-        issued += 1;
-        valid += usize::from(revoked.certificate(&svid.id, &svid.serial).is_none());
-        *by_authority.entry(svid.authority).or_default() += 1;
-    };
-    domain.each_issued(take).await?;
-    let count = |id: &str| by_authority.get(id).copied().unwrap_or_default();
-    let left = |end: Timestamp| std::time::Duration::from_secs(end.since(now).as_secs());
-    match output {
-        Output::Json => {
-            let authorities = record.entries.iter().map(|entry| {
-                json!({
-                    "id": entry.id, "kind": entry.kind, "state": entry.state(now),
-                    "signs_from": entry.active_from.unix_seconds(), "ends": entry.ends.unix_seconds(),
-                    "certificates": count(&entry.id),
-                })
-            });
-            let authorities: Vec<_> = authorities.collect();
-            let registered = endpoints.iter().map(|one| {
-                json!({
-                    "service": one.id, "address": one.address,
-                    "node": Some(&one.node).filter(|node| !node.is_empty()),
-                    "age_s": now.since(one.since).as_secs(), "renewed_s": now.since(one.renewed).as_secs(),
-                })
-            });
-            let registered: Vec<_> = registered.collect();
-            let workloads: Vec<&str> = known.list.iter().map(|one| one.id.as_str()).collect();
-            say_json(&json!({
-                "trust_domain": mesh.settings.trust_domain, "sequence": record.sequence,
-                "authorities": authorities, "workloads": workloads, "certificates": issued,
-                "endpoints": registered,
-                "revoked": {
-                    "certificates": revoked.serials().collect::<Vec<_>>(),
-                    "identities": revoked.identities().collect::<Vec<_>>(),
-                },
-            }));
-        }
-        Output::Text => {
-            say(format_args!("trust domain {}, bundle {}", mesh.settings.trust_domain, record.sequence));
-            for entry in &record.entries {
-                let state = entry.state(now);
-                let when = match state {
-                    State::Prepared => format!("signs in {:?}, ", left(entry.active_from)),
-                    State::Active => format!("signs for {:?}, ", left(entry.active_until)),
-                    _ => String::new(),
-                };
-                let (kind, id, state, ends) = (entry.kind.name(), &entry.id, state.name(), left(entry.ends));
-                let certificates = count(id);
-                say(format_args!(
-                    "  {kind:8}{state:9} {id}  {when}ends in {ends:?}, {certificates} certificates"
-                ));
-            }
-            let known = known.list.len();
-            say(format_args!("{known} workloads are registered, {valid} certificates are valid"));
-            revoked.identities().for_each(|id| say(format_args!("  revoked  {id}")));
-            for one in &endpoints {
-                let (age, renewed) = (now.since(one.since).as_secs(), now.since(one.renewed).as_secs());
-                let node = if one.node.is_empty() { String::new() } else { format!(" on {}", one.node) };
-                say(format_args!(
-                    "  listens  {} at {}{node}, since {age} s, renewed {renewed} s ago",
-                    one.id, one.address
-                ));
-            }
-        }
-    }
-    Ok(ExitCode::SUCCESS)
 }
 
 async fn svid(
