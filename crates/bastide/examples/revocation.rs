@@ -13,6 +13,9 @@
     reason = "a benchmark reads the clock, prints, and fails by panicking"
 )]
 
+#[path = "support/endless.rs"]
+mod endless;
+
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
@@ -22,10 +25,10 @@ use std::time::{Duration, Instant};
 use bastide::demo::client::http1::Connection;
 use bastide::demo::client::{Endpoint, Request, Trust, http2};
 use bastide::process::clock::SystemClock;
+use endless::endless;
 use keys::{Algorithm, LocalSigner, Revocation, RevocationFile, SystemRandom, publish, sign_token};
 use model::Clock;
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
@@ -36,32 +39,6 @@ const DOOMED: usize = 5;
 const AT_ONCE: usize = 32;
 /// The bound on the 99th percentile.
 const BOUND: Duration = Duration::from_secs(1);
-
-/// Begins an answer, or a tunnel, and never ends it.
-async fn endless() -> std::io::Result<SocketAddr> {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
-    let address = listener.local_addr()?;
-    tokio::spawn(async move {
-        while let Ok((mut stream, _)) = listener.accept().await {
-            tokio::spawn(async move {
-                let mut head = Vec::new();
-                while !head.windows(4).any(|window| window == b"\r\n\r\n") {
-                    if stream.read_buf(&mut head).await.unwrap_or(0) == 0 {
-                        return;
-                    }
-                }
-                let answer: &[u8] = if head.windows(9).any(|window| window == b"websocket") {
-                    b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\nhello"
-                } else {
-                    b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n"
-                };
-                let _ = stream.write_all(answer).await;
-                while stream.read(&mut [0; 64]).await.unwrap_or(0) > 0 {}
-            });
-        }
-    });
-    Ok(address)
-}
 
 fn configuration(upstream: SocketAddr, effect: &str) -> String {
     format!(

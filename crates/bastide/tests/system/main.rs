@@ -18,6 +18,8 @@ mod bound;
 mod clients;
 mod contract;
 mod curl;
+#[path = "../../examples/support/endless.rs"]
+mod endless;
 mod firewall;
 mod handover;
 mod hashes;

@@ -14,9 +14,9 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use crate::endless::endless;
 use crate::mesh_revoke::client_config;
 use crate::mesh_tcp::{Mesh, SPEAKS_FIRST};
-use crate::revocation::endless;
 use crate::support::{PATIENCE, TestBed, read, until};
 
 /// Answers, `/slow` only when there is a file `go`; told to end it stays until then.
@@ -335,7 +335,7 @@ async fn a_listener_that_a_reload_takes_away_keeps_its_service_and_its_judgement
 }
 
 async fn is_kept_to_its_service(address: &str) {
-    let upstream = endless().await;
+    let upstream = endless().await.unwrap();
     let mut testbed = TestBed::prepare("routes: []\n");
     let uid = rustix::process::geteuid().as_raw();
     let rules = |listeners: &str| {

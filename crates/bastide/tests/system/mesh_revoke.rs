@@ -22,9 +22,9 @@ use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use crate::endless::endless;
 use crate::mesh_calls::token;
 use crate::peers::free_port;
-use crate::revocation::endless;
 use crate::support::{BASTIDE, PATIENCE, Process, TestBed, read, until};
 
 struct Scene {
@@ -45,7 +45,7 @@ async fn scene_at(at: impl Fn(u16) -> String) -> Scene {
 
 /// The same, and payments run beside this program, with a log that is read, or not, elsewhere.
 async fn scene_of(at: impl Fn(u16) -> String, program: &[&str], log: Option<PipeWriter>) -> Scene {
-    let upstream = endless().await;
+    let upstream = endless().await.unwrap();
     let port = free_port();
     let mut testbed = TestBed::prepare("");
     let uid = rustix::process::geteuid().as_raw();

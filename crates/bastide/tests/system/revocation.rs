@@ -12,41 +12,14 @@ use keys::{Algorithm, LocalSigner, SystemRandom, publish, sign_token};
 use model::Clock as _;
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinHandle;
 
+use crate::endless::endless;
 use crate::handover::{Heir, ready};
 use crate::support::{CONNECTIONS, PATIENCE, TestBed, Upstream, read, until, until_each_core};
 
 /// How long silence must last to be taken for an open connection.
 const SILENCE: Duration = Duration::from_millis(700);
-
-/// An upstream that begins an answer, or a tunnel, and never ends it.
-pub(crate) async fn endless() -> SocketAddr {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    tokio::spawn(async move {
-        while let Ok((mut stream, _)) = listener.accept().await {
-            tokio::spawn(async move {
-                let mut head = Vec::new();
-                while !head.windows(4).any(|window| window == b"\r\n\r\n") {
-                    if stream.read_buf(&mut head).await.unwrap_or(0) == 0 {
-                        return;
-                    }
-                }
-                let upgrade = head.windows(9).any(|window| window == b"websocket");
-                let answer: &[u8] = if upgrade {
-                    b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\nhello"
-                } else {
-                    b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n"
-                };
-                let _ = stream.write_all(answer).await;
-                while stream.read(&mut [0; 64]).await.unwrap_or(0) > 0 {}
-            });
-        }
-    });
-    address
-}
 
 /// Signs tokens for the test bed.
 struct Issuer(LocalSigner);
@@ -172,7 +145,7 @@ pub(crate) fn api_key(testbed: &TestBed, name: &str) -> (String, String) {
 
 #[tokio::test]
 async fn each_cause_cuts_what_it_names_and_nothing_else() {
-    let upstream = endless().await;
+    let upstream = endless().await.unwrap();
     let mut testbed = TestBed::prepare(&rules(upstream, "", "/**", ""));
     let issuer = Issuer::new(&testbed);
     testbed.start_gateway().await;
@@ -293,7 +266,7 @@ fn events(testbed: &TestBed) -> String {
 #[tokio::test]
 async fn what_is_revoked_ends_although_its_process_drains() {
     for upgrade in [true, false] {
-        let upstream = endless().await;
+        let upstream = endless().await.unwrap();
         let mut testbed = TestBed::prepare(
             &(rules(upstream, "", "/**", "") + "limits: { drain_ms_max: 1h }\nworkers: 2\n"),
         );
@@ -327,7 +300,7 @@ async fn what_is_revoked_ends_although_its_process_drains() {
 
 #[tokio::test]
 async fn an_exchange_ends_with_its_token_and_with_its_address() {
-    let upstream = endless().await;
+    let upstream = endless().await.unwrap();
     let mut testbed = TestBed::prepare(&rules(upstream, "", "/**", ""));
     let issuer = Issuer::new(&testbed);
     testbed.start_gateway().await;
@@ -389,7 +362,7 @@ async fn a_body_that_is_read_ahead_does_not_outlive_its_token() {
 
 #[tokio::test]
 async fn a_revocation_list_that_cannot_be_read_changes_nothing_and_is_said() {
-    let upstream = endless().await;
+    let upstream = endless().await.unwrap();
     let mut testbed = TestBed::prepare(&rules(upstream, "", "/**", ""));
     let issuer = Issuer::new(&testbed);
     testbed.start_gateway().await;
@@ -414,7 +387,7 @@ async fn a_revocation_list_that_cannot_be_read_changes_nothing_and_is_said() {
 
 #[tokio::test]
 async fn a_key_is_revoked_although_the_configuration_on_disk_cannot_be_taken() {
-    let upstream = endless().await;
+    let upstream = endless().await.unwrap();
     let good = rules(upstream, "", "/**", "");
     let mut testbed = TestBed::prepare(&good);
     // The command line reads one without faults.
@@ -451,7 +424,7 @@ async fn a_key_is_revoked_although_the_configuration_on_disk_cannot_be_taken() {
 
 #[tokio::test]
 async fn what_is_revoked_does_not_wait_for_names_that_dns_does_not_answer() {
-    let upstream = endless().await;
+    let upstream = endless().await.unwrap();
     let silent = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
     let named = |name: &str| {
         let dns = format!("dns: [ \"{}\" ]\nservices:\n", silent.local_addr().unwrap());
@@ -542,7 +515,7 @@ impl Partners {
 
 #[tokio::test]
 async fn a_revoked_certificate_ends_its_connections_and_tickets() {
-    let upstream = endless().await;
+    let upstream = endless().await.unwrap();
     let partners = Partners::new();
     let mut testbed = TestBed::prepare("");
     let text = format!(

@@ -8,14 +8,13 @@
     reason = "for tests; each user needs a part of it"
 )]
 
-use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::StatusCode;
-use model::{Credential, Principal, PrincipalKind, Timestamp};
+use model::{Principal, Timestamp};
 use policy::{Access, Circumstances, Policies, Vocabulary};
 use proxy::admit::{Admission, IdentityHeaders};
 use proxy::rate::Limiter;
@@ -177,7 +176,7 @@ impl World for TestWorld {
         TestHandler {
             world: Arc::clone(self),
             upstreams: CoreUpstreams::new(&self.upstreams, core),
-            anonymous: Arc::new(anonymous()),
+            anonymous: Arc::new(Principal::anonymous()),
             none: Additions::default(),
             generation: {
                 let mut additions = Additions::default();
@@ -194,22 +193,6 @@ pub struct TestHandler {
     anonymous: Arc<Principal>,
     none: Additions,
     generation: Additions,
-}
-
-fn anonymous() -> Principal {
-    Principal {
-        kind: PrincipalKind::Anonymous,
-        id: "anonymous".to_owned(),
-        credential: Credential::None,
-        issuer: None,
-        roles: Vec::new(),
-        scopes: Vec::new(),
-        acr: None,
-        amr: Vec::new(),
-        claims: BTreeMap::new(),
-        spiffe_id: None,
-        expires: None,
-    }
 }
 
 impl Handler for TestHandler {
