@@ -328,7 +328,8 @@ impl MeshHost {
         let Running { config, settled, foreign, store, .. } = open;
         if settled.partners != config.partners {
             let (partners, before) = (config.partners.clone(), settled.partners.clone());
-            open.partners = Task::spawn(partners::run(partners, before, store.clone(), Arc::clone(foreign)));
+            let (store, foreign, random) = (store.clone(), Arc::clone(foreign), Arc::clone(&self.random));
+            open.partners = Task::spawn(partners::run(partners, before, store, foreign, random));
         }
         renew(&open.provers, provers(&open.config));
         open.domain.declare(open.config.declared());
@@ -431,7 +432,8 @@ impl MeshHost {
         let mut socket = self.prepare(&wanted, &domain, &foreign)?;
         let task = Task::spawn(Arc::clone(&domain).run(self.audit.clone()));
         let known = counts.partners.clone();
-        let partners = partners::run(known.clone(), known, store.clone(), Arc::clone(&foreign));
+        let random = Arc::clone(&self.random);
+        let partners = partners::run(known.clone(), known, store.clone(), Arc::clone(&foreign), random);
         let partners = Task::spawn(partners);
         let found = self.keep_found(&wanted, &domain);
         let member = self.member.now();

@@ -8,8 +8,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ::mesh::bundle::{BUNDLE_BYTES_MAX, Bundle};
+use ::mesh::pause;
 use ::mesh::verify::Verifier;
 use ::mesh::workload_api::Foreign;
+use keys::SystemRandom;
 use proxy::fetch::{FetchRules, fetch};
 use proxy::tls::{ClientTls, ClientTlsSettings, ServerVerifier, certificates_from_pem};
 use serde::{Deserialize, Serialize};
@@ -23,8 +25,6 @@ use crate::config::Partner;
 const FETCH_TIME_MAX: Duration = Duration::from_secs(10);
 /// An endpoint is asked no more often than this, whatever it says, and no more seldom.
 const REFRESH: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(3600));
-/// The first wait after a failure; it doubles up to the last.
-const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
 /// A bundle that was fetched, in the store.
 #[derive(Serialize, Deserialize)]
@@ -93,6 +93,7 @@ pub(super) async fn run(
     before: Vec<Partner>,
     store: Store,
     foreign: Arc<watch::Sender<Arc<Foreign>>>,
+    random: Arc<SystemRandom>,
 ) {
     let none = Foreign::new();
     // Whom the configuration trusts no longer is not trusted until the store has answered; and whom it
@@ -116,7 +117,7 @@ pub(super) async fn run(
     foreign.send_modify(|current| *current = Arc::new(known(current, &files, &stored, &partners)));
     let mut tasks = JoinSet::new();
     for partner in partners.into_iter().filter(|partner| partner.endpoint.is_some()) {
-        tasks.spawn(follow(partner, store.clone(), Arc::clone(&foreign)));
+        tasks.spawn(follow(partner, store.clone(), Arc::clone(&foreign), Arc::clone(&random)));
     }
     while tasks.join_next().await.is_some() {}
     std::future::pending().await
@@ -136,7 +137,12 @@ fn known(current: &Foreign, before: &[Partner], stored: &Foreign, partners: &[Pa
     partners.iter().filter_map(one).collect()
 }
 
-async fn follow(partner: Partner, store: Store, foreign: Arc<watch::Sender<Arc<Foreign>>>) {
+async fn follow(
+    partner: Partner,
+    store: Store,
+    foreign: Arc<watch::Sender<Arc<Foreign>>>,
+    random: Arc<SystemRandom>,
+) {
     let mut failures = 0_u32;
     let mut kept = None;
     loop {
@@ -156,7 +162,7 @@ async fn follow(partner: Partner, store: Store, foreign: Arc<watch::Sender<Arc<F
                     "mesh: a bundle cannot be fetched; the last one stays in use"
                 );
                 failures = failures.saturating_add(1);
-                RETRY.0.saturating_mul(1 << failures.min(6)).min(RETRY.1)
+                pause::after(failures, random.as_ref())
             }
         };
         tokio::time::sleep(pause).await;
@@ -303,7 +309,8 @@ mod tests {
     async fn begins(store: &Store, partners: &[Partner]) -> Option<Bundle> {
         let foreign = Arc::new(watch::channel(Arc::default()).0);
         let mut told = foreign.subscribe();
-        let keeping = tokio::spawn(run(partners.to_vec(), Vec::new(), store.clone(), foreign));
+        let (partners, random) = (partners.to_vec(), Arc::new(SystemRandom::new()));
+        let keeping = tokio::spawn(run(partners, Vec::new(), store.clone(), foreign, random));
         told.changed().await.unwrap();
         let known = told.borrow().get("partner.example").cloned();
         keeping.abort();
@@ -359,7 +366,8 @@ mod tests {
         let foreign = Arc::new(watch::channel(Arc::default()).0);
         let beside = Partner { trust_domain: "beside.example".to_owned(), ..there.clone() };
         let partners = vec![partner(None, Some(1)), beside];
-        let mut keeping = Box::pin(run(partners, Vec::new(), store, Arc::clone(&foreign)));
+        let random = Arc::new(SystemRandom::new());
+        let mut keeping = Box::pin(run(partners, Vec::new(), store, Arc::clone(&foreign), random));
         assert!(waits(&mut keeping).await);
         assert_eq!(**foreign.borrow(), Foreign::from([("partner.example".to_owned(), bundle(1))]));
     }
