@@ -31,8 +31,8 @@ use model::{SpiffeId, Timestamp};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
+use crate::backoff;
 use crate::issuer::Answer;
-use crate::pause;
 pub(crate) use held::Held;
 pub(crate) use keep::{Listed, withdraw_node};
 pub use local_address::LocalAddress;
@@ -146,7 +146,7 @@ pub fn parse(text: &str) -> Result<SocketAddr, &'static str> {
 /// How long until the next word, or the next attempt after so many failures in a row.
 pub fn pause_before_renewal(failures: u32, random: &dyn SecureRandom) -> Duration {
     match failures {
-        0 => RENEW_EVERY / 1_000 * (800 + pause::below(400, random)),
-        failures => pause::after(failures, random).min(RENEW_EVERY),
+        0 => RENEW_EVERY / 1_000 * (800 + backoff::below(400, random)),
+        failures => backoff::after(failures, random).min(RENEW_EVERY),
     }
 }

@@ -36,6 +36,7 @@
 pub mod attest;
 pub mod authority;
 pub mod authority_set;
+pub mod backoff;
 pub mod bundle;
 pub mod directory;
 mod error;
@@ -45,7 +46,6 @@ mod handshake;
 pub mod issuer;
 pub mod jwt_svid;
 pub mod node;
-pub mod pause;
 mod quota;
 pub mod registry;
 mod renew;

@@ -133,7 +133,7 @@ impl Orders {
         let (now, chance) = (self.clock.now(), self.chance());
         let pause = self.slot(&one.key(), |slot| {
             slot.failures = slot.failures.saturating_add(1);
-            let pause = schedule::pause(failure.cause, slot.failures, failure.asked, chance);
+            let pause = schedule::backoff(failure.cause, slot.failures, failure.asked, chance);
             slot.hold = now.plus(pause);
             slot.fault = Some(failure.reason.clone());
             pause

@@ -25,7 +25,7 @@ pub(super) enum Cause {
 /// How long until the next order after `failures` in a row, at least one. `chance` is
 /// from 0 to 1: half of the pause is left to it, so that many that failed together do
 /// not come back together.
-pub(super) fn pause(cause: Cause, failures: u32, asked: Option<Duration>, chance: f64) -> Duration {
+pub(super) fn backoff(cause: Cause, failures: u32, asked: Option<Duration>, chance: f64) -> Duration {
     let (first, longest) = match cause {
         Cause::Unreachable => UNREACHABLE,
         Cause::Refused => REFUSED,
@@ -72,7 +72,7 @@ mod tests {
     #[test]
     fn pauses_double_to_their_end_and_never_undercut_what_the_server_asked_for() {
         let seconds = |cause, failures, asked: Option<u64>, chance| {
-            pause(cause, failures, asked.map(Duration::from_secs), chance).as_secs_f64()
+            backoff(cause, failures, asked.map(Duration::from_secs), chance).as_secs_f64()
         };
         let table = [
             (Cause::Unreachable, 1, None, 0.5, 2.0),

@@ -29,12 +29,12 @@ use super::messages::{
 use super::proof::statement;
 use super::register::JoinToken;
 use crate::authority_set::AuthoritySet;
+use crate::backoff;
 use crate::bundle::Bundle;
 use crate::directory::{Directory, Endpoints, Held, ServiceAt};
 use crate::error::Error;
 use crate::grpc::Channel;
 use crate::issuer::{Answer, Issuer};
-use crate::pause;
 use crate::renew::{renew, renew_by};
 use crate::revocation::{Revoked, serial};
 use crate::trust_domain::IssuedX509;
@@ -235,7 +235,7 @@ impl Remote {
                 Broken::Unattested => "this node is not attested there".to_owned(),
                 Broken::Fault(why) => why,
             };
-            let wait = pause::before_end(self.ends_in(), &mut failures, self.random.as_ref());
+            let wait = backoff::before_end(self.ends_in(), &mut failures, self.random.as_ref());
             tracing::warn!(
                 server = self.server,
                 why,

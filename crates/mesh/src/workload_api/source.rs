@@ -15,8 +15,8 @@ use zeroize::Zeroizing;
 use super::{Event, Foreign, Refused, World};
 use crate::attest::Caller;
 use crate::authority_set::AuthoritySet;
+use crate::backoff;
 use crate::bundle::Bundle;
-use crate::pause;
 use crate::revocation::Revoked;
 use crate::trust_domain::IssuedX509;
 use crate::workload::{WORKLOADS_MAX, Workload, Workloads};
@@ -261,7 +261,7 @@ impl Source {
         let issued = issued.map_err(|error| unavailable(error.to_string()))?;
         let life = issued.not_after.since(now);
         // Between 45 and 55 parts of a hundred: what was issued together is not renewed so.
-        let renew_at = now.plus(life / 1_000 * (450 + pause::below(100, domain.random())));
+        let renew_at = now.plus(life / 1_000 * (450 + backoff::below(100, domain.random())));
         let document = Arc::new(Document { issued, key });
         Ok(Held { workload: workload.clone(), document, issued_at: now, renew_at })
     }
@@ -273,7 +273,7 @@ impl Source {
         let pause = if self.failing {
             let ends = self.held.iter().map(|held| held.document.issued.not_after).min();
             let ends_in = ends.map_or(Duration::ZERO, |ends| ends.since(now));
-            pause::before_end(ends_in, &mut self.failures, self.world.domain.random())
+            backoff::before_end(ends_in, &mut self.failures, self.world.domain.random())
         } else {
             due.map_or(LOOK_EVERY, |due| due.since(now)).clamp(LOOK_PAUSE, LOOK_EVERY)
         };

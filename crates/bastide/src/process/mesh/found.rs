@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use ::mesh::directory::{Endpoints, KEPT_MAX};
 use ::mesh::workload_api::{Client, EndpointUpdates, said};
-use ::mesh::{pause, renew};
+use ::mesh::{backoff, renew};
 use keys::SystemRandom;
 use model::SpiffeId;
 use tokio::sync::watch;
@@ -108,7 +108,7 @@ pub(super) async fn follow(
         }
         failures = failures.saturating_add(1);
         tracing::warn!(socket = %path.display(), why, "mesh: the addresses of services cannot be watched at the Workload API; the last known ones stay in use");
-        tokio::time::sleep(pause::after(failures, random.as_ref())).await;
+        tokio::time::sleep(backoff::after(failures, random.as_ref())).await;
         found.forget_after(heard.elapsed());
     }
 }

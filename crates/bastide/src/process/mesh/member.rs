@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ::mesh::Revoked;
-use ::mesh::pause;
+use ::mesh::backoff;
 use ::mesh::verify::Verifier;
 use ::mesh::workload_api::{self, Client, Code, Own, RevokedUpdates, Status, X509Context, X509Identity};
 use anyhow::Context as _;
@@ -205,7 +205,7 @@ pub(super) async fn run(
                 tracing::error!(%error, "mesh: this process has no identity");
                 failures = failures.saturating_add(1);
                 tokio::select! {
-                    () = tokio::time::sleep(pause::after(failures, random.as_ref())) => {}
+                    () = tokio::time::sleep(backoff::after(failures, random.as_ref())) => {}
                     // Also when it is lifted.
                     Ok(()) = revoked.changed() => current.revoke(now(&mut revoked)),
                 }
@@ -230,7 +230,7 @@ pub(super) async fn follow(
         };
         tracing::warn!(socket = %path.display(), why, "mesh: the Workload API issues no identity; documents that are still valid stay in use");
         let ends_in = current.now().map_or(Duration::ZERO, |member| member.ends_in(clock.now()));
-        tokio::time::sleep(pause::before_end(ends_in, &mut failures, random.as_ref())).await;
+        tokio::time::sleep(backoff::before_end(ends_in, &mut failures, random.as_ref())).await;
     }
 }
 

@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ::mesh::backoff;
 use ::mesh::bundle::{BUNDLE_BYTES_MAX, Bundle};
-use ::mesh::pause;
 use ::mesh::verify::Verifier;
 use ::mesh::workload_api::Foreign;
 use keys::SystemRandom;
@@ -162,7 +162,7 @@ async fn follow(
                     "mesh: a bundle cannot be fetched; the last one stays in use"
                 );
                 failures = failures.saturating_add(1);
-                pause::after(failures, random.as_ref())
+                backoff::after(failures, random.as_ref())
             }
         };
         tokio::time::sleep(pause).await;
