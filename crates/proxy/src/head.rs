@@ -502,18 +502,26 @@ impl Additions {
 
     /// A message's kept fields together with these, as they are written.
     pub fn with<'a>(&'a self, fields: &'a Fields) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
-        let theirs = fields.kept().filter(|(name, _)| !self.has(name));
+        let theirs = self.spared(fields).map(|f| (f.name.of(&fields.buffer), f.value.of(&fields.buffer)));
         let ours = self.list.iter().filter(|addition| self.is_wanted(addition, fields));
         theirs.chain(ours.map(|a| (a.name.of(&self.buffer), a.value.of(&self.buffer))))
     }
 
+    /// A message's kept fields that none of these replaces or takes away.
+    pub(crate) fn spared<'a>(&'a self, fields: &'a Fields) -> impl Iterator<Item = &'a Field> {
+        fields.list.iter().filter(|field| field.kept && !self.has(field.name.of(&fields.buffer)))
+    }
+
+    /// What is added to a message with these fields: names, and values that share one copy.
+    pub(crate) fn shared_with<'a>(&'a self, fields: &'a Fields) -> impl Iterator<Item = (&'a [u8], Bytes)> {
+        let values = Bytes::copy_from_slice(&self.buffer);
+        let ours = self.list.iter().filter(|addition| self.is_wanted(addition, fields));
+        ours.map(move |a| (a.name.of(&self.buffer), a.value.share(&values)))
+    }
+
     /// Appends the same as lines of HTTP/1.
     pub(crate) fn append_lines(&self, fields: &Fields, out: &mut Vec<u8>) {
-        for field in fields.list.iter().filter(|field| field.kept) {
-            if !self.has(field.name.of(&fields.buffer)) {
-                fields.append_line(field, out);
-            }
-        }
+        self.spared(fields).for_each(|field| fields.append_line(field, out));
         for addition in self.list.iter().filter(|addition| self.is_wanted(addition, fields)) {
             out.extend_from_slice(addition.line(&self.buffer));
         }

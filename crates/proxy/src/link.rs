@@ -8,7 +8,7 @@ use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_util::io::poll_read_buf;
 
@@ -21,27 +21,22 @@ pub(crate) enum Link {
     TlsServer(Box<tokio_rustls::server::TlsStream<TcpStream>>),
     /// TLS, we are the client.
     TlsClient(Box<tokio_rustls::client::TlsStream<TcpStream>>),
-    /// Memory: the other end is a service of this process.
-    InProcess(DuplexStream),
 }
 
 impl Link {
-    /// The socket below, where there is one.
-    pub(crate) fn socket(&self) -> Option<&TcpStream> {
+    /// The socket below.
+    pub(crate) fn socket(&self) -> &TcpStream {
         match self {
-            Self::Plain(socket) => Some(socket),
-            Self::TlsServer(stream) => Some(stream.get_ref().0),
-            Self::TlsClient(stream) => Some(stream.get_ref().0),
-            Self::InProcess(_) => None,
+            Self::Plain(socket) => socket,
+            Self::TlsServer(stream) => stream.get_ref().0,
+            Self::TlsClient(stream) => stream.get_ref().0,
         }
     }
 
     /// When it is dropped its peer sees a reset: one that reads until the end would take an
     /// orderly one for the end of what was sent.
     pub(crate) fn end_by_reset(&self) {
-        if let Some(socket) = self.socket() {
-            let _ = socket2::SockRef::from(socket).set_linger(Some(Duration::ZERO));
-        }
+        let _ = socket2::SockRef::from(self.socket()).set_linger(Some(Duration::ZERO));
     }
 }
 
@@ -57,7 +52,6 @@ macro_rules! on_each {
                 let $stream = $stream.as_mut();
                 $call
             }
-            Link::InProcess($stream) => $call,
         }
     };
 }
@@ -300,7 +294,7 @@ mod tests {
     #[tokio::test(flavor = "current_thread")]
     async fn a_wire_is_quiet_until_the_peer_sends_or_ends() {
         use tokio::io::AsyncWriteExt;
-        let heard = async |wire: &Wire| wire.link.socket().unwrap().readable().await.unwrap();
+        let heard = async |wire: &Wire| wire.link.socket().readable().await.unwrap();
         let (mut wire, mut theirs) = joined().await;
         assert!(wire.is_quiet());
         theirs.write_all(b"asked for").await.unwrap();
@@ -314,11 +308,6 @@ mod tests {
         let (mut wire, theirs) = joined().await;
         drop(theirs);
         heard(&wire).await;
-        assert!(!wire.is_quiet());
-        let (ours, mut other) = tokio::io::duplex(64);
-        let mut wire = Wire::new(Link::InProcess(ours));
-        assert!(wire.is_quiet());
-        other.write_all(b"x").await.unwrap();
         assert!(!wire.is_quiet());
     }
 

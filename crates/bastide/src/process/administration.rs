@@ -16,12 +16,13 @@ use axum::response::Response;
 use axum::serve::IncomingStream;
 use gateway::snapshot::Snapshot;
 use mesh::unix_socket::BoundSocket;
+use model::Clock;
 use proxy::upstream::InProcessListener;
 use tokio::net::UnixListener;
 use tokio::task::JoinHandle;
 
 use super::audit_handle::AuditHandle;
-use super::realms::Streams;
+use super::in_process;
 use super::state::REVOCATIONS;
 use crate::admin::caller::Caller;
 use crate::admin::problem::Problem;
@@ -49,18 +50,23 @@ impl Administration {
         current: &Snapshot,
         parts: &Parts,
         audit: AuditHandle,
-        in_process: InProcessListener,
+        calls: InProcessListener,
     ) -> anyhow::Result<Self> {
         let realms = RealmSource::Served(Arc::clone(&parts.realms));
         let trust = Trust::Served(Arc::clone(&parts.mesh));
         let (revocations, random) = (parts.state.join(REVOCATIONS), Arc::clone(&parts.random));
         let clock = Arc::clone(&parts.process.clock);
         let view = View::of(configuration, Some(&current.policies), None)?;
-        let state = AdminState::new(view, realms, trust, revocations, audit, clock, random);
-        Self::start(state, in_process, parts.state.path())
+        let state = AdminState::new(view, realms, trust, revocations, audit, Arc::clone(&clock), random);
+        Self::start(state, calls, &clock, parts.state.path())
     }
 
-    fn start(state: AdminState, in_process: InProcessListener, state_folder: &Path) -> anyhow::Result<Self> {
+    fn start(
+        state: AdminState,
+        calls: InProcessListener,
+        clock: &Arc<dyn Clock>,
+        state_folder: &Path,
+    ) -> anyhow::Result<Self> {
         let state = Arc::new(state);
         let router = serve::router(&state);
         let path = client::socket(state_folder);
@@ -73,10 +79,8 @@ impl Administration {
                 tracing::error!(%error, "the administration's socket has ended");
             }
         });
-        let by_route = tokio::spawn(async move {
-            // The connection stays open as long as this process holds its other end.
-            let _ = axum::serve(Streams(in_process), router.layer(from_fn(by_gateway))).await;
-        });
+        let by_route = in_process::by_router(router.layer(from_fn(by_gateway)));
+        let by_route = tokio::spawn(in_process::serve(calls, Arc::clone(clock), by_route));
         Ok(Self { state, place: Mutex::new(place), tasks: [by_socket, by_route] })
     }
 

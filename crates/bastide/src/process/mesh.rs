@@ -37,7 +37,7 @@ use tokio::task::JoinHandle;
 use audit::MeshAudit;
 
 use super::audit_handle::AuditHandle;
-use super::realms::Streams;
+use super::in_process;
 use crate::config;
 
 pub use advertise::advertise;
@@ -154,10 +154,8 @@ impl MeshHost {
         };
         // Wherever the route leads, there is this one document.
         let router = Router::new().fallback(get(answer));
-        let server = tokio::spawn(async move {
-            // The connection stays open as long as this process holds its other end.
-            let _ = axum::serve(Streams(listener), router).await;
-        });
+        let served = in_process::serve(listener, Arc::clone(&clock), in_process::by_router(router));
+        let server = tokio::spawn(served);
         Self {
             role,
             member: Arc::default(),

@@ -10,6 +10,7 @@ pub mod fetch;
 pub mod generations;
 pub mod handover;
 mod health;
+mod in_process;
 mod log;
 pub mod mail;
 pub mod mesh;

@@ -9,7 +9,6 @@
 //! configuration declared once and declares no more.
 
 use std::collections::BTreeMap;
-use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
@@ -28,16 +27,15 @@ use identity::{Realm, RevocationFeed, World};
 use keys::{Answered, FormRequest, Revocation, SystemRandom};
 use model::Clock;
 use model::principal::{Peer, TlsPeer};
-use proxy::upstream::{InProcessConnector, InProcessListener, in_process_pair};
+use proxy::upstream::{InProcessConnector, in_process_pair};
 use serde_json::{Value, json};
 use store::{Store, Watch};
-use tokio::io::DuplexStream;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tower::ServiceExt as _;
-use tower::make::Shared;
 
 use super::fetch::OutboundClient;
+use super::in_process;
 use super::mail::MailServer;
 use crate::config;
 
@@ -124,14 +122,10 @@ impl Realms {
         let (connector, listener) = in_process_pair();
         let current: Arc<RwLock<Option<Arc<Current>>>> = Arc::default();
         let serving = Arc::clone(&current);
-        let service = tower::service_fn(move |request: Request| {
-            let current = read(&serving);
-            async move { Ok::<_, Infallible>(answer(current, request).await) }
+        let server = in_process::serve(listener, Arc::clone(&clock), move |request: Request| {
+            answer(read(&serving), request)
         });
-        let server = tokio::spawn(async move {
-            // The connection stays open as long as this process holds its other end.
-            let _ = axum::serve(Streams(listener), Shared::new(service)).await;
-        });
+        let server = tokio::spawn(server);
         Self {
             connector,
             current,
@@ -412,25 +406,6 @@ fn peer(fields: &HeaderMap) -> Option<Peer> {
         client_chain: leaf.into_iter().collect(),
     });
     Some(Peer { address, socket: SocketAddr::new(address, 0), tls })
-}
-
-/// The same listener, as axum has it.
-pub(super) struct Streams(pub(super) InProcessListener);
-
-impl axum::serve::Listener for Streams {
-    type Io = DuplexStream;
-    type Addr = ();
-
-    async fn accept(&mut self) -> (DuplexStream, ()) {
-        match self.0.accept().await {
-            Some(stream) => (stream, ()),
-            None => std::future::pending().await,
-        }
-    }
-
-    fn local_addr(&self) -> std::io::Result<()> {
-        Ok(())
-    }
 }
 
 /// Logout tokens go by the guarded client, as fetches of keys do.

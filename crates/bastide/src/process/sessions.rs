@@ -4,7 +4,6 @@
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
-use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
@@ -12,10 +11,11 @@ use axum::response::Response;
 use bytes::Bytes;
 use gateway::session::{BODY_BYTES_MAX, EndpointRequest, EndpointResponse, Level, RelyingParty, Sessions};
 use gateway::snapshot::Snapshot;
+use model::Clock;
 use proxy::upstream::{InProcessConnector, in_process_pair};
 use tokio::task::JoinHandle;
 
-use super::realms::Streams;
+use super::in_process;
 
 /// How often sessions that are over are put out of memory.
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
@@ -37,18 +37,15 @@ pub struct SessionService {
 impl SessionService {
     /// Serves whoever connects in process; until [`Self::follow`] with 503. Must be
     /// called on the control plane's runtime.
-    pub fn start() -> Self {
+    pub fn start(clock: Arc<dyn Clock>) -> Self {
         let (connector, listener) = in_process_pair();
         let current = Current::default();
         let serving = Arc::clone(&current);
-        let router = Router::new().fallback(move |request: Request| {
+        let server = in_process::serve(listener, clock, move |request: Request| {
             let current = serving.read().unwrap_or_else(PoisonError::into_inner).clone();
-            async move { answer(current, request).await }
+            answer(current, request)
         });
-        let server = tokio::spawn(async move {
-            // The connection stays open as long as this process holds its other end.
-            let _ = axum::serve(Streams(listener), router).await;
-        });
+        let server = tokio::spawn(server);
         let sessions = Arc::<Sessions>::default();
         let sweeper = tokio::spawn(sweep(Arc::clone(&sessions), Arc::clone(&current)));
         Self { connector, sessions, current, server, sweeper, tasks: Mutex::default() }

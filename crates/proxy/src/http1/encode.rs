@@ -53,8 +53,7 @@ pub fn request(out: &mut Vec<u8>, request: &UpstreamRequest<'_>) {
         out.extend_from_slice(b"\r\n");
     }
     fields(out, &head.fields, Some(request.additions));
-    let expects_body = matches!(head.method, Method::POST | Method::PUT | Method::PATCH);
-    framing(out, request.framing, expects_body);
+    framing(out, request.framing, expects_body(&head.method));
     if request.expect {
         out.extend_from_slice(b"expect: 100-continue\r\n");
     }
@@ -68,6 +67,11 @@ pub fn request(out: &mut Vec<u8>, request: &UpstreamRequest<'_>) {
         _ => {}
     }
     out.extend_from_slice(b"\r\n");
+}
+
+/// Whether a request of this method says so where it has no body (RFC 9110 §8.6).
+pub fn expects_body(method: &Method) -> bool {
+    matches!(*method, Method::POST | Method::PUT | Method::PATCH)
 }
 
 /// Appends host and port as the client named them.

@@ -168,7 +168,7 @@ pub fn to_h2_request(
 }
 
 /// Appends a query. Admission takes `"`, `<` and `>` in one, which no URI has (RFC 3986 §3.4).
-fn push_query(target: &mut Vec<u8>, query: &[u8]) {
+pub(crate) fn push_query(target: &mut Vec<u8>, query: &[u8]) {
     let mut rest = query;
     while let Some(at) = memchr::memchr3(b'"', b'<', b'>', rest) {
         let (before, from) = rest.split_at(at);

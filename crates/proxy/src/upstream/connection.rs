@@ -6,6 +6,7 @@ use std::task::{Context, Poll};
 
 use super::connection1::Connection1;
 use super::connection2::Stream2;
+use super::in_process::CallConnection;
 use super::peer::UpstreamPeer;
 use super::pool::Pool;
 use crate::admit::Refusal;
@@ -49,6 +50,8 @@ pub enum UpstreamFault {
 pub(crate) enum Connection {
     One(Box<Connection1>),
     Two(Box<Stream2>),
+    /// None: the service is in this process.
+    Call(Box<CallConnection>),
 }
 
 impl Connection {
@@ -57,6 +60,7 @@ impl Connection {
         match self {
             Self::One(connection) => connection.used > 0,
             Self::Two(_) => true,
+            Self::Call(_) => false,
         }
     }
 
@@ -71,6 +75,7 @@ impl Connection {
         match self {
             Self::One(connection) => connection.peer.as_ref(),
             Self::Two(stream) => stream.peer(),
+            Self::Call(_) => None,
         }
     }
 
@@ -85,6 +90,7 @@ impl Connection {
                 Ok(())
             }
             Self::Two(stream) => stream.send_head(request),
+            Self::Call(call) => call.send_head(request),
         }
     }
 
@@ -94,6 +100,7 @@ impl Connection {
             Self::One(connection) if connection.has_room() => Poll::Ready(Ok(())),
             Self::One(connection) => connection.poll_flush(cx),
             Self::Two(stream) => stream.poll_ready(cx),
+            Self::Call(call) => call.poll_ready(cx),
         }
     }
 
@@ -104,6 +111,10 @@ impl Connection {
                 Ok(())
             }
             Self::Two(stream) => stream.send_frame(frame),
+            Self::Call(call) => {
+                call.send_frame(frame);
+                Ok(())
+            }
         }
     }
 
@@ -111,13 +122,14 @@ impl Connection {
         match self {
             Self::One(connection) => connection.poll_flush(cx),
             Self::Two(stream) => stream.poll_flush(cx),
+            Self::Call(call) => call.poll_flush(cx),
         }
     }
 
     pub(crate) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Self::One(connection) => connection.poll_shutdown(cx),
-            Self::Two(_) => Poll::Ready(Ok(())),
+            Self::Two(_) | Self::Call(_) => Poll::Ready(Ok(())),
         }
     }
 
@@ -130,6 +142,7 @@ impl Connection {
         match self {
             Self::One(connection) => connection.poll_head(cx, asked, limits),
             Self::Two(stream) => stream.poll_head(cx, asked.method, limits),
+            Self::Call(call) => call.poll_head(cx, asked.method),
         }
     }
 
@@ -141,6 +154,7 @@ impl Connection {
         match self {
             Self::One(connection) => connection.poll_frame(cx),
             Self::Two(stream) => stream.poll_frame(cx, limits),
+            Self::Call(call) => call.poll_frame(cx),
         }
     }
 

@@ -12,6 +12,7 @@ use tokio_rustls::TlsConnector;
 
 use super::connection1::Connection1;
 use super::connection2::Session2;
+use super::in_process::CallConnection;
 use super::peer::UpstreamPeer;
 use super::pool::{Pool, Slot};
 use super::{EndpointSettings, Protocol};
@@ -66,6 +67,7 @@ pub(crate) enum Load {
 pub(crate) enum Dialed {
     One(Box<Connection1>),
     Two(Session2),
+    Call(Box<CallConnection>),
 }
 
 /// Opens one connection.
@@ -76,6 +78,14 @@ pub(crate) async fn dial(
     origin: Option<Origin>,
     load: Load,
 ) -> Result<Dialed, DialError> {
+    if let Some(line) = &pool.line {
+        let refused = |why| Err(DialError::Connect(io::Error::new(io::ErrorKind::ConnectionRefused, why)));
+        return match load {
+            Load::Bytes => refused("an in-process service takes requests alone"),
+            _ if !line.is_open() => refused("the in-process service has ended"),
+            Load::Requests | Load::Upgrade => Ok(Dialed::Call(Box::new(CallConnection::new(line, slot)))),
+        };
+    }
     let Opened { link, http2, peer } = open(pool, origin, load).await?;
     if http2 && load != Load::Bytes {
         return Ok(Dialed::Two(Session2::start(link, slot, limits, pool, origin, peer).await?));
@@ -97,10 +107,6 @@ struct Opened {
 }
 
 async fn open(pool: &Pool, origin: Option<Origin>, load: Load) -> Result<Opened, DialError> {
-    if let Some(connector) = &pool.in_process {
-        let link = Link::InProcess(connector.connect().await.map_err(DialError::Connect)?);
-        return Ok(Opened { link, http2: false, peer: None });
-    }
     let endpoint = &pool.key.endpoint;
     let addresses = pool.names.resolve(endpoint, &pool.ticker).await?;
     let mut socket = connect(&addresses).await.map_err(|error| {

@@ -2,55 +2,66 @@
 //! end here where others end in a socket. Requests come to it as to any upstream, so
 //! nothing about the way is different, and the service may live on another runtime.
 //!
-//! The way through it: [`in_process_pair`] makes both sides. The cores hold
-//! [`InProcessConnector`]s and connect; the service takes its [`InProcessListener`] and answers
-//! HTTP/1.1 on each stream that [`InProcessListener::accept`] gives.
+//! The way through it: [`in_process_pair`] makes both sides. A core's pool has a `Line` into
+//! the service; each forwarded request is a `CallConnection`, which hands a [`Call`] over: a
+//! message where others are bytes. The service takes them from its [`InProcessListener`] and
+//! answers each by its [`Answerer`]. Calls that a core makes in one turn go in one piece, and
+//! so do the answers to them: the threads wake each other once for many requests.
 //!
-//! What it must never do: hold more than [`STREAM_BYTES_MAX`] of a body in either
-//! direction, or wait without bound for a service that does not accept: the caller bounds the
-//! time as it does for a socket.
+//! What it must never do: hold more than [`GATHERED_BYTES_MAX`] and two pieces of a request's
+//! body that the service does not take, or more than two pieces of an answer that the client
+//! does not take; let a body that broke off look whole; or wait without bound for a service that
+//! does not answer: the caller bounds the time as it does for a socket.
+//!
+//! How many calls there are at once is bounded where they are made: each holds a place of its
+//! pool (`connections_per_core_max`).
 
-use std::io;
+mod call;
+mod connection;
+mod head;
+mod line;
 
-use tokio::io::DuplexStream;
 use tokio::sync::mpsc;
 
-/// Bytes that may wait in each direction of one stream; whoever writes more waits.
-pub const STREAM_BYTES_MAX: usize = 64 * 1024;
+pub use call::{AnswerBody, Answerer, Call, CallBody, Pieces, Untold};
+pub(crate) use connection::CallConnection;
+pub(crate) use line::Line;
 
-/// Streams that may wait to be taken; whoever comes later waits.
-pub const WAITING_MAX: usize = 128;
+/// So much of a request's body is gathered, in bytes; a longer one, or one that takes its
+/// time, goes over piece by piece.
+pub const GATHERED_BYTES_MAX: usize = 64 * 1024;
 
 /// Where requests for one in-process service go in. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct InProcessConnector(mpsc::Sender<DuplexStream>);
+pub struct InProcessConnector(mpsc::UnboundedSender<Call>);
 
 /// Where the service takes them.
 #[derive(Debug)]
-pub struct InProcessListener(mpsc::Receiver<DuplexStream>);
+pub struct InProcessListener(mpsc::UnboundedReceiver<Call>);
 
 /// The two sides of a way into a service of this process.
 pub fn in_process_pair() -> (InProcessConnector, InProcessListener) {
-    let (sender, receiver) = mpsc::channel(WAITING_MAX);
+    let (sender, receiver) = mpsc::unbounded_channel();
     (InProcessConnector(sender), InProcessListener(receiver))
 }
 
 impl InProcessConnector {
-    /// Opens a stream to the service.
-    ///
-    /// # Errors
-    /// The service has ended.
-    pub(crate) async fn connect(&self) -> io::Result<DuplexStream> {
-        let (ours, theirs) = tokio::io::duplex(STREAM_BYTES_MAX);
-        let gone = |_| io::Error::new(io::ErrorKind::ConnectionRefused, "the in-process service has ended");
-        self.0.send(theirs).await.map_err(gone)?;
-        Ok(ours)
+    /// Whether the service still takes calls.
+    pub(crate) fn is_open(&self) -> bool {
+        !self.0.is_closed()
+    }
+
+    /// Hands a call over. Where the service has ended meanwhile, it is dropped, which its
+    /// caller hears.
+    fn send(&self, call: Call) {
+        let _ = self.0.send(call);
     }
 }
 
 impl InProcessListener {
-    /// The next stream; `None` when nobody can come any more.
-    pub async fn accept(&mut self) -> Option<DuplexStream> {
-        self.0.recv().await
+    /// Waits for calls and appends those that are there, up to `most`; says how many. 0:
+    /// nobody can come any more.
+    pub async fn accept(&mut self, calls: &mut Vec<Call>, most: usize) -> usize {
+        self.0.recv_many(calls, most).await
     }
 }

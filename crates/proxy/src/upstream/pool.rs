@@ -19,7 +19,7 @@ use super::connection_limiter::{ConnectionLimiter, ConnectionLimits, Entered, Wa
 use super::connection1::Connection1;
 use super::connection2::{Session2, Stream2};
 use super::dial::{self, DialError, Dialed, Load, Names};
-use super::in_process::InProcessConnector;
+use super::in_process::{CallConnection, Line};
 use super::{Endpoint, EndpointSettings, Protocol, Service};
 use crate::deadline::Ticker;
 use crate::limits::Limits;
@@ -72,7 +72,7 @@ impl Pools {
         let pool = Rc::new(Pool {
             key: Arc::clone(key),
             tls: endpoint.tls.clone(),
-            in_process: endpoint.in_process.clone(),
+            line: endpoint.in_process.clone().map(Line::open),
             ticker: Rc::clone(&self.ticker),
             in_flight: Cell::new(0),
             latency: Latency::default(),
@@ -154,7 +154,8 @@ type Idle = Vec<Box<Connection1>>;
 pub(crate) struct Pool {
     pub(crate) key: Arc<PoolKey>,
     pub(crate) tls: Option<ClientTls>,
-    pub(crate) in_process: Option<InProcessConnector>,
+    /// The way to a service of this process.
+    pub(crate) line: Option<Rc<Line>>,
     pub(crate) ticker: Rc<Ticker>,
     /// Requests that are open.
     pub(crate) in_flight: Cell<u32>,
@@ -183,6 +184,11 @@ pub(crate) struct Pool {
 impl Pool {
     /// A connection that is open already.
     pub(crate) fn take(self: &Rc<Self>, origin: Option<Origin>) -> Option<Connection> {
+        if let Some(line) = &self.line {
+            // One for each request; whoever finds no place waits for one.
+            let slot = if line.is_open() { self.enter()? } else { return None };
+            return Some(Connection::Call(Box::new(CallConnection::new(line, slot))));
+        }
         if let Some(stream) = self.open_stream(origin) {
             return Some(Connection::Two(Box::new(stream)));
         }
@@ -312,6 +318,7 @@ impl Pool {
                 self.speaks_http2.set(false);
                 Ok(Connection::One(connection))
             }
+            Dialed::Call(call) => Ok(Connection::Call(call)),
             Dialed::Two(session) => {
                 self.speaks_http2.set(true);
                 let session = Rc::new(session);

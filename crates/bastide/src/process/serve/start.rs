@@ -209,7 +209,7 @@ async fn parts(
         realms,
         mesh: Arc::new(mesh),
         administration,
-        sessions: Arc::new(SessionService::start()),
+        sessions: Arc::new(SessionService::start(Arc::clone(clock))),
         runtime: tokio::runtime::Handle::current(),
         signer: Arc::new(signer),
         random: Arc::clone(random),
