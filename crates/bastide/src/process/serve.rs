@@ -57,6 +57,9 @@ pub fn run(arguments: &ServeArguments) -> anyhow::Result<ExitCode> {
     run_as(arguments, load, Role::Authority, None)
 }
 
+/// Most threads of the control plane.
+const CONTROL_THREADS_MAX: usize = 2;
+
 /// Where the configuration comes from, at the start and at each reload.
 pub(super) type Loader = Box<dyn Fn() -> Result<(Configuration, Written), Refused> + Send + Sync>;
 
@@ -80,7 +83,7 @@ pub(super) fn run_as(
         }
     };
     let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
+        .worker_threads(control_threads())
         .thread_name("control")
         .enable_all()
         .build()?;
@@ -103,6 +106,13 @@ pub(super) fn run_as(
         }
         server.run(signals).await
     })
+}
+
+/// Threads of the control plane. A second one on a machine with one core would only take turns
+/// with the first.
+fn control_threads() -> usize {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    processors.min(CONTROL_THREADS_MAX)
 }
 
 #[expect(clippy::print_stderr, reason = "faults are the result of this command")]
