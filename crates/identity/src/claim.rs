@@ -93,9 +93,14 @@ const RESERVED: [&str; 27] = [
     "credential",
 ];
 
+/// Whether the protocols give a claim of this name a meaning.
+pub(crate) fn is_reserved(name: &str) -> bool {
+    RESERVED.contains(&name)
+}
+
 impl ClaimRule {
     pub(crate) fn fault(&self) -> Option<String> {
-        if self.claim.is_empty() || RESERVED.contains(&self.claim.as_str()) {
+        if self.claim.is_empty() || is_reserved(&self.claim) {
             return Some(format!("claims: {:?} has a meaning of its own and cannot be mapped", self.claim));
         }
         let scope = self.scope.as_deref().unwrap_or("openid");

@@ -10,7 +10,8 @@ use keys::jws::Unverified;
 use keys::jwt::LOGOUT_EVENT;
 use keys::{Algorithm, KeySet, sign_token};
 use model::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::ser::SerializeMap;
+use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Map, Value, json};
 
 use crate::Error;
@@ -61,16 +62,17 @@ pub(crate) struct Authentication {
 }
 
 impl Authentication {
-    fn add(&self, claims: &mut Map<String, Value>, session: Option<&str>) {
-        claims.insert("auth_time".to_owned(), json!(self.time.unix_seconds()));
+    fn write<M: SerializeMap>(&self, claims: &mut M, session: Option<&str>) -> Result<(), M::Error> {
+        claims.serialize_entry("auth_time", &self.time.unix_seconds())?;
         if let Some(acr) = &self.acr {
-            claims.insert("acr".to_owned(), json!(acr));
+            claims.serialize_entry("acr", acr)?;
         }
         if !self.amr.is_empty() {
-            claims.insert("amr".to_owned(), json!(self.amr));
+            claims.serialize_entry("amr", &self.amr)?;
         }
-        if let Some(session) = session {
-            claims.insert("sid".to_owned(), json!(session));
+        match session {
+            Some(session) => claims.serialize_entry("sid", session),
+            None => Ok(()),
         }
     }
 }
@@ -116,39 +118,63 @@ pub(crate) fn access_token(realm: &Realm, what: &AccessToken<'_>, now: Timestamp
     // Whole seconds, as the token says it.
     let expires = Timestamp::from_unix_seconds(now.plus(life).min(until).unix_seconds());
     let id = token_id(realm, what.grant)?;
-    let mut claims = Map::new();
-    for (name, value) in [
-        ("iss", json!(settings.issuer)),
-        ("sub", json!(what.subject.id())),
-        ("aud", audience(settings.issuer.as_str(), what)),
-        ("client_id", json!(what.client)),
-        ("iat", json!(now.unix_seconds())),
-        ("exp", json!(expires.unix_seconds())),
-        ("jti", json!(id)),
-    ] {
-        claims.insert(name.to_owned(), value);
-    }
-    // A client's token in another client's hands is still about a client, not a person.
-    if matches!(what.subject, Subject::Client(_)) && what.subject.id() != what.client {
-        claims.insert("azp".to_owned(), json!(what.subject.id()));
-    }
-    if !what.scopes.is_empty() {
-        claims.insert("scope".to_owned(), json!(crate::scope::join(what.scopes)));
-    }
-    if let Some(authentication) = what.authentication {
-        authentication.add(&mut claims, what.session);
-    }
-    if !what.binding.is_bearer() {
-        claims.insert("cnf".to_owned(), json!(what.binding));
-    }
-    if let Some(actor) = &what.actor {
-        claims.insert("act".to_owned(), actor.clone());
-    }
+    let mut mapped = Map::new();
     let nothing = Asked::default();
-    claim::add(&mut claims, &settings.claims, what.subject, Target::AccessToken, what.scopes, &nothing);
+    claim::add(&mut mapped, &settings.claims, what.subject, Target::AccessToken, what.scopes, &nothing);
+    let claims =
+        AccessClaims { issuer: &settings.issuer, what, issued: now, expires, id: &id, mapped: &mapped };
     let key_ring = realm.key_ring();
     let signer = key_ring.signer(algorithm.unwrap_or_else(|| default_algorithm(realm)), now)?;
     Ok(Minted { token: sign_token(signer, ACCESS_TOKEN_TYPE, &claims)?, id, expires })
+}
+
+/// The claims of an access token, as they are written.
+struct AccessClaims<'a> {
+    issuer: &'a str,
+    what: &'a AccessToken<'a>,
+    issued: Timestamp,
+    expires: Timestamp,
+    id: &'a str,
+    mapped: &'a Map<String, Value>,
+}
+
+impl Serialize for AccessClaims<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let what = self.what;
+        let subject = what.subject.id();
+        let mut claims = serializer.serialize_map(None)?;
+        claims.serialize_entry("iss", self.issuer)?;
+        claims.serialize_entry("sub", subject)?;
+        claims.serialize_entry("aud", &audience(self.issuer, what))?;
+        claims.serialize_entry("client_id", what.client)?;
+        claims.serialize_entry("iat", &self.issued.unix_seconds())?;
+        claims.serialize_entry("exp", &self.expires.unix_seconds())?;
+        claims.serialize_entry("jti", self.id)?;
+        // A client's token in another client's hands is still about a client, not a person.
+        if matches!(what.subject, Subject::Client(_)) && subject != what.client {
+            claims.serialize_entry("azp", subject)?;
+        }
+        if !what.scopes.is_empty() {
+            claims.serialize_entry("scope", &crate::scope::join(what.scopes))?;
+        }
+        if let Some(authentication) = what.authentication {
+            authentication.write(&mut claims, what.session)?;
+        }
+        if !what.binding.is_bearer() {
+            claims.serialize_entry("cnf", what.binding)?;
+        }
+        if let Some(actor) = &what.actor {
+            claims.serialize_entry("act", actor)?;
+        }
+        write_mapped(&mut claims, self.mapped)?;
+        claims.end()
+    }
+}
+
+/// What rules for claims map, never under a name that we give a meaning.
+fn write_mapped<M: SerializeMap>(claims: &mut M, mapped: &Map<String, Value>) -> Result<(), M::Error> {
+    let mut allowed = mapped.iter().filter(|(name, _)| !claim::is_reserved(name));
+    allowed.try_for_each(|(name, value)| claims.serialize_entry(name, value))
 }
 
 fn default_algorithm(realm: &Realm) -> Algorithm {
@@ -157,15 +183,21 @@ fn default_algorithm(realm: &Realm) -> Algorithm {
 
 /// RFC 9068 §3: the APIs that it is for; ourselves when it opens userinfo, or when it is
 /// for none.
-fn audience(issuer: &str, what: &AccessToken<'_>) -> Value {
-    let mut names: Vec<&str> = what.resources.iter().map(String::as_str).collect();
-    if names.is_empty() || what.scopes.contains("openid") {
-        names.push(issuer);
+fn audience<'a>(issuer: &'a str, what: &'a AccessToken<'_>) -> Audience<'a> {
+    let own = what.resources.is_empty() || what.scopes.contains("openid");
+    let mut names = what.resources.iter().map(String::as_str).chain(own.then_some(issuer));
+    match (names.next(), names.next()) {
+        (Some(first), Some(second)) => Audience::Several([first, second].into_iter().chain(names).collect()),
+        (first, _) => Audience::One(first.unwrap_or(issuer)),
     }
-    match names.as_slice() {
-        [one] => json!(one),
-        many => json!(many),
-    }
+}
+
+/// RFC 7519 §4.1.3: a text where there is one.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Audience<'a> {
+    One(&'a str),
+    Several(Vec<&'a str>),
 }
 
 /// A `jti` that leads to its grant.
@@ -191,24 +223,50 @@ pub(crate) struct IdToken<'a> {
 /// Signs an ID token.
 pub(crate) fn id_token(realm: &Realm, what: &IdToken<'_>, now: Timestamp) -> Result<String, Error> {
     let algorithm = what.client.id_token_algorithm.unwrap_or(Algorithm::Rs256);
-    let mut claims = Map::new();
-    for (name, value) in [
-        ("iss", json!(realm.settings.issuer)),
-        ("sub", json!(what.subject.id())),
-        ("aud", json!(what.client.id)),
-        ("iat", json!(now.unix_seconds())),
-        ("exp", json!(now.plus(realm.settings.lifetimes.id_token).unix_seconds())),
-        ("jti", json!(token_id(realm, Some(what.grant))?)),
-        ("at_hash", json!(half_hash(algorithm, what.access_token))),
-    ] {
-        claims.insert(name.to_owned(), value);
-    }
-    if let Some(nonce) = what.nonce {
-        claims.insert("nonce".to_owned(), json!(nonce));
-    }
-    what.authentication.add(&mut claims, Some(&what.authentication.session));
-    claim::add(&mut claims, &realm.settings.claims, what.subject, Target::IdToken, what.scopes, what.asked);
+    let mut mapped = Map::new();
+    claim::add(&mut mapped, &realm.settings.claims, what.subject, Target::IdToken, what.scopes, what.asked);
+    let claims = IdClaims {
+        issuer: &realm.settings.issuer,
+        what,
+        issued: now,
+        expires: now.plus(realm.settings.lifetimes.id_token),
+        id: &token_id(realm, Some(what.grant))?,
+        hash: &half_hash(algorithm, what.access_token),
+        mapped: &mapped,
+    };
     Ok(sign_token(realm.key_ring().signer(algorithm, now)?, "JWT", &claims)?)
+}
+
+/// The claims of an ID token, as they are written.
+struct IdClaims<'a> {
+    issuer: &'a str,
+    what: &'a IdToken<'a>,
+    issued: Timestamp,
+    expires: Timestamp,
+    id: &'a str,
+    /// `at_hash`.
+    hash: &'a str,
+    mapped: &'a Map<String, Value>,
+}
+
+impl Serialize for IdClaims<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let what = self.what;
+        let mut claims = serializer.serialize_map(None)?;
+        claims.serialize_entry("iss", self.issuer)?;
+        claims.serialize_entry("sub", what.subject.id())?;
+        claims.serialize_entry("aud", &what.client.id)?;
+        claims.serialize_entry("iat", &self.issued.unix_seconds())?;
+        claims.serialize_entry("exp", &self.expires.unix_seconds())?;
+        claims.serialize_entry("jti", self.id)?;
+        claims.serialize_entry("at_hash", self.hash)?;
+        if let Some(nonce) = what.nonce {
+            claims.serialize_entry("nonce", nonce)?;
+        }
+        what.authentication.write(&mut claims, Some(&what.authentication.session))?;
+        write_mapped(&mut claims, self.mapped)?;
+        claims.end()
+    }
 }
 
 /// OpenID Connect Core §3.1.3.6: the left half of the hash of the token's algorithm;
@@ -280,6 +338,45 @@ fn read_with(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_rule_writes_no_claim_that_has_a_meaning() {
+        struct Mapped(Value);
+        impl Serialize for Mapped {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                let mut claims = serializer.serialize_map(None)?;
+                write_mapped(&mut claims, self.0.as_object().unwrap())?;
+                claims.end()
+            }
+        }
+        let mapped = Mapped(json!({ "sub": "mallory", "exp": 9, "department": "sales", "act": {} }));
+        assert_eq!(serde_json::to_value(mapped).unwrap(), json!({ "department": "sales" }));
+    }
+
+    #[test]
+    fn an_audience_is_a_text_where_there_is_one() {
+        let read = |resources: &[&str], scopes: &[&str]| {
+            let set = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<_>>();
+            let client = Client::new("c", crate::client::ClientAuthentication::None);
+            let what = AccessToken {
+                subject: Subject::Client(&client),
+                client: "c",
+                scopes: &set(scopes),
+                resources: &set(resources),
+                authentication: None,
+                session: None,
+                grant: None,
+                binding: &Binding::default(),
+                actor: None,
+                until: None,
+            };
+            json!(audience("us", &what))
+        };
+        assert_eq!([read(&[], &[]), read(&["a"], &[])], [json!("us"), json!("a")]);
+        assert_eq!(read(&["a"], &["openid"]), json!(["a", "us"]));
+        assert_eq!(read(&["a", "b", "c"], &["x"]), json!(["a", "b", "c"]));
+        assert_eq!(read(&["a", "b"], &["openid"]), json!(["a", "b", "us"]));
+    }
 
     #[test]
     fn the_half_hash_is_the_specifications() {

@@ -16,9 +16,12 @@ const NONCE_FIELD: HeaderName = HeaderName::from_static("dpop-nonce");
 /// How long a nonce is given out; it is taken for as long again.
 const NONCE_SECONDS: u64 = 60;
 
-/// The thumbprint of the key that a request to the token endpoint proves, if it does.
-pub(crate) async fn at_token_endpoint(realm: &Realm, call: &Call, url: &str) -> Answer<Option<String>> {
-    check(realm, call, url, None).await
+/// The thumbprint of the key that a request to one of our endpoints proves, if it does.
+pub(crate) async fn at_endpoint(realm: &Realm, call: &Call, endpoint: &str) -> Answer<Option<String>> {
+    if !call.headers.contains_key(PROOF_FIELD) {
+        return Ok(None);
+    }
+    check(realm, call, &realm.address(endpoint), None).await
 }
 
 /// Checks that a request with an access token may use it: a bound token needs its key,

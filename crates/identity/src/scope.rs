@@ -31,7 +31,14 @@ pub(crate) fn parse(text: &str) -> Answer<BTreeSet<String>> {
 
 /// One text, in order.
 pub(crate) fn join(scopes: &BTreeSet<String>) -> String {
-    scopes.iter().map(String::as_str).collect::<Vec<_>>().join(" ")
+    let mut text = String::with_capacity(scopes.iter().map(|scope| scope.len() + 1).sum());
+    for scope in scopes {
+        if !text.is_empty() {
+            text.push(' ');
+        }
+        text.push_str(scope);
+    }
+    text
 }
 
 #[cfg(test)]

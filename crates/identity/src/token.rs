@@ -70,9 +70,18 @@ impl Asking<'_> {
     /// The scopes that are asked for, within `granted`; all of it when none is named
     /// (RFC 6749 §6).
     pub(crate) fn scopes_within(&self, granted: &BTreeSet<String>) -> Answer<BTreeSet<String>> {
-        let Some(text) = self.call.parameters.get("scope") else { return Ok(granted.clone()) };
+        self.scopes_that(|scope| granted.contains(scope), || granted.clone())
+    }
+
+    /// The same, within those that are `granted`; `all` of them when none is named.
+    pub(crate) fn scopes_that(
+        &self,
+        granted: impl Fn(&str) -> bool,
+        all: impl FnOnce() -> BTreeSet<String>,
+    ) -> Answer<BTreeSet<String>> {
+        let Some(text) = self.call.parameters.get("scope") else { return Ok(all()) };
         let wanted = crate::scope::parse(text)?;
-        if wanted.is_subset(granted) {
+        if wanted.iter().all(|scope| granted(scope)) {
             return Ok(wanted);
         }
         Err(Refusal::plain(Code::InvalidScope, "`scope` is more than what was granted"))
@@ -89,7 +98,7 @@ impl Asking<'_> {
 /// Key and certificate of the request, as far as the client's tokens are bound to them.
 async fn binding(realm: &Realm, call: &Call, authenticated: &Authenticated) -> Answer<Binding> {
     let client = &authenticated.client;
-    let proof = proof::at_token_endpoint(realm, call, &realm.address("/token")).await?;
+    let proof = proof::at_endpoint(realm, call, "/token").await?;
     if proof.is_none() && client.dpop_bound_access_tokens {
         return Err(Refusal::plain(Code::InvalidDpopProof, "this client has to send a DPoP proof"));
     }

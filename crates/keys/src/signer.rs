@@ -26,6 +26,9 @@ use crate::user_token::USER_TOKEN_TYPE;
 /// Largest key file that is read, bytes.
 const KEY_FILE_BYTES_MAX: usize = 16 * 1024;
 
+/// Room for claims at first, bytes: most need no more.
+const CLAIMS_BYTES_USUAL: usize = 512;
+
 /// Signs tokens. Implemented here by a local key; a vault can stand behind it as well.
 pub trait Signer: Send + Sync {
     /// The algorithm of its signatures.
@@ -54,15 +57,11 @@ pub fn publish(signers: &[&dyn Signer]) -> String {
     json!({ "keys": keys }).to_string()
 }
 
-/// Makes a compact JWS of these claims with this `typ`.
+/// Makes a compact JWS of these claims, an object, with this `typ`.
 ///
 /// # Errors
 /// What [`Signer::sign`] says.
-pub fn sign_token(
-    signer: &dyn Signer,
-    token_type: &str,
-    claims: &Map<String, Value>,
-) -> Result<String, Error> {
+pub fn sign_token(signer: &dyn Signer, token_type: &str, claims: &impl Serialize) -> Result<String, Error> {
     let header = Header { alg: signer.algorithm().name(), kid: signer.key_id(), typ: token_type };
     sign_headed(signer, &header, claims)
 }
@@ -79,16 +78,17 @@ struct Header<'a> {
 fn sign_headed(
     signer: &dyn Signer,
     header: &impl Serialize,
-    claims: &Map<String, Value>,
+    claims: &impl Serialize,
 ) -> Result<String, Error> {
     let fault = |error: serde_json::Error| Error::Request(error.to_string());
     let header = serde_json::to_vec(header).map_err(fault)?;
-    let claims = serde_json::to_vec(claims).map_err(fault)?;
+    let mut written = Vec::with_capacity(CLAIMS_BYTES_USUAL);
+    serde_json::to_writer(&mut written, claims).map_err(fault)?;
     // Four characters for three bytes, two dots, and the signature of an elliptic curve.
-    let mut token = String::with_capacity((header.len() + claims.len()) * 4 / 3 + 96);
+    let mut token = String::with_capacity((header.len() + written.len()) * 4 / 3 + 96);
     push_base64url(&mut token, &header);
     token.push('.');
-    push_base64url(&mut token, &claims);
+    push_base64url(&mut token, &written);
     let signature = signer.sign(token.as_bytes())?;
     token.push('.');
     push_base64url(&mut token, &signature);

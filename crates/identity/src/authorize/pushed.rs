@@ -47,7 +47,7 @@ pub(crate) async fn endpoint(State(realm): State<Arc<Realm>>, call: Call) -> Ans
     if client.is_public() {
         throttle::keep_for_stranger(&realm, &call).await?;
     }
-    let jkt = proof::at_token_endpoint(&realm, &call, &realm.address("/par")).await?;
+    let jkt = proof::at_endpoint(&realm, &call, "/par").await?;
     let parameters = call.parameters.without(&AUTHENTICATION);
     // Refused now rather than in front of a person.
     let target = Target::read(&client, &parameters)?;

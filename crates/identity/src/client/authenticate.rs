@@ -1,5 +1,6 @@
 //! Who the client is: exactly one way, and the one that is registered.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,7 +32,7 @@ pub(crate) struct Authenticated {
 /// What a request shows.
 enum Shown<'a> {
     Nothing,
-    Secret { secret: String, as_sent: Option<String>, by_header: bool },
+    Secret { secret: Cow<'a, str>, as_sent: Option<String>, by_header: bool },
     Assertion(&'a str),
 }
 
@@ -72,8 +73,7 @@ async fn judge(realm: &Realm, call: &Call, endpoint: &str) -> Answer<Authenticat
     match (&client.authentication, shown) {
         (ClientAuthentication::None, Shown::Nothing) => {}
         (ClientAuthentication::Secret { hashes }, Shown::Secret { secret, as_sent, .. }) => {
-            let given =
-                [Some(secret), as_sent].map(|secret| secret.map(|secret| crate::random::hash(&secret)));
+            let given = [Some(&*secret), as_sent.as_deref()].map(|secret| secret.map(crate::random::hash));
             let same = |hash: &String| {
                 let is = |given: &String| bool::from(hash.as_bytes().ct_eq(given.as_bytes()));
                 given.iter().flatten().fold(false, |found, given| is(given) | found)
@@ -122,7 +122,7 @@ const fn name(registered: &ClientAuthentication) -> &'static str {
 
 /// What is shown, and by whom it is said to be. Two ways at once refuse the request
 /// (RFC 6749 §2.3).
-fn shown(call: &Call) -> Answer<(String, Shown<'_>)> {
+fn shown(call: &Call) -> Answer<(Cow<'_, str>, Shown<'_>)> {
     let parameters = &call.parameters;
     let basic = basic(call)?;
     let posted = parameters.get("client_secret");
@@ -133,18 +133,24 @@ fn shown(call: &Call) -> Answer<(String, Shown<'_>)> {
     }
     let named = parameters.get("client_id");
     let (id, shown) = if let Some((id, secret, as_sent)) = basic {
-        (id, Shown::Secret { secret, as_sent: Some(as_sent), by_header: true })
+        (
+            Cow::Owned(id),
+            Shown::Secret { secret: Cow::Owned(secret), as_sent: Some(as_sent), by_header: true },
+        )
     } else if let Some(text) = assertion {
         if parameters.get("client_assertion_type") != Some(ASSERTION_TYPE) {
             return Err(Refusal::plain(Code::InvalidRequest, "unknown `client_assertion_type`"));
         }
         let failed = |why| Refusal::new(Code::InvalidClient, "client authentication failed", why);
-        (assertion::unverified_client(text).map_err(failed)?, Shown::Assertion(text))
+        (Cow::Owned(assertion::unverified_client(text).map_err(failed)?), Shown::Assertion(text))
     } else {
         let id = named.ok_or_else(|| Refusal::plain(Code::InvalidClient, "no client authentication"))?;
-        let shown =
-            posted.map(|secret| Shown::Secret { secret: secret.to_owned(), as_sent: None, by_header: false });
-        (id.to_owned(), shown.unwrap_or(Shown::Nothing))
+        let shown = posted.map(|secret| Shown::Secret {
+            secret: Cow::Borrowed(secret),
+            as_sent: None,
+            by_header: false,
+        });
+        (Cow::Borrowed(id), shown.unwrap_or(Shown::Nothing))
     };
     if named.is_some_and(|named| named != id) {
         return Err(Refusal::plain(

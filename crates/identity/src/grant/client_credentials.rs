@@ -11,9 +11,9 @@ use crate::token::{Asking, Issued};
 pub(crate) async fn exchange(asking: &Asking<'_>) -> Answer<Issued> {
     let client = &asking.authenticated.client;
     // Nobody logged in: the scopes of OpenID Connect mean nothing here.
-    let own: BTreeSet<String> =
-        client.scopes.iter().filter(|scope| !STANDARD_SCOPES.contains(&scope.as_str())).cloned().collect();
-    let scopes = asking.scopes_within(&own)?;
+    let own = |scope: &str| client.scopes.contains(scope) && !STANDARD_SCOPES.contains(&scope);
+    let scopes =
+        asking.scopes_that(own, || client.scopes.iter().filter(|scope| own(scope)).cloned().collect())?;
     let resources = asking.resources_within(&client.resources)?;
     if resources.iter().any(|name| !reaches(asking, name, &scopes)) {
         return Err(Refusal::plain(Code::InvalidScope, "no such `scope` at this `resource`"));
