@@ -68,7 +68,6 @@ macro_rules! usual {
     };
 }
 
-#[expect(clippy::declare_interior_mutable_const, reason = "each is a new value of a name without state")]
 fn usual(name: &[u8]) -> Option<HeaderName> {
     usual!(
         name,
