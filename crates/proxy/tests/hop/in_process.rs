@@ -226,13 +226,14 @@ fn an_answer_is_judged_as_an_upstreams() {
                     }
                 }
                 "/short" => drop(head.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(9))),
+                "/interim" => head.status = http::StatusCode::PROCESSING,
                 _ => head.status = http::StatusCode::SWITCHING_PROTOCOLS,
             }
             call.answerer.whole(head, Bytes::from("two"), &mut Untold::default());
         });
     };
     let testbed = testbed(evil, Limits::default());
-    for path in ["/hop", "/lengths", "/switch"] {
+    for path in ["/hop", "/lengths", "/interim", "/switch"] {
         assert_eq!(testbed.get(path).status, 502, "{path}");
     }
     let reply = testbed.get("/short");

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header, request, response};
 
-use crate::admit::Refusal;
+use crate::admit::{Class, Refusal};
 use crate::head::{Framing, ResponseHead};
 use crate::http1::encode::{self, UpstreamRequest};
 use crate::http2::head::{Unwritable, push_query, response_from_h2};
@@ -96,13 +96,16 @@ fn append(headers: &mut HeaderMap, name: &[u8], value: Bytes) -> Result<(), Unwr
 /// all of it is there.
 ///
 /// # Errors
-/// As [`response_from_h2`]: the client gets 502.
+/// As [`response_from_h2`], and for an interim one, which has no way here: the client gets 502.
 pub(super) fn response(
     parts: &response::Parts,
     whole: Option<usize>,
     method: &Method,
 ) -> Result<ResponseHead, Refusal> {
     let mut head = response_from_h2(parts, whole == Some(0), method, Vec::new())?;
+    if head.status.is_informational() {
+        return Err(Refusal::new(Class::BadResponseHead));
+    }
     if let (Framing::Stream, Some(length)) = (head.framing, whole) {
         head.framing = Framing::Length(length as u64);
     }
@@ -115,7 +118,7 @@ mod tests {
 
     use super::*;
     use crate::Limits;
-    use crate::admit::{Admission, Class, admit};
+    use crate::admit::{Admission, admit};
     use crate::head::{Additions, Manner};
     use crate::http1::encode::request_framing;
     use crate::http1::request::Reader;
