@@ -93,7 +93,7 @@ pub(in crate::config) const TLS_CLIENT_AUTH: Section = Section {
             "dn",
             "text",
             "none",
-            "The whole subject as one line: `CN=orders, O=Example`. In a value a comma is written `\\,` (RFC 4514).",
+            "The whole subject, as `openssl x509 -noout -subject -nameopt RFC2253` prints it: `CN=orders,O=Example` (RFC 4514). In a value a comma is written `\\,`. Attributes are compared, without case; where none of them stands there twice, the order of the certificate may be written too.",
         ),
         key("san_dns", "text", "none", "A DNS name of the subject alternative name."),
         key("san_uri", "text", "none", "A URI of it, such as a SPIFFE ID."),
