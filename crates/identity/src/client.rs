@@ -41,10 +41,10 @@ pub enum GrantType {
     #[serde(rename = "client_credentials")]
     ClientCredentials,
     /// RFC 8628.
-    #[serde(rename = "urn:ietf:params:oauth:grant-type:device_code")]
+    #[serde(rename = "urn:ietf:params:oauth:grant-type:device_code", alias = "device_code")]
     DeviceCode,
     /// RFC 8693.
-    #[serde(rename = "urn:ietf:params:oauth:grant-type:token-exchange")]
+    #[serde(rename = "urn:ietf:params:oauth:grant-type:token-exchange", alias = "token_exchange")]
     TokenExchange,
 }
 
@@ -68,12 +68,34 @@ impl GrantType {
             Self::TokenExchange => "urn:ietf:params:oauth:grant-type:token-exchange",
         }
     }
+
+    /// By its `grant_type` value, or by the last word of a URN: `device_code`, `token_exchange`.
+    pub fn named(text: &str) -> Option<Self> {
+        match text {
+            "device_code" => Some(Self::DeviceCode),
+            "token_exchange" => Some(Self::TokenExchange),
+            _ => Self::ALL.into_iter().find(|grant| grant.name() == text),
+        }
+    }
+
+    /// Those of a client of which nothing else is said: by where answers to it go.
+    pub fn defaults(redirect_uris: &[String]) -> BTreeSet<Self> {
+        if redirect_uris.is_empty() {
+            return [Self::ClientCredentials].into();
+        }
+        [Self::AuthorizationCode, Self::RefreshToken].into()
+    }
 }
 
 /// How a client shows who it is. One way per client: a stronger one can then never be
 /// walked around by a weaker one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(tag = "method", rename_all = "snake_case", deny_unknown_fields)]
+#[serde(
+    tag = "method",
+    rename_all = "snake_case",
+    deny_unknown_fields,
+    expecting = "a map with `method`: none, secret, private_key_jwt, tls_client_auth or self_signed_tls_client_auth"
+)]
 pub enum ClientAuthentication {
     /// A public client: not at all.
     None,

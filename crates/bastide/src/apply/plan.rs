@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Context as _;
+use identity::GrantType;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
@@ -201,7 +202,13 @@ impl Planner<'_> {
             let present = self.get(&format!("{path}?hashes=true"))?;
             let base = identity::Client::new(id, identity::ClientAuthentication::None);
             let base = serde_json::to_value(base)?.as_object().cloned().unwrap_or_default();
-            self.object(Kind::Client, id, object, There { path, present, base }, Vec::new());
+            let mut object = object.clone();
+            if present.is_none() && !object.fields.contains_key("grant_types") {
+                let uris = object.fields.get("redirect_uris").cloned().unwrap_or_default();
+                let uris: Vec<String> = serde_json::from_value(uris).unwrap_or_default();
+                object.fields.insert("grant_types".to_owned(), json!(GrantType::defaults(&uris)));
+            }
+            self.object(Kind::Client, id, &object, There { path, present, base }, Vec::new());
         }
         if prune {
             for client in self.admin.list(&self.path(&["clients"]), true)? {

@@ -1,10 +1,10 @@
 //! Files of clients, people and role grants, with the place of everything in them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use identity::{Client, ClientAuthentication};
+use identity::{Client, ClientAuthentication, GrantType};
 use model::suggestion::suggestion;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -284,6 +284,12 @@ impl Reader {
         let base = Client::new(id, ClientAuthentication::None);
         let base = serde_json::to_value(base).unwrap_or_default();
         self.check_fields::<Client>(&base, object, places);
+        // By the names that the administration shows, so that they can be compared.
+        if let Some(grants) = object.fields.get_mut("grant_types")
+            && let Ok(read) = serde_json::from_value::<BTreeSet<GrantType>>(grants.clone())
+        {
+            *grants = json!(read);
+        }
     }
 
     fn check_user(&mut self, username: &str, object: &mut Object, places: &[(String, Place)]) {

@@ -943,3 +943,53 @@ async fn the_command_line_does_the_same_with_and_without_a_process() {
 pub(crate) fn fixture(name: &str) -> std::path::PathBuf {
     std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(name)
 }
+
+#[tokio::test]
+async fn clients_get_the_same_grants_however_they_are_written() {
+    let upstream = Upstream::start().await;
+    let (testbed, _) = start(&upstream, POLICIES).await;
+    let secret = json!({ "method": "secret", "hashes": [identity::Client::secret_hash(SECRET).unwrap()] });
+    let none = json!({ "method": "none" });
+    let (code, device) = ("authorization_code", "urn:ietf:params:oauth:grant-type:device_code");
+    for (id, body, grants) in [
+        ("job", json!({ "authentication": secret }), json!(["client_credentials"])),
+        (
+            "app",
+            json!({ "authentication": none, "redirect_uris": [CALLBACK] }),
+            json!([code, "refresh_token"]),
+        ),
+        ("tv", json!({ "authentication": none, "grant_types": ["device_code"] }), json!([device])),
+        ("still", json!({ "authentication": secret, "grant_types": [] }), json!([])),
+    ] {
+        let mut body = body;
+        body["id"] = json!(id);
+        let (status, put) = call(&testbed, "PUT", &format!("/v1/realms/town/clients/{id}"), Some(body)).await;
+        assert_eq!((status, &put["grant_types"]), (200, &grants), "{put}");
+    }
+    let wrong = json!({ "id": "x", "authentication": "none" });
+    let (status, refused) = call(&testbed, "PUT", "/v1/realms/town/clients/x", Some(wrong)).await;
+    let detail = refused["detail"].as_str().unwrap();
+    assert!(status == 400 && detail.contains("expected a map with `method`: none, secret"), "{refused}");
+
+    let file = format!(
+        "clients:\n  job2: {{ secret: {SECRET} }}\n  app2: {{ secret: {SECRET}, redirect_uris: [ {CALLBACK} ] }}\n  \
+         tv2: {{ grant_types: [ device_code ] }}\n"
+    );
+    std::fs::write(testbed.path("clients.yaml"), file).unwrap();
+    let (code, out, err) = testbed.bastide(&["apply", "-f", "clients.yaml"]);
+    assert_eq!(code, 0, "{out}{err}");
+    for (id, grants) in [
+        ("job2", json!(["client_credentials"])),
+        ("app2", json!(["authorization_code", "refresh_token"])),
+        ("tv2", json!([device])),
+    ] {
+        let (_, client) = call(&testbed, "GET", &format!("/v1/realms/town/clients/{id}"), None).await;
+        assert_eq!(client["grant_types"], grants, "{id}");
+    }
+    let (code, out, _) = testbed.bastide(&["apply", "-f", "clients.yaml", "--dry-run"]);
+    assert_eq!(code, 0, "nothing is left to do: {out}");
+    std::fs::write(testbed.path("clients.yaml"), "clients: { a: { authentication: none } }\n").unwrap();
+    let (code, out, err) = testbed.bastide(&["apply", "-f", "clients.yaml"]);
+    let said = format!("{out}{err}");
+    assert!(code == 3 && said.contains("expected a map with `method`"), "{code} {said}");
+}

@@ -4,6 +4,7 @@ use ::keys::SecureRandom as _;
 use identity::{Client, ClientAuthentication, GrantType, Realm, Written};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use store::{Expect, Version};
 
 use super::holder::Holder;
@@ -77,6 +78,15 @@ pub async fn get(asked: &Call) -> Result<Reply, Problem> {
     Ok(Reply::ok(&ClientOut::of(client, hashes))?.of(version))
 }
 
+/// A client as it is written, with the grants that the configuration would give it if none are.
+fn written(asked: &Call) -> Result<Client, Problem> {
+    let mut client: Client = asked.body()?;
+    if !asked.body::<Map<String, Value>>()?.contains_key("grant_types") {
+        client.grant_types = GrantType::defaults(&client.redirect_uris);
+    }
+    Ok(client)
+}
+
 /// One that the configuration declares is changed there: the next start would undo it.
 fn check_undeclared(client: &Client) -> Result<(), Problem> {
     if client.attributes.contains_key(DECLARED) && !client.disabled {
@@ -91,7 +101,7 @@ fn check_undeclared(client: &Client) -> Result<(), Problem> {
 pub async fn put(asked: &Call) -> Result<Reply, Problem> {
     let realm = asked.realm()?;
     let id = asked.parameter("client");
-    let client: Client = asked.body()?;
+    let client = written(asked)?;
     if client.id != id {
         return Err(Problem::unfit(format!("id: expected {id:?} as in the path, found {:?}", client.id)));
     }

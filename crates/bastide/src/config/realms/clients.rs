@@ -46,7 +46,7 @@ pub(in crate::config) const CLIENT: Section = Section {
             "grants",
             "list of authorization_code, refresh_token, client_credentials, device_code, token_exchange",
             "authorization_code and refresh_token with redirect_uris, else client_credentials",
-            "How it gets tokens.",
+            "How it gets tokens. The URNs of RFC 8628 and RFC 8693 are taken too.",
         ),
         key("redirect_uris", "list of URLs", "none", "Where answers are sent; compared as strings."),
         key("post_logout_redirect_uris", "list of URLs", "none", "Where browsers may go after logout."),
@@ -101,17 +101,8 @@ pub(in crate::config) const TLS_CLIENT_AUTH: Section = Section {
 };
 
 fn grant(text: &str) -> Result<GrantType, Unfit> {
-    match text {
-        "authorization_code" => Ok(GrantType::AuthorizationCode),
-        "refresh_token" => Ok(GrantType::RefreshToken),
-        "client_credentials" => Ok(GrantType::ClientCredentials),
-        "device_code" => Ok(GrantType::DeviceCode),
-        "token_exchange" => Ok(GrantType::TokenExchange),
-        _ => Err(Unfit {
-            expected: "authorization_code, refresh_token, client_credentials, device_code or token_exchange",
-            instead: None,
-        }),
-    }
+    let expected = "authorization_code, refresh_token, client_credentials, device_code or token_exchange";
+    GrantType::named(text).ok_or(Unfit { expected, instead: None })
 }
 
 impl Decoder<'_> {
@@ -142,8 +133,7 @@ impl Decoder<'_> {
         client.redirect_uris = texts(self, "redirect_uris");
         client.grant_types = match table.get("grants") {
             Some(node) => self.values(node, grant).into_iter().collect(),
-            None if client.redirect_uris.is_empty() => [GrantType::ClientCredentials].into(),
-            None => [GrantType::AuthorizationCode, GrantType::RefreshToken].into(),
+            None => GrantType::defaults(&client.redirect_uris),
         };
         client.post_logout_redirect_uris = texts(self, "post_logout_redirect_uris");
         let logout = table.get("backchannel_logout_uri").and_then(|node| self.text(node));

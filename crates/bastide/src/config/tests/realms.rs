@@ -102,6 +102,29 @@ fn a_mail_server_is_talked_to_by_tls_or_said_to_be_in_danger() {
 }
 
 #[test]
+fn grants_have_a_short_name_and_their_own() {
+    use identity::GrantType::{
+        AuthorizationCode, ClientCredentials, DeviceCode, RefreshToken, TokenExchange,
+    };
+    let urn = "urn:ietf:params:oauth:grant-type";
+    let (certificate, _) = super::certificate();
+    for (written, grants) in [
+        ("redirect_uris: [ https://a.example/cb ]".to_owned(), vec![AuthorizationCode, RefreshToken]),
+        (format!("certificates: [ a.pem ], grants: [ \"{urn}:token-exchange\" ]"), vec![TokenExchange]),
+        ("certificates: [ a.pem ], grants: [ token_exchange ]".to_owned(), vec![TokenExchange]),
+        ("certificates: [ a.pem ]".to_owned(), vec![ClientCredentials]),
+        (format!("grants: [ \"{urn}:device_code\" ]"), vec![DeviceCode]),
+        ("grants: [ device_code ]".to_owned(), vec![DeviceCode]),
+    ] {
+        let main = around(&format!("    clients: {{ a: {{ {written} }} }}\n"));
+        let found = read_with(&main, &[("a.pem", certificate.as_str())]).unwrap();
+        assert_eq!(found.realms[0].clients[0].grant_types, grants.into_iter().collect(), "{written}");
+    }
+    let said = said_with(&around("    clients: { a: { grants: [ password ] } }\n"), &[]);
+    assert!(said[0].contains("expected authorization_code, refresh_token"), "{said:?}");
+}
+
+#[test]
 fn a_group_of_a_realm_of_ours_is_no_role_unless_it_says_so() {
     let all = &["roles", "groups", "realm_access.roles"][..];
     for (issuers, roles) in [
