@@ -19,6 +19,7 @@ use crate::firewall::{Inspection, Line, MASK};
 use crate::metric::Reporter;
 use crate::serve::{End, Gateway};
 use crate::snapshot::Route;
+use crate::step::cors::Caller;
 use crate::trace::{About, Traced};
 
 /// Longest text of a client that an event keeps, bytes.
@@ -101,6 +102,8 @@ pub struct Journey<'g> {
     pub bytes: (u64, u64),
     /// Where it is.
     pub step: Step,
+    /// Whether a page of another origin asks that may, by the route's rules.
+    pub(crate) cross_origin: Option<Caller>,
     /// What the firewall does with it, once it has begun.
     pub(crate) inspection: Option<Box<Inspection>>,
     /// Where it stands in its trace; `None` while tracing is off or its head is unknown.
@@ -139,6 +142,7 @@ impl<'g> Journey<'g> {
             attempts: 0,
             bytes: (0, 0),
             step: Step::Accept,
+            cross_origin: None,
             inspection: None,
             traced: None,
         }

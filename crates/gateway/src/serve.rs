@@ -168,6 +168,12 @@ impl Gateway {
         for (name, value) in &refusal.fields {
             let _ = fields.push(name, value.as_bytes());
         }
+        let route = journey.route.and_then(|number| self.snapshot.routes.get(number));
+        if let (Some(caller), Some(cors)) =
+            (journey.cross_origin, route.and_then(|route| route.cors.as_ref()))
+        {
+            cors.mark_refusal(caller, &mut fields);
+        }
         self.finish_fields(journey, &mut fields);
         let sent = exchange.respond(refusal.status, &fields, problem(refusal.status, journey.id));
         refusal.end(sent.is_ok().then_some(refusal.status))

@@ -8,6 +8,11 @@ use super::node::Node;
 use super::schema::{Section, key};
 use super::values::{self, Unfit};
 
+/// What clients in browsers send to the identity provider beyond what pages may always send.
+const IDENTITY_HEADERS: [&str; 3] = ["authorization", "content-type", "dpop"];
+/// What they read of its answers (RFC 9449 §8, RFC 6750 §3).
+const IDENTITY_EXPOSED: [&str; 2] = ["dpop-nonce", "www-authenticate"];
+
 /// Cross-origin rules (Fetch §3.2).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Cors {
@@ -46,8 +51,18 @@ pub(super) const CORS: Section = Section {
             "Exact origins: scheme, host, port when it is not the scheme's own.",
         ),
         key("methods", "list of methods", "the route's methods", "Methods that a preflight may ask for."),
-        key("headers", "list of header names", "none", "Request headers that a preflight may ask for."),
-        key("expose", "list of header names", "none", "Response headers that pages may read."),
+        key(
+            "headers",
+            "list of header names",
+            "none; with `to: identity` authorization, content-type, dpop",
+            "Request headers that a preflight may ask for.",
+        ),
+        key(
+            "expose",
+            "list of header names",
+            "none; with `to: identity` dpop-nonce, www-authenticate",
+            "Response headers that pages may read.",
+        ),
         key(
             "credentials",
             "true or false",
@@ -94,15 +109,16 @@ fn origin(text: &str) -> Result<String, Unfit> {
 }
 
 impl Decoder<'_> {
-    /// `cors:` of a route that takes `methods`.
-    pub(super) fn cors(&mut self, node: &Node, methods: &[http::Method]) -> Option<Cors> {
+    /// `cors:` of a route that takes `methods`; `identity`: it leads to the identity provider.
+    pub(super) fn cors(&mut self, node: &Node, methods: &[http::Method], identity: bool) -> Option<Cors> {
+        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
         let all: Vec<http::Method> = matching::METHODS.iter().map(|(_, method)| method.clone()).collect();
         let methods = if methods.is_empty() { &all } else { methods };
         let mut cors = Cors {
             origins: Origins::Any,
             methods: methods.iter().map(ToString::to_string).collect(),
-            headers: Vec::new(),
-            expose: Vec::new(),
+            headers: if identity { names(&IDENTITY_HEADERS) } else { Vec::new() },
+            expose: if identity { names(&IDENTITY_EXPOSED) } else { Vec::new() },
             credentials: false,
             max_age: Duration::from_secs(600),
         };
@@ -115,8 +131,11 @@ impl Decoder<'_> {
         if let Some(node) = table.get("methods") {
             cors.methods = self.values(node, matching::method).iter().map(ToString::to_string).collect();
         }
-        cors.headers = table.get("headers").map_or(Vec::new(), |node| self.values(node, values::header_name));
-        cors.expose = table.get("expose").map_or(Vec::new(), |node| self.values(node, values::header_name));
+        for (key, names) in [("headers", &mut cors.headers), ("expose", &mut cors.expose)] {
+            if let Some(node) = table.get(key) {
+                *names = self.values(node, values::header_name);
+            }
+        }
         cors.credentials = table.get("credentials").and_then(|node| self.boolean(node)).unwrap_or(false);
         if let Some(node) = table.get("max_age") {
             let age = self.duration(node, Duration::ZERO);

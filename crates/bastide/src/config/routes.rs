@@ -10,6 +10,7 @@ use proxy::route::{RouteId, Router};
 
 use super::decoder::{Decoder, Table};
 use super::node::{At, Node};
+use super::realms::IDENTITY_SERVICE;
 use super::schema::{Section, key};
 use super::values::{self, Unfit};
 use super::waf::{Firewalls, WafChoice};
@@ -321,7 +322,9 @@ impl Decoder<'_> {
             self.warn(node.at, message, "write per address if that is meant");
         }
         let methods = matches.as_ref().map_or(&[][..], |matches| &matches.methods);
-        let cors = table.get("cors").and_then(|node| self.cors(node, methods));
+        let identity = service.and_then(|number| around.services.get(number));
+        let identity = identity.is_some_and(|to| to.in_process && to.name == IDENTITY_SERVICE);
+        let cors = table.get("cors").and_then(|node| self.cors(node, methods, identity));
         let (request_headers, response_headers) = self.header_rules(table.get("headers"), matches.as_ref());
         let timeouts = service.and_then(|number| around.services.get(number));
         let base = timeouts.map_or(super::services::TIMEOUTS_DEFAULT, |service| service.timeouts);

@@ -114,6 +114,52 @@ async fn a_realm_issues_tokens_that_its_own_gateway_takes() {
     assert!(!finds(SECRET.as_bytes()) && !finds(b"exporter"), "the store says what it should hide");
 }
 
+/// What a client in a page does (oidc-client-ts): preflights, and refusals that it can read.
+#[tokio::test]
+async fn pages_of_an_allowed_origin_use_the_realm_and_read_refusals() {
+    const PAGE: &str = "https://app.test";
+    let upstream = Upstream::start().await;
+    let mut testbed = testbed(&upstream, "").await;
+    let rules = rules(&upstream, "importer", "")
+        .replace("    allow: anyone\n", "    allow: anyone\n    cors: [ https://app.test ]\n")
+        .replace(
+            "    allow: authenticated\n",
+            "    allow: authenticated\n    cors: [ https://app.test ]\n    limit: 2/hour per address\n",
+        );
+    testbed.configure(&rules);
+    assert_eq!(testbed.bastide(&["init"]).0, 0);
+    testbed.start_gateway().await;
+    let ask = async |request: Request| http1::ask(&testbed.endpoint(), &request).await.unwrap();
+    let preflight = ask(Request::new("OPTIONS", "localhost", "/userinfo")
+        .field("origin", PAGE)
+        .field("access-control-request-method", "GET")
+        .field("access-control-request-headers", "authorization"))
+    .await;
+    let headers = preflight.field("access-control-allow-headers").unwrap_or_default();
+    assert_eq!((preflight.status, headers), (204, "authorization, content-type, dpop"));
+    let allowed = |answer: &Answer| answer.field("access-control-allow-origin").map(str::to_owned);
+    let userinfo = ask(get_request("/userinfo").field("origin", PAGE).bearer("x")).await;
+    assert_eq!((userinfo.status, allowed(&userinfo).as_deref()), (401, Some(PAGE)));
+    assert_eq!(userinfo.field("access-control-expose-headers"), Some("dpop-nonce, www-authenticate"));
+    // The gateway's own refusals, to whom the rules allow to read them.
+    for (origin, status, expected) in [
+        (PAGE, 401, Some(PAGE)),
+        ("https://evil.test", 401, None),
+        (PAGE, 429, Some(PAGE)),
+        ("https://evil.test", 429, None),
+    ] {
+        let answer = ask(get_request("/orders/").field("origin", origin)).await;
+        assert_eq!((answer.status, allowed(&answer).as_deref()), (status, expected), "{origin}");
+        let sent = answer.fields.iter().filter(|(name, _)| name.starts_with("access-control-"));
+        assert_eq!(sent.count(), usize::from(expected.is_some()), "{origin}");
+        if expected.is_some() {
+            assert_eq!(answer.field("vary"), Some("origin"));
+        }
+    }
+    let plain = ask(get_request("/orders/")).await;
+    assert_eq!((plain.status, allowed(&plain)), (429, None));
+}
+
 #[tokio::test]
 async fn a_sealed_store_answers_503_and_everything_else_is_served() {
     let upstream = Upstream::start().await;

@@ -39,6 +39,15 @@ pub enum Origins {
     List(Vec<String>),
 }
 
+/// Whom of other origins the rules allow to call.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Caller {
+    /// Every origin may.
+    Anyone,
+    /// The one of this place in the list.
+    Listed(usize),
+}
+
 /// Whether a head is a preflight: `OPTIONS` with `Origin` and
 /// `Access-Control-Request-Method`. Gives the method that it asks for.
 pub fn preflight(head: &RequestHead) -> Option<&[u8]> {
@@ -103,16 +112,44 @@ impl Cors {
         for name in OWNED {
             response.remove(name);
         }
-        let mut push = |name: &str, value: &[u8]| response.push(name, value).is_ok();
         let Some(origin) = head.fields.get(Known::Origin) else { return };
         if self.allows(origin) {
-            push("access-control-allow-origin", origin);
-            if self.credentials {
-                push("access-control-allow-credentials", b"true");
+            self.allow(origin, response);
+        }
+    }
+
+    /// Who asks from another origin, where the rules allow it: for [`Cors::mark_refusal`], when the
+    /// head is gone.
+    pub(crate) fn caller(&self, head: &RequestHead) -> Option<Caller> {
+        let origin = head.fields.get(Known::Origin)?;
+        match &self.origins {
+            Origins::Any => Some(Caller::Anyone),
+            Origins::List(list) => {
+                list.iter().position(|allowed| allowed.as_bytes() == origin).map(Caller::Listed)
             }
-            if !self.expose.is_empty() {
-                push("access-control-expose-headers", self.expose.as_bytes());
+        }
+    }
+
+    /// Adds what a page needs to see that it was refused, and how.
+    pub(crate) fn mark_refusal(&self, caller: Caller, response: &mut Additions) {
+        let _ = response.push("vary", b"origin");
+        match (caller, &self.origins) {
+            (Caller::Anyone, Origins::Any) => self.allow(b"*", response),
+            (Caller::Listed(number), Origins::List(list)) => {
+                list.get(number).into_iter().for_each(|origin| self.allow(origin.as_bytes(), response));
             }
+            _ => {}
+        }
+    }
+
+    fn allow(&self, origin: &[u8], response: &mut Additions) {
+        let mut push = |name: &str, value: &[u8]| response.push(name, value).is_ok();
+        push("access-control-allow-origin", origin);
+        if self.credentials {
+            push("access-control-allow-credentials", b"true");
+        }
+        if !self.expose.is_empty() {
+            push("access-control-expose-headers", self.expose.as_bytes());
         }
     }
 }

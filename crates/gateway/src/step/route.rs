@@ -47,7 +47,10 @@ pub fn route(gateway: &Gateway, journey: &mut Journey<'_>, admitted: Admitted) -
     }
     match snapshot.router.route(admitted) {
         Ok(routed) => {
-            journey.route = Some(routed.route().0 as usize);
+            let number = routed.route().0 as usize;
+            journey.route = Some(number);
+            let cors = snapshot.routes.get(number).and_then(|route| route.cors.as_ref());
+            journey.cross_origin = cors.and_then(|cors| cors.caller(routed.head()));
             Ok(routed)
         }
         Err(unrouted) => Err(refuse(&unrouted.why).into()),

@@ -102,6 +102,21 @@ fn a_mail_server_is_talked_to_by_tls_or_said_to_be_in_danger() {
 }
 
 #[test]
+fn pages_of_other_origins_may_send_the_identity_provider_what_its_clients_send() {
+    let cors = |written: &str| {
+        let written = around("").replace("allow: anyone", &format!("allow: anyone, cors: {written}"));
+        read_with(&written, &[]).unwrap().routes[0].cors.clone().unwrap()
+    };
+    for written in ["[ https://app.example ]", "{ origins: [ https://app.example ], max_age: 10m }"] {
+        let cors = cors(written);
+        assert_eq!(cors.headers, ["authorization", "content-type", "dpop"], "{written}");
+        assert_eq!(cors.expose, ["dpop-nonce", "www-authenticate"], "{written}");
+    }
+    let said = cors("{ origins: [ https://app.example ], headers: [ x-a ], expose: [] }");
+    assert_eq!((said.headers, said.expose.len()), (vec!["x-a".to_owned()], 0));
+}
+
+#[test]
 fn grants_have_a_short_name_and_their_own() {
     use identity::GrantType::{
         AuthorizationCode, ClientCredentials, DeviceCode, RefreshToken, TokenExchange,
