@@ -7,6 +7,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use cedar_policy_core::ast::EntityUID;
 use model::principal::Attribute;
 use model::suggestion::suggestion;
 use model::{Credential, Date, Principal, PrincipalKind, SpiffeId, Timestamp};
@@ -190,13 +191,12 @@ impl Who {
         let identity = match self {
             Self::Short(text) if text == "anonymous" => return Ok(Principal::anonymous()),
             Self::Short(text) => {
-                let (kind, id) = text.split_once(':').unwrap_or((text, ""));
-                let kind = kind_of(kind).filter(|_| !id.is_empty()).ok_or_else(|| {
+                let (kind, id) = named(text).ok_or_else(|| {
                     format!("principal {text:?}: expected \"anonymous\" or Kind:id, for example User:alice")
                 })?;
                 &Identity {
                     kind,
-                    id: id.to_owned(),
+                    id,
                     roles: Vec::new(),
                     claims: BTreeMap::new(),
                     scopes: Vec::new(),
@@ -245,6 +245,20 @@ impl Who {
             expires: None,
         })
     }
+}
+
+/// Kind and id of `User:alice`, or of `User::"alice"`, as policies and explanations write it.
+fn named(text: &str) -> Option<(PrincipalKind, String)> {
+    let (kind, id) = text.split_once(':')?;
+    let kind = kind_of(kind)?;
+    let id = match id.strip_prefix(":\"") {
+        Some(_) => {
+            let (_, eid) = text.parse::<EntityUID>().ok()?.components();
+            AsRef::<str>::as_ref(&eid).to_owned()
+        }
+        None => id.to_owned(),
+    };
+    (!id.is_empty()).then_some((kind, id))
 }
 
 impl What {

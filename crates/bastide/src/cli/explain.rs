@@ -26,7 +26,8 @@ pub struct ExplainArguments {
     /// the audit log.
     #[arg(conflicts_with_all = ["as_who", "method", "url"])]
     id: Option<String>,
-    /// The caller: `User:alice`, `ApiKey:importer`, `anonymous`.
+    /// The caller: `User:alice`, `ApiKey:importer`, `anonymous` (the default with --url); also as
+    /// explanations print it, `User::"alice"`.
     #[arg(long = "as", value_name = "WHO")]
     as_who: Option<String>,
     /// A role of the caller; may be given several times.
@@ -39,19 +40,19 @@ pub struct ExplainArguments {
     #[arg(long = "scope", requires = "as_who")]
     scopes: Vec<String>,
     /// The request's method.
-    #[arg(long, requires = "as_who", default_value = "GET")]
+    #[arg(long, requires = "url", default_value = "GET")]
     method: String,
     /// The requested URL: `shop.example.org/orders/alice/17`.
-    #[arg(long, requires = "as_who")]
+    #[arg(long)]
     url: Option<String>,
     /// A header of the request, `name: value`; may be given several times.
-    #[arg(long = "header", requires = "as_who")]
+    #[arg(long = "header", requires = "url")]
     headers: Vec<String>,
     /// The client's address.
-    #[arg(long, requires = "as_who")]
+    #[arg(long, requires = "url")]
     address: Option<IpAddr>,
     /// The time, RFC 3339: `2026-11-23T09:30:00Z`.
-    #[arg(long, requires = "as_who")]
+    #[arg(long, requires = "url")]
     time: Option<String>,
     /// A call to this service of the mesh, in the log of its `bastide run`; `--config` is then the
     /// configuration shared by the mesh's services.
@@ -84,6 +85,9 @@ pub fn run(arguments: &ExplainArguments) -> anyhow::Result<ExitCode> {
     match (&arguments.id, &arguments.as_who) {
         (Some(id), _) => explain_event(arguments, &configuration, id),
         (None, Some(who)) => explain_hypothetical(arguments, &configuration, who),
+        (None, None) if arguments.url.is_some() => {
+            explain_hypothetical(arguments, &configuration, "anonymous")
+        }
         (None, None) => {
             anyhow::bail!("name a request id, or --as WHO with --url; see `bastide explain --help`")
         }
@@ -230,6 +234,13 @@ fn explain_hypothetical(
         what.headers.insert(name.trim().to_ascii_lowercase(), OneOrMany::One(value.trim().to_owned()));
     }
     let finder = wire::Finder::new(configuration)?;
+    if let Err(why) = finder.find(&what) {
+        match arguments.output {
+            Output::Text => say(format_args!("refused before any policy is asked: {why}")),
+            Output::Json => say(serde_json::to_string_pretty(&json!({ "allowed": false, "refused": why }))?),
+        }
+        return Ok(ExitCode::FAILURE);
+    }
     let (circumstances, request) = what.request(&policies, &|what| finder.find(what)).map_err(wrong)?;
     let explanation: Explanation = explain_request(&policies, &principal, &circumstances, &request);
     match arguments.output {

@@ -8,6 +8,7 @@ use bytes::BytesMut;
 use policy::testing::{OneOrMany, What};
 use proxy::admit::admit;
 use proxy::http1::request::Reader;
+use proxy::route::WhyUnrouted;
 use proxy::{Admission, Limits, Router};
 
 use crate::config::Configuration;
@@ -87,11 +88,20 @@ impl Finder {
         let admission = Admission { lenient: opaque, ..Admission::default() };
         let admitted = admit(raw, &admission, &self.limits, false).map_err(refused)?;
         let routed =
-            self.router.route(admitted).map_err(|unrouted| format!("no route: {:?}", unrouted.why))?;
+            self.router.route(admitted).map_err(|unrouted| format!("no route: {}", why(&unrouted.why)))?;
         let name = self.names.get(routed.route().0 as usize).cloned().unwrap_or_default();
         let parameters = routed.parameters().iter().map(|(name, value)| (name.to_owned(), value.to_owned()));
         let path = policy::Subject::path(&routed).to_vec();
         Ok(Place { route: name, parameters: parameters.collect(), path })
+    }
+}
+
+fn why(why: &WhyUnrouted) -> String {
+    let status = why.status();
+    match why {
+        WhyUnrouted::NotFound => format!("nothing matches host, path and header fields ({status})"),
+        WhyUnrouted::MethodNotAllowed { allow } => format!("only for other methods, {allow} ({status})"),
+        WhyUnrouted::EncodedSlash { .. } => format!("the path holds %2F ({status})"),
     }
 }
 

@@ -251,6 +251,46 @@ async fn policy_diff_replays_the_log() {
     assert_eq!(code, 0, "{said}");
 }
 
+/// A caller is taken as it is printed, and what no policy is asked about is explained too.
+#[test]
+fn explanations_take_their_own_words_and_say_what_no_route_takes() {
+    let testbed = TestBed::prepare(
+        "services: { here: [ http://127.0.0.1:1 ] }\nroutes:\n  - { match: \"GET localhost/here/**\", to: here, \
+         authenticate: jwt }\nauthentication: { audience: a.b, issuers: [ { issuer: https://id.example.org } ] }\n\
+         policies:\n  inline: |\n    permit (principal == User::\"al\\\"ice:1\", action, resource);\n",
+    );
+    let ask = |arguments: &[&str]| testbed.bastide(&[&["explain"][..], arguments].concat());
+    for (who, code) in [
+        ("User::\"al\\\"ice:1\"", 0),
+        ("User:al\"ice:1", 0),
+        ("User::\"alice\"", 1),
+        ("User:alice", 1),
+        ("anonymous", 1),
+    ] {
+        let (found, said, err) = ask(&["--as", who, "--url", "localhost/here/1"]);
+        assert_eq!(found, code, "{who}: {said}{err}");
+    }
+    for wrong in ["User::\"alice", "Nobody::\"alice\"", "User:", "User::\"\""] {
+        let (code, said, err) = ask(&["--as", wrong, "--url", "localhost/here/1"]);
+        assert!(
+            code == 3 && err.contains("expected \"anonymous\" or Kind:id"),
+            "{wrong}: {code} {said}{err}"
+        );
+    }
+    assert_eq!(ask(&["--url", "localhost/here/1"]).0, 1, "nobody who proved anything");
+    for (arguments, expected) in [
+        (&["--url", "http://localhost/nothing"][..], "nothing matches host, path and header fields (404)"),
+        (&["--url", "localhost/here/1", "--method", "post"], "only for other methods, GET"),
+        (&["--url", "localhost/here/..;/1"], "admission would refuse it"),
+    ] {
+        let (code, said, err) = ask(arguments);
+        assert!(code == 1 && said.contains(expected), "{arguments:?}: {code} {said}{err}");
+        let (code, said, _) = ask(&[arguments, &["--output", "json"]].concat());
+        let json: Value = serde_json::from_str(&said).unwrap();
+        assert!(code == 1 && json["refused"].as_str().unwrap().contains(expected), "{json}");
+    }
+}
+
 /// All commands and subcommands that `--help` shows.
 fn commands() -> Vec<Vec<String>> {
     let testbed = TestBed::prepare("");
