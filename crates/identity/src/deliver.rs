@@ -12,6 +12,12 @@ pub trait Deliver: Send + Sync {
     /// POST with `application/x-www-form-urlencoded`. Any status but 200 and 204 is a
     /// failure, of which the text tells the operator.
     fn deliver(&self, url: String, form: String) -> Delivery<'_>;
+
+    /// Why nothing is ever delivered to an address, where its text tells: it is not registered then.
+    fn refusal(&self, url: &str) -> Option<String> {
+        let _ = url;
+        None
+    }
 }
 
 /// Delivers nothing, and says so: for realms without back-channel logout.

@@ -398,6 +398,19 @@ async fn read_body(wire: &mut Wire, head: &ResponseHead, rules: &FetchRules) -> 
     }
 }
 
+/// The address that a URL's text itself names, `localhost` included, when it is not one of the public
+/// internet: where no fetch gets to without [`FetchRules::allow_private_addresses`]. What a name leads
+/// to is found out when it is fetched.
+pub fn special_address(url: &str) -> Option<IpAddr> {
+    let uri: Uri = url.parse().ok()?;
+    let host = uri.host()?.trim_start_matches('[').trim_end_matches(']').trim_end_matches('.');
+    let host = host.to_ascii_lowercase();
+    // RFC 6761 §6.3.
+    let local = host == "localhost" || host.ends_with(".localhost");
+    let address = if local { IpAddr::V4(Ipv4Addr::LOCALHOST) } else { host.parse().ok()? };
+    (!is_public(address)).then_some(address)
+}
+
 /// Whether an address belongs to the public internet: not to this host, its networks,
 /// documentation, multicast or anything reserved (RFC 6890). IPv4 inside IPv6 counts
 /// as what it is.

@@ -14,7 +14,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::Request;
 use identity::mail::{MailTransport, SentElsewhere};
-use identity::{NoDelivery, Realm, World};
+use identity::{Realm, World};
 use keys::SystemRandom;
 use model::Clock;
 use serde_json::Value;
@@ -26,6 +26,7 @@ use super::serve::{AdminState, router};
 use super::view::{RealmSource, Trust, View};
 use crate::config::Configuration;
 use crate::process::audit_handle::AuditHandle;
+use crate::process::back_channel::DeliveredElsewhere;
 use crate::process::clock::SystemClock;
 use crate::process::state::{REVOCATIONS, make_private_folder};
 use crate::process::storage;
@@ -340,7 +341,7 @@ async fn kept(
             store: store.clone(),
             clock: Arc::clone(clock),
             random: random.clone(),
-            deliver: Arc::new(NoDelivery),
+            deliver: Arc::new(DeliveredElsewhere(realm.back_channel.clone())),
             mail_transport: realm.mail.as_ref().map(|_| Arc::new(SentElsewhere) as Arc<dyn MailTransport>),
         };
         realms.insert(realm.settings.name.clone(), Realm::open(realm.settings.clone(), world).await?);

@@ -1,5 +1,6 @@
 //! `realms:`: the identity provider's realms, each an issuer with clients of its own.
 
+mod back_channel;
 mod clients;
 mod factors;
 mod mail;
@@ -19,6 +20,8 @@ use super::schema::{Section, key};
 use super::values::{self, Unfit};
 use super::{Role, Service};
 
+pub(super) use back_channel::BACK_CHANNEL_LOGOUT;
+pub use back_channel::BackChannel;
 pub(super) use clients::{CLIENT, TLS_CLIENT_AUTH};
 pub(super) use factors::of_members;
 pub(super) use mail::MAIL;
@@ -37,6 +40,8 @@ pub struct Realm {
     pub clients: Vec<Client>,
     /// The way of letters to people.
     pub mail: Option<Mail>,
+    /// How far logout tokens may go.
+    pub back_channel: BackChannel,
 }
 
 pub(super) const REALM: Section = Section {
@@ -71,6 +76,12 @@ pub(super) const REALM: Section = Section {
         ),
         key("passwords", "map", "8 characters, strength 3", "Requirements for passwords that users choose."),
         key("mail", "map", "no e-mail", "The mail server for e-mail to users."),
+        key(
+            "back_channel_logout",
+            "map",
+            "public addresses behind public authorities",
+            "How far logout tokens to clients may go.",
+        ),
         key("lifetimes", "map", "see there", "How long everything lasts."),
         key(
             "scopes",
@@ -269,7 +280,12 @@ impl Decoder<'_> {
             let issuer = self.value(node, issuer)?;
             let settings = RealmSettings::new(&name.text, &issuer);
             self.check_realm(node, &settings);
-            return Some(Realm { settings, clients: Vec::new(), mail: None });
+            return Some(Realm {
+                settings,
+                clients: Vec::new(),
+                mail: None,
+                back_channel: BackChannel::default(),
+            });
         }
         let table = self.table(node, &REALM)?;
         let issuer_node = self.required(&table, "issuer")?;
@@ -318,9 +334,11 @@ impl Decoder<'_> {
         settings.require_pushed_requests = flag(self, "require_pushed_requests");
         settings.require_dpop_nonce = flag(self, "require_dpop_nonce");
         self.check_realm(issuer_node, &settings);
-        let clients = self.realm_clients(table.get("clients"), &settings);
+        let back_channel =
+            table.get("back_channel_logout").map(|node| self.back_channel(node)).unwrap_or_default();
+        let clients = self.realm_clients(table.get("clients"), &settings, &back_channel);
         let mail = table.get("mail").and_then(|node| self.mail(node));
-        Some(Realm { settings, clients, mail })
+        Some(Realm { settings, clients, mail, back_channel })
     }
 
     fn check_realm(&mut self, node: &Node, settings: &RealmSettings) {

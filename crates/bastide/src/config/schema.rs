@@ -59,6 +59,7 @@ pub(super) const SECTIONS: &[&Section] = &[
     &super::realms::LIFETIMES,
     &super::realms::PASSWORDS,
     &super::realms::MAIL,
+    &super::realms::BACK_CHANNEL_LOGOUT,
     &super::realms::FACTORS,
     &super::realms::RESOURCE,
     &super::realms::CLAIM,

@@ -3,20 +3,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, header};
 use keys::{
     Answered, Fetch, FetchFailure, FetchFuture, FetchRequest, Fetched, FormRequest, Post, PostFuture,
 };
-use proxy::fetch::{FetchRules, Outgoing, Reply, fetch, send};
+use proxy::fetch::{FetchError, FetchRules, Outgoing, Reply, fetch, send};
 use proxy::tls::{ClientTls, ClientTlsSettings, TlsError};
 
 use super::realms::Realms;
 
 /// For one document, redirects included.
-const FETCH_TIME_MAX: Duration = Duration::from_secs(5);
-
-/// Most bytes of an answer to a logout token.
-const ANSWER_BYTES_MAX: u64 = 64 * 1024;
+pub(super) const FETCH_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// The outbound client: guarded, trusting the public authorities. Cheap to clone.
 #[derive(Clone)]
@@ -41,34 +38,23 @@ impl OutboundClient {
             ..FetchRules::new(self.tls.clone())
         }
     }
+}
 
-    async fn post(
-        &self,
-        url: &str,
-        form: &[u8],
-        fields: HeaderMap,
-        rules: &FetchRules,
-    ) -> Result<Reply, String> {
-        let mut fields = fields;
-        let form_type = HeaderValue::from_static("application/x-www-form-urlencoded");
-        fields.insert(header::CONTENT_TYPE, form_type);
-        fields.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
-        fields.insert(header::USER_AGENT, HeaderValue::from_static("bastide"));
-        let request = Outgoing { method: Method::POST, url, fields: &fields, body: form };
-        send(&request, rules).await.map_err(|error| error.to_string())
-    }
-
-    /// Posts a logout token: 200 and 204 are good.
-    ///
-    /// # Errors
-    /// The reason, for the log.
-    pub async fn tell(&self, url: &str, form: &str) -> Result<(), String> {
-        let rules = self.rules(false, ANSWER_BYTES_MAX);
-        match self.post(url, form.as_bytes(), HeaderMap::new(), &rules).await?.status {
-            StatusCode::OK | StatusCode::NO_CONTENT => Ok(()),
-            other => Err(format!("{url}: expected 200 or 204, found {other}")),
-        }
-    }
+/// Posts a form, with these fields beside its own.
+///
+/// # Errors
+/// See [`FetchError`]: no answer came. An answer of any status is none.
+pub(super) async fn post_form(
+    url: &str,
+    form: &[u8],
+    mut fields: HeaderMap,
+    rules: &FetchRules,
+) -> Result<Reply, FetchError> {
+    let form_type = HeaderValue::from_static("application/x-www-form-urlencoded");
+    fields.insert(header::CONTENT_TYPE, form_type);
+    fields.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
+    fields.insert(header::USER_AGENT, HeaderValue::from_static("bastide"));
+    send(&Outgoing { method: Method::POST, url, fields: &fields, body: form }, rules).await
 }
 
 /// Fetches and posts over the network; to a realm of this process, without it.
@@ -115,7 +101,8 @@ impl Post for GuardedFetch {
                 fields.insert(header::AUTHORIZATION, value);
             }
             let form = request.form.expose().as_bytes();
-            let reply = self.outbound.post(&request.url, form, fields, &rules).await.map_err(FetchFailure)?;
+            let reply = post_form(&request.url, form, fields, &rules).await;
+            let reply = reply.map_err(|error| FetchFailure(error.to_string()))?;
             Ok(Answered { status: reply.status.as_u16(), body: reply.body.to_vec() })
         })
     }

@@ -2,6 +2,7 @@
 
 pub mod administration;
 pub mod audit_handle;
+pub mod back_channel;
 mod background;
 mod beginning;
 pub mod clock;

@@ -21,7 +21,6 @@ use axum::response::{IntoResponse as _, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use gateway::step::identity::{HEADER_CLIENT_ADDRESS, HEADER_CLIENT_CERTIFICATE, HEADER_CLIENT_TLS};
-use identity::deliver::{Deliver, Delivery};
 use identity::mail::MailTransport;
 use identity::{Realm, RevocationFeed, World};
 use keys::{Answered, FormRequest, Revocation, SystemRandom};
@@ -34,7 +33,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tower::ServiceExt as _;
 
-use super::fetch::OutboundClient;
+use super::back_channel::BackChannelWay;
 use super::in_process;
 use super::mail::MailServer;
 use crate::config;
@@ -55,7 +54,6 @@ pub struct Realms {
     /// Told when a realm has to be opened anew.
     resettled: Arc<Notify>,
     server: JoinHandle<()>,
-    outbound: OutboundClient,
     clock: Arc<dyn Clock>,
     random: Arc<SystemRandom>,
 }
@@ -118,7 +116,7 @@ impl Current {
 impl Realms {
     /// Serves whoever connects in process; until [`Self::follow`] with 503. Must be
     /// called on the control plane's runtime.
-    pub fn start(outbound: OutboundClient, clock: Arc<dyn Clock>, random: Arc<SystemRandom>) -> Self {
+    pub fn start(clock: Arc<dyn Clock>, random: Arc<SystemRandom>) -> Self {
         let (connector, listener) = in_process_pair();
         let current: Arc<RwLock<Option<Arc<Current>>>> = Arc::default();
         let serving = Arc::clone(&current);
@@ -134,7 +132,6 @@ impl Realms {
             revoked: Arc::default(),
             resettled: Arc::default(),
             server,
-            outbound,
             clock,
             random,
         }
@@ -188,7 +185,7 @@ impl Realms {
                 store: store.clone(),
                 clock: Arc::clone(&self.clock),
                 random: self.random.clone(),
-                deliver: Arc::new(self.outbound.clone()),
+                deliver: Arc::new(back_channel(realm)?),
                 mail_transport: mail_transport(realm, &self.clock)?,
             };
             opened.push(Realm::open(realm.settings.clone(), world).await?);
@@ -362,9 +359,17 @@ fn mail_transport(
 ) -> Result<Option<Arc<dyn MailTransport>>, identity::Error> {
     let Some(mail) = &realm.mail else { return Ok(None) };
     let name = config::issuer_host(&realm.settings.issuer);
-    let refused = |why| identity::Error::Settings { realm: realm.settings.name.clone(), why };
-    let server = MailServer::new(mail, &name, Arc::clone(clock)).map_err(refused)?;
+    let server = MailServer::new(mail, &name, Arc::clone(clock)).map_err(|why| refused(realm, why))?;
     Ok(Some(Arc::new(server)))
+}
+
+/// How a realm sends logout tokens.
+fn back_channel(realm: &config::Realm) -> Result<BackChannelWay, identity::Error> {
+    BackChannelWay::new(&realm.back_channel).map_err(|why| refused(realm, why))
+}
+
+fn refused(realm: &config::Realm, why: String) -> identity::Error {
+    identity::Error::Settings { realm: realm.settings.name.clone(), why }
 }
 
 async fn answer(current: Option<Arc<Current>>, mut request: Request) -> Response {
@@ -406,13 +411,6 @@ fn peer(fields: &HeaderMap) -> Option<Peer> {
         client_chain: leaf.into_iter().collect(),
     });
     Some(Peer { address, socket: SocketAddr::new(address, 0), tls })
-}
-
-/// Logout tokens go by the guarded client, as fetches of keys do.
-impl Deliver for OutboundClient {
-    fn deliver(&self, url: String, form: String) -> Delivery<'_> {
-        Box::pin(async move { self.tell(&url, &form).await })
-    }
 }
 
 #[cfg(test)]

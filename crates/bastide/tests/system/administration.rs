@@ -20,7 +20,7 @@ const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
 const CHALLENGE: &str = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
 const CALLBACK: &str = "https://app.test/cb";
 
-fn rules(upstream: &Upstream, policies: &str) -> String {
+pub(crate) fn rules(upstream: &Upstream, policies: &str) -> String {
     format!(
         "roles: {{ customer: {{}}, administrator: {{}} }}\n\
          realms:\n  town:\n    issuer: https://localhost\n    resources: {{ \"https://orders.test\": {{}} }}\n    \
@@ -60,7 +60,7 @@ fn admin(testbed: &TestBed) -> AdminClient {
 }
 
 /// A blocking call of the socket, beside the test's own runtime.
-async fn call(testbed: &TestBed, method: &str, path: &str, body: Option<Value>) -> (u16, Value) {
+pub(crate) async fn call(testbed: &TestBed, method: &str, path: &str, body: Option<Value>) -> (u16, Value) {
     let (answer, _) = call_if(testbed, method, path, None, body).await;
     answer
 }
@@ -102,7 +102,7 @@ fn api_key(testbed: &TestBed, name: &str, role: &[&str]) -> String {
     serde_json::from_str::<Value>(&out).unwrap()["key"].as_str().unwrap().to_owned()
 }
 
-async fn start(upstream: &Upstream, policies: &str) -> (TestBed, Value) {
+pub(crate) async fn start(upstream: &Upstream, policies: &str) -> (TestBed, Value) {
     let mut testbed = testbed(upstream, policies).await;
     testbed.start_gateway().await;
     let user = json!({ "username": "alice", "roles": ["customer"] });

@@ -71,8 +71,8 @@ pub(crate) struct Liar {
     desk: Arc<Desk>,
 }
 
-/// The TLS in front of it.
-struct Tls {
+/// TLS in front of a server.
+pub(crate) struct Tls {
     tcp: TcpListener,
     acceptor: TlsAcceptor,
 }
@@ -95,13 +95,13 @@ impl axum::serve::Listener for Tls {
     }
 }
 
-impl Liar {
-    /// Starts one. Its own certificate is from `liar.pem` in the folder, as what it issues.
-    pub(crate) async fn start(folder: &Path) -> Self {
+impl Tls {
+    /// On 127.0.0.1, with a certificate of an authority of its own, which is written to a file.
+    pub(crate) async fn listen(pem: &Path) -> (Self, CertifiedIssuer<'static, KeyPair>) {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
-        std::fs::write(folder.join("liar.pem"), authority.pem()).unwrap();
+        std::fs::write(pem, authority.pem()).unwrap();
         let key = KeyPair::generate().unwrap();
         let params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
         let leaf = params.signed_by(&key, &authority).unwrap();
@@ -113,7 +113,20 @@ impl Liar {
             .with_single_cert(vec![leaf.der().clone()], key.serialize_der().try_into().unwrap())
             .unwrap();
         let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let base = format!("https://{}", tcp.local_addr().unwrap());
+        (Self { tcp, acceptor: TlsAcceptor::from(Arc::new(config)) }, authority)
+    }
+
+    /// Where it listens.
+    pub(crate) fn base(&self) -> String {
+        format!("https://{}", self.tcp.local_addr().unwrap())
+    }
+}
+
+impl Liar {
+    /// Starts one. Its own certificate is from `liar.pem` in the folder, as what it issues.
+    pub(crate) async fn start(folder: &Path) -> Self {
+        let (tls, authority) = Tls::listen(&folder.join("liar.pem")).await;
+        let base = tls.base();
         let desk = Arc::new(Desk {
             manner: Mutex::new(Manner::Honest),
             base,
@@ -123,7 +136,6 @@ impl Liar {
             nonces: AtomicU64::new(0),
         });
         let app = Router::new().fallback(answer).with_state(Arc::clone(&desk));
-        let tls = Tls { tcp, acceptor: TlsAcceptor::from(Arc::new(config)) };
         tokio::spawn(async move { axum::serve(tls, app).await });
         Self { desk }
     }

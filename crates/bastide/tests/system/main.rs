@@ -14,6 +14,7 @@ mod acme;
 mod acme_attacks;
 mod administration;
 mod audit;
+mod back_channel;
 mod bound;
 mod clients;
 mod contract;

@@ -42,6 +42,11 @@ impl Realm {
     /// As [`Self::put_client`].
     pub async fn write_client(&self, client: &Client, expect: Expect) -> Result<Written, Error> {
         client.check(&self.settings)?;
+        let uri = client.backchannel_logout_uri.as_ref().filter(|_| !client.disabled);
+        if let Some(why) = uri.and_then(|uri| self.deliver.refusal(uri)) {
+            let what = format!("client \"{}\"", keys::encoding::quote(&client.id));
+            return Err(Error::Record { what, why: format!("backchannel_logout_uri: {why}") });
+        }
         let (records, path) = (&self.records, [client.id.as_str()]);
         let ended = Ended::Client { id: client.id.clone() };
         for attempt in 0..ATTEMPTS_MAX {

@@ -88,6 +88,24 @@ fn special_addresses_are_not_public() {
 }
 
 #[test]
+fn what_a_url_says_itself_is_known_without_a_look_up() {
+    for (url, special) in [
+        ("http://127.0.0.1:8080/bcl", Some("127.0.0.1")),
+        ("https://LOCALHOST/bcl", Some("127.0.0.1")),
+        ("https://id.localhost./bcl", Some("127.0.0.1")),
+        ("https://[fd00::1]:443/", Some("fd00::1")),
+        ("https://10.1.2.3/", Some("10.1.2.3")),
+        ("https://8.8.8.8/", None),
+        ("https://[2606:4700::1]/", None),
+        ("https://id.example.org/10.1.2.3", None),
+        ("https://notlocalhost/", None),
+        ("not a url", None),
+    ] {
+        assert_eq!(special_address(url), special.map(|address| address.parse().unwrap()), "{url}");
+    }
+}
+
+#[test]
 fn a_private_target_is_refused_before_a_connection_and_allowed_when_configured() {
     let (port, hits) = server(|_| ok("keys"));
     for host in ["127.0.0.1", "localhost", "[::ffff:127.0.0.1]"] {

@@ -11,6 +11,9 @@ use crate::config::decoder::{Decoder, Table};
 use crate::config::node::{Name, Node};
 use crate::config::schema::{Section, key};
 use crate::config::values::Unfit;
+use crate::process::back_channel::refusal;
+
+use super::BackChannel;
 
 /// The largest key set of a client, bytes.
 const JWKS_BYTES_MAX: usize = 64 * 1024;
@@ -50,7 +53,12 @@ pub(in crate::config) const CLIENT: Section = Section {
         ),
         key("redirect_uris", "list of URLs", "none", "Where answers are sent; compared as strings."),
         key("post_logout_redirect_uris", "list of URLs", "none", "Where browsers may go after logout."),
-        key("backchannel_logout_uri", "URL", "none", "Where logout tokens go."),
+        key(
+            "backchannel_logout_uri",
+            "URL",
+            "none",
+            "Where logout tokens go. One at a private address, or behind a private authority, needs the realm's `back_channel_logout`.",
+        ),
         key("scopes", "list of scopes", "none", "The scopes that it may ask for."),
         key("resources", "list of identifiers", "none", "The APIs that it may get tokens for."),
         key(
@@ -107,7 +115,12 @@ fn grant(text: &str) -> Result<GrantType, Unfit> {
 
 impl Decoder<'_> {
     /// `realms.NAME.clients`
-    pub(super) fn realm_clients(&mut self, node: Option<&Node>, settings: &RealmSettings) -> Vec<Client> {
+    pub(super) fn realm_clients(
+        &mut self,
+        node: Option<&Node>,
+        settings: &RealmSettings,
+        back_channel: &BackChannel,
+    ) -> Vec<Client> {
         let Some(node) = node else { return Vec::new() };
         let mut clients = Vec::new();
         for (name, node) in self.named(node, "a map of client ids") {
@@ -115,6 +128,11 @@ impl Decoder<'_> {
             let Some(client) = self.realm_client(name, &table) else { continue };
             if let Err(error) = client.check(settings) {
                 self.fault(name.at, error.to_string());
+            }
+            let uri = client.backchannel_logout_uri.as_ref().filter(|_| !client.disabled);
+            if let Some(why) = uri.and_then(|uri| refusal(back_channel, uri)) {
+                let at = table.get("backchannel_logout_uri").map_or(name.at, |node| node.at);
+                self.fault(at, format!("backchannel_logout_uri: {why}"));
             }
             clients.push(client);
         }

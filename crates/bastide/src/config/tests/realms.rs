@@ -102,6 +102,39 @@ fn a_mail_server_is_talked_to_by_tls_or_said_to_be_in_danger() {
 }
 
 #[test]
+fn a_client_at_a_private_address_needs_its_realms_word() {
+    let at = |uri: &str, disabled: bool, realm: &str| {
+        let client = format!("redirect_uris: [ https://a.example/cb ], disabled: {disabled}");
+        around(&format!("{realm}    clients: {{ a: {{ {client}, backchannel_logout_uri: \"{uri}\" }} }}\n"))
+    };
+    let switch = "    back_channel_logout: { allow_private_addresses: true }\n";
+    for uri in [
+        "http://127.0.0.1:9/bcl",
+        "https://localhost./bcl",
+        "https://[fd00::1]/bcl",
+        "https://192.168.1.9/bcl",
+    ] {
+        let said = said_with(&at(uri, false, ""), &[]);
+        assert!(
+            said.len() == 1 && said[0].contains("back_channel_logout: { allow_private"),
+            "{uri}: {said:?}"
+        );
+        assert!(said[0].starts_with("bastide.yaml:7:"), "{said:?}");
+        assert!(!read_with(&at(uri, false, switch), &[]).unwrap().realms[0].clients.is_empty(), "{uri}");
+        assert!(
+            read_with(&at(uri, true, ""), &[]).is_ok(),
+            "{uri}: nothing is sent to one that is switched off"
+        );
+    }
+    for uri in ["https://app.example/bcl", "https://9.9.9.9/bcl", "https://[2620:fe::fe]/bcl"] {
+        assert!(read_with(&at(uri, false, ""), &[]).is_ok(), "{uri}");
+    }
+    let empty = "    back_channel_logout: { ca: clients.pem }\n";
+    let said = said_with(&at("https://app.example/bcl", false, empty), &[("clients.pem", "none")]);
+    assert_eq!(said, ["bastide.yaml:7:32: expected a PEM file with certificates, found none in it"]);
+}
+
+#[test]
 fn pages_of_other_origins_may_send_the_identity_provider_what_its_clients_send() {
     let cors = |written: &str| {
         let written = around("").replace("allow: anyone", &format!("allow: anyone, cors: {written}"));

@@ -13,7 +13,7 @@ fn realm(name: &str) -> config::Realm {
     app.scopes = BTreeSet::from(["openid".to_owned()]);
     app.redirect_uris = vec![BEFORE.to_owned()];
     let settings = RealmSettings::new(name, &format!("https://{name}.example"));
-    config::Realm { settings, clients: vec![app], mail: None }
+    config::Realm { settings, clients: vec![app], mail: None, back_channel: config::BackChannel::default() }
 }
 
 /// A realm behind one that changes is refused: for its file, which is gone, or for its client.
@@ -21,7 +21,7 @@ fn realm(name: &str) -> config::Realm {
 async fn realms_that_are_refused_leave_the_clients_of_before() {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
     let store = Store::in_memory(Arc::clone(&clock)).unwrap();
-    let realms = Realms::start(OutboundClient::new().unwrap(), clock, Arc::new(SystemRandom::new()));
+    let realms = Realms::start(clock, Arc::new(SystemRandom::new()));
     let before = [realm("one"), realm("two")];
     realms.follow(&before, Some(&store)).await.unwrap();
     let registered = async || {

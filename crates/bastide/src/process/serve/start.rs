@@ -198,7 +198,7 @@ async fn parts(
     let challenges = Arc::clone(&process.challenges);
     let acme = Orders::new(state.path(), challenges, Arc::clone(clock), Arc::clone(random));
     let outbound = OutboundClient::new()?;
-    let realms = Arc::new(Realms::start(outbound.clone(), Arc::clone(clock), Arc::clone(random)));
+    let realms = Arc::new(Realms::start(Arc::clone(clock), Arc::clone(random)));
     let (administration, for_administration) = in_process_pair();
     let parts = Parts {
         state,
