@@ -20,6 +20,7 @@ use crate::settings::RealmSettings;
 pub(crate) use authenticate::{Authenticated, authenticate, authenticate_at};
 pub use certificate::CertificateSubject;
 pub use certificate::thumbprint;
+pub use redirect::fault as redirect_fault;
 
 /// Longest client id, bytes.
 pub const CLIENT_ID_BYTES_MAX: usize = 128;

@@ -129,7 +129,7 @@ pub use error::Error;
 pub use factor::{FACTOR_NAME_CHARACTERS_MAX, FACTORS_MAX, Factor, FactorKind};
 pub use key::SigningKey;
 pub use login::password::breached::check as check_breached_passwords;
-pub use login::password::hash::check as check_password_hash;
+pub use login::password::hash::{check as check_password_hash, of as hash_password};
 pub use login::password::strength::{PasswordRules, Weakness};
 pub use realm::{Listing, Realm, World};
 pub use record::Written;

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Args, Subcommand, ValueHint};
+use keys::SystemRandom;
 use serde_json::json;
 
 use super::help::{examples, help};
@@ -105,7 +106,7 @@ pub fn run(arguments: &ImportArguments) -> anyhow::Result<ExitCode> {
         From::Keycloak { files, out, force, issuer } => {
             free(out, *force)?;
             let texts = files.iter().map(|file| read(file)).collect::<anyhow::Result<Vec<_>>>()?;
-            let wanted = keycloak::Wanted { issuer: issuer.clone() };
+            let wanted = keycloak::Wanted { issuer: issuer.clone(), hash };
             let first = files.first().map_or(Path::new("-"), PathBuf::as_path);
             match keycloak::import(&texts, &wanted) {
                 Ok(imported) => realm(first, out, &imported, arguments.output),
@@ -113,6 +114,11 @@ pub fn run(arguments: &ImportArguments) -> anyhow::Result<ExitCode> {
             }
         }
     }
+}
+
+/// The hash of a password in clear.
+fn hash(password: &str) -> Result<String, String> {
+    identity::hash_password(password, &SystemRandom::new()).map_err(|error| error.to_string())
 }
 
 fn free(out: &Path, force: bool) -> anyhow::Result<()> {

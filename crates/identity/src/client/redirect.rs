@@ -8,9 +8,9 @@ use crate::settings::is_loopback;
 /// Longest redirect URI, bytes.
 const URI_BYTES_MAX: usize = 2048;
 
-/// What is wrong with a URI that is to be registered. `public` clients are native
+/// What is wrong with a URI that is to be registered, if anything. `public` clients are native
 /// applications too, which have schemes of their own.
-pub(super) fn fault(uri: &str, public: bool) -> Option<String> {
+pub fn fault(uri: &str, public: bool) -> Option<String> {
     let found = keys::encoding::quote(uri);
     if uri.len() > URI_BYTES_MAX || !uri.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Some(format!("\"{found}\": expected at most {URI_BYTES_MAX} visible ASCII characters"));

@@ -2,15 +2,17 @@
 
 use std::collections::BTreeSet;
 
-use identity::client::CertificateSubject;
+use identity::client::{CertificateSubject, redirect_fault};
 use identity::settings::STANDARD_SCOPES;
 use identity::{Client, ClientAuthentication, GrantType, RealmSettings};
 use serde_json::Value;
 
 use super::roles::{Roles, named};
 use super::{INTERNAL_CLIENTS, Importer, QUIET_SCOPES, Records, flag, items, text, texts};
+use crate::config::BackChannel;
 use crate::config::node::Node;
 use crate::import::Outcome;
+use crate::process::back_channel::refusal;
 
 /// The hash of no secret: nobody can find a text with it.
 pub(super) const NOBODYS_HASH: &str = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
@@ -67,7 +69,7 @@ struct Translation<'a, 'n> {
     closed: Option<String>,
 }
 
-impl Translation<'_, '_> {
+impl<'n> Translation<'_, 'n> {
     fn find(&mut self, part: &str, outcome: Outcome, note: impl Into<String>) {
         let what = format!("{part} of {}", self.what);
         self.importer.find(self.node.at, what, outcome, note);
@@ -86,7 +88,7 @@ impl Translation<'_, '_> {
             name.clone_into(&mut client.name);
         }
         self.grants(&mut client);
-        self.addresses(&mut client, settings);
+        self.addresses(&mut client);
         self.scopes(&mut client, settings);
         client.trusted = !flag(node, "consentRequired");
         let is = |name| self.attribute(name) == Some("true");
@@ -153,8 +155,6 @@ impl Translation<'_, '_> {
             }
             "client-x509" => match self.attribute("x509.subjectdn").map(str::to_owned) {
                 Some(dn) if self.attribute("x509.allow.regex.pattern.comparison") != Some("true") => {
-                    let note = "names are compared as one line, `CN=orders, O=Example`: look whether it is written so";
-                    self.find("certificate", Outcome::Changed, note);
                     ClientAuthentication::TlsClientAuth { subject: CertificateSubject::Dn(dn) }
                 }
                 _ => {
@@ -197,13 +197,13 @@ impl Translation<'_, '_> {
         }
     }
 
-    fn addresses(&mut self, client: &mut Client, settings: &RealmSettings) {
+    fn addresses(&mut self, client: &mut Client) {
         let node = self.node;
         let root = text(node, "rootUrl").unwrap_or_default().trim_end_matches('/').to_owned();
         let whole = |uri: &str| if uri.starts_with('/') { format!("{root}{uri}") } else { uri.to_owned() };
         for uri in texts(node, "redirectUris") {
             let uri = whole(uri);
-            match fit(client, settings, &uri) {
+            match fit(client, &uri) {
                 Ok(()) => client.redirect_uris.push(uri),
                 Err(why) => self.find(&format!("redirect URI {uri:?}"), Outcome::Dropped, why),
             }
@@ -222,15 +222,16 @@ impl Translation<'_, '_> {
                 continue;
             }
             let uri = whole(uri);
-            match fit(client, settings, &uri) {
+            match fit(client, &uri) {
                 Ok(()) => client.post_logout_redirect_uris.push(uri),
                 Err(why) => self.find(&format!("post-logout URI {uri:?}"), Outcome::Dropped, why),
             }
         }
         if let Some(uri) = self.attribute("backchannel.logout.url").map(whole) {
-            match fit(client, settings, &uri) {
-                Ok(()) => client.backchannel_logout_uri = Some(uri),
-                Err(why) => self.find("back-channel logout", Outcome::Dropped, why),
+            let why = redirect_fault(&uri, false).or_else(|| refusal(&BackChannel::default(), &uri));
+            match why {
+                None => client.backchannel_logout_uri = Some(uri),
+                Some(why) => self.find("back-channel logout", Outcome::Dropped, why),
             }
         }
         if self.attribute("frontchannel.logout.url").is_some() {
@@ -239,8 +240,7 @@ impl Translation<'_, '_> {
     }
 
     fn scopes(&mut self, client: &mut Client, settings: &RealmSettings) {
-        let mut scopes: BTreeSet<&str> = texts(self.node, "defaultClientScopes").into_iter().collect();
-        scopes.extend(texts(self.node, "optionalClientScopes"));
+        let mut scopes: BTreeSet<&str> = self.registered_scopes();
         if client.allows(GrantType::AuthorizationCode) || client.allows(GrantType::DeviceCode) {
             scopes.insert("openid");
         }
@@ -251,6 +251,22 @@ impl Translation<'_, '_> {
                 self.find(&format!("scope {scope:?}"), Outcome::Dropped, "the realm has no such scope");
             }
         }
+    }
+
+    /// Those of the client; where it names none, those that Keycloak gives to every client.
+    fn registered_scopes(&self) -> BTreeSet<&'n str> {
+        let lists = ["defaultClientScopes", "optionalClientScopes"];
+        if lists.iter().any(|list| self.node.get(list).is_some()) {
+            return lists.iter().flat_map(|list| texts(self.node, list)).collect();
+        }
+        let realm = self.importer.realm;
+        let lists = ["defaultDefaultClientScopes", "defaultOptionalClientScopes"];
+        let named = lists.iter().chain(&["clientScopes"]).any(|list| realm.get(list).is_some());
+        // A realm that was written by hand gets Keycloak's own.
+        if !named {
+            return STANDARD_SCOPES.into_iter().filter(|scope| *scope != "openid").collect();
+        }
+        lists.iter().flat_map(|list| texts(realm, list)).collect()
     }
 
     /// What is said and not taken.
@@ -278,17 +294,11 @@ fn nobodys() -> ClientAuthentication {
 }
 
 /// Whether an address can be registered.
-fn fit(client: &Client, settings: &RealmSettings, uri: &str) -> Result<(), String> {
+fn fit(client: &Client, uri: &str) -> Result<(), String> {
     if uri.contains('*') {
         return Err("it has a wildcard: register each address that the client uses, whole".to_owned());
     }
-    let mut alone = Client::new("probe", nobodys());
-    if client.is_public() {
-        alone.authentication = ClientAuthentication::None;
-    }
-    alone.grant_types = [GrantType::AuthorizationCode].into();
-    alone.redirect_uris = vec![uri.to_owned()];
-    alone.check(settings).map_err(|error| error.to_string())
+    redirect_fault(uri, client.is_public()).map_or(Ok(()), Err)
 }
 
 /// The roles of the account that Keycloak keeps for a client.

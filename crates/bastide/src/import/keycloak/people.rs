@@ -8,11 +8,17 @@ use model::Timestamp;
 use serde_json::{Map, Value, json};
 
 use super::roles::{Roles, named};
-use super::{Importer, Records, entries, flag, items, text, texts};
+use super::{Importer, Records, Wanted, entries, flag, items, text, texts};
 use crate::config::node::Node;
 use crate::import::Outcome;
 
-pub(super) fn read(importer: &mut Importer<'_>, roles: &Roles, clients: &Records, trees: &[Node]) -> Records {
+pub(super) fn read(
+    importer: &mut Importer<'_>,
+    wanted: &Wanted,
+    roles: &Roles,
+    clients: &Records,
+    trees: &[Node],
+) -> Records {
     let mut users = Records::new();
     let mut seen = BTreeSet::new();
     let mut ids: BTreeSet<&str> = clients.keys().map(String::as_str).collect();
@@ -31,7 +37,7 @@ pub(super) fn read(importer: &mut Importer<'_>, roles: &Roles, clients: &Records
             importer.find(user.at, what, Outcome::Dropped, format!("they cannot be one here: {error}"));
             continue;
         }
-        let mut record = one(importer, user, &what, roles);
+        let mut record = one(importer, wanted, user, &what, roles);
         if let Some(id) = text(user, "id") {
             match identity::User::new(id, name, Timestamp::default()).check() {
                 Ok(()) if ids.insert(id) => {
@@ -49,7 +55,13 @@ pub(super) fn read(importer: &mut Importer<'_>, roles: &Roles, clients: &Records
     users
 }
 
-fn one(importer: &mut Importer<'_>, user: &Node, what: &str, roles: &Roles) -> Map<String, Value> {
+fn one(
+    importer: &mut Importer<'_>,
+    wanted: &Wanted,
+    user: &Node,
+    what: &str,
+    roles: &Roles,
+) -> Map<String, Value> {
     let mut record = Map::new();
     let (first, last) = (text(user, "firstName"), text(user, "lastName"));
     let name =
@@ -85,7 +97,7 @@ fn one(importer: &mut Importer<'_>, user: &Node, what: &str, roles: &Roles) -> M
         attributes.insert(name.to_owned(), value);
     }
     record.insert("attributes".to_owned(), Value::Object(attributes));
-    if let Some(hash) = credentials(importer, user, what) {
+    if let Some(hash) = credentials(importer, wanted, user, what) {
         record.insert("password_hash".to_owned(), json!(hash));
     }
     for action in texts(user, "requiredActions") {
@@ -120,7 +132,7 @@ fn email<'n>(importer: &mut Importer<'_>, user: &'n Node, what: &str) -> Option<
 }
 
 /// The hash of the password; other credentials are said to be left out.
-fn credentials(importer: &mut Importer<'_>, user: &Node, what: &str) -> Option<String> {
+fn credentials(importer: &mut Importer<'_>, wanted: &Wanted, user: &Node, what: &str) -> Option<String> {
     let mut found = None;
     for credential in items(user, "credentials") {
         let kind = text(credential, "type").unwrap_or_default();
@@ -129,12 +141,25 @@ fn credentials(importer: &mut Importer<'_>, user: &Node, what: &str) -> Option<S
             importer.find(credential.at, format!("credential {kind:?} of {what}"), Outcome::Dropped, note);
             continue;
         }
-        let hash = phc(credential).and_then(|hash| {
+        // A realm that was written by hand has the password itself.
+        let clear = text(credential, "value").filter(|value| !value.is_empty());
+        let hash = clear.map_or_else(|| phc(credential), wanted.hash).and_then(|hash| {
             identity::check_password_hash(&hash)?;
             Ok(hash)
         });
         match hash {
-            Ok(hash) => found = Some(hash),
+            Ok(hash) => {
+                found = Some(hash);
+                if flag(credential, "temporary") {
+                    let note = "it stays theirs: nobody is asked to choose another at the next login";
+                    importer.find(
+                        credential.at,
+                        format!("temporary password of {what}"),
+                        Outcome::Changed,
+                        note,
+                    );
+                }
+            }
             Err(why) => {
                 let note = format!("{why}: give them another password");
                 importer.find(credential.at, format!("password of {what}"), Outcome::Dropped, note);

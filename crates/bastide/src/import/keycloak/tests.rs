@@ -3,8 +3,17 @@ use super::*;
 /// What `kc.sh export --users realm_file` writes of a small realm.
 const REALM: &str = include_str!("../../../tests/keycloak/shop-realm.json");
 
+fn wanted() -> Wanted {
+    Wanted {
+        issuer: None,
+        hash: |password| {
+            identity::hash_password(password, &keys::SystemRandom::new()).map_err(|e| e.to_string())
+        },
+    }
+}
+
 fn imported() -> (Imported, Value, String) {
-    let imported = import(&[REALM.to_owned()], &Wanted::default()).unwrap();
+    let imported = import(&[REALM.to_owned()], &wanted()).unwrap();
     let file = |name: &str| {
         let file = imported.files.iter().find(|file| file.path.as_os_str() == name).unwrap();
         String::from_utf8(file.bytes.clone()).unwrap()
@@ -137,7 +146,7 @@ pub(crate) fn with_what_cannot_be() -> String {
 
 #[test]
 fn what_cannot_be_here_is_left_out_and_said() {
-    let imported = import(&[with_what_cannot_be()], &Wanted::default()).unwrap();
+    let imported = import(&[with_what_cannot_be()], &wanted()).unwrap();
     let file = imported.files.iter().find(|file| file.path.as_os_str() == "shop.json").unwrap();
     let records: Value = serde_json::from_slice(&file.bytes).unwrap();
     let said = |what: &str, outcome: Outcome| {
@@ -182,6 +191,55 @@ fn what_cannot_be_here_is_left_out_and_said() {
     }
 }
 
+/// A realm as people write one for tests: scopes are Keycloak's own, passwords stand in clear.
+#[test]
+fn a_realm_that_was_written_by_hand_has_keycloaks_scopes_and_clear_passwords() {
+    let realm = json!({
+        "realm": "hand", "enabled": true,
+        "clients": [
+            { "clientId": "web", "publicClient": true, "redirectUris": ["https://app.example/cb"] },
+            { "clientId": "bare", "publicClient": true, "redirectUris": ["https://app.example/cb"], "defaultClientScopes": [] },
+            { "clientId": "told", "publicClient": true, "redirectUris": ["https://app.example/cb"],
+              "attributes": { "backchannel.logout.url": "http://app:8080/logout" } },
+            { "clientId": "near", "publicClient": true, "redirectUris": ["https://app.example/cb"],
+              "attributes": { "backchannel.logout.url": "https://10.0.0.7/logout" } },
+        ],
+        "users": [
+            { "username": "alice", "credentials": [{ "type": "password", "value": "correct horse", "temporary": true }] },
+            { "username": "bob", "credentials": [{ "type": "password", "value": "" }] },
+        ],
+    });
+    let imported = import(&[realm.to_string()], &wanted()).unwrap();
+    let records: Value = serde_json::from_slice(&imported.files[1].bytes).unwrap();
+    let scopes = |client: &str| records["clients"][client]["scopes"].clone();
+    assert_eq!(scopes("web"), json!(["address", "email", "offline_access", "openid", "phone", "profile"]));
+    assert_eq!(scopes("bare"), json!(["openid"]));
+    let hash = records["users"]["alice"]["password_hash"].as_str().unwrap();
+    assert!(
+        hash.starts_with("$argon2id$v=19$m=19456,t=2,p=1$") && identity::check_password_hash(hash).is_ok()
+    );
+    assert!(records["users"]["bob"].get("password_hash").is_none());
+    let note = |what: &str| {
+        let found = imported.findings.iter().find(|found| found.what == what);
+        found.unwrap_or_else(|| panic!("{what}: {:#?}", imported.findings)).note.clone()
+    };
+    assert!(note("temporary password of user \"alice\"").contains("stays theirs"));
+    assert!(
+        note("back-channel logout of client \"told\"")
+            .starts_with("\"http://app:8080/logout\": http:// is for")
+    );
+    assert!(note("back-channel logout of client \"near\"").contains("allow_private_addresses: true"));
+    let report = serde_json::to_string(&imported.findings).unwrap();
+    assert!(!report.contains("correct horse"));
+    // A realm that names its scopes has no others.
+    let mut named = realm.clone();
+    named["clientScopes"] = json!([{ "name": "orders:read" }]);
+    named["defaultDefaultClientScopes"] = json!(["orders:read", "email"]);
+    let imported = import(&[named.to_string()], &wanted()).unwrap();
+    let records: Value = serde_json::from_slice(&imported.files[1].bytes).unwrap();
+    assert_eq!(records["clients"]["web"]["scopes"], json!(["email", "openid", "orders:read"]));
+}
+
 #[test]
 fn the_configuration_is_one_that_loads() {
     let (_, _, yaml) = imported();
@@ -212,14 +270,13 @@ fn the_configuration_is_one_that_loads() {
 #[test]
 fn what_is_no_export_is_refused_and_nothing_panics() {
     for text in ["", "[]", "{}", "{\"realm\":\"x\"}", "{\"realm\":", "{\"realm\":7,\"clients\":8}"] {
-        let _ = import(&[text.to_owned()], &Wanted::default());
+        let _ = import(&[text.to_owned()], &wanted());
     }
-    assert!(import(&["{}".to_owned()], &Wanted::default()).is_err());
+    assert!(import(&["{}".to_owned()], &wanted()).is_err());
     // Cut anywhere, and with any piece another.
     for cut in (0..REALM.len()).step_by(97).filter(|cut| REALM.is_char_boundary(*cut)) {
-        let _ = import(&[REALM[..cut].to_owned()], &Wanted::default());
-        let _ =
-            import(&[REALM.replacen(&REALM[cut..(cut + 3).min(REALM.len())], "7", 1)], &Wanted::default());
+        let _ = import(&[REALM[..cut].to_owned()], &wanted());
+        let _ = import(&[REALM.replacen(&REALM[cut..(cut + 3).min(REALM.len())], "7", 1)], &wanted());
     }
 }
 
