@@ -189,9 +189,8 @@ fn finish(mut builder: Builder<'_>, options: &Options) -> RuleSet {
     let plan = Plan::new(&rules, &builder.names);
     let layout = Layout { items: &items, kept: &kept, ids: &ids, phases: &phases_of };
     let phases = Phase::ALL.map(|phase| layout.phase(phase, &rules, &plan, &mut builder.notes));
-    let gates = phases
-        .each_ref()
-        .map(|entries| Gate::new(plan.groups.len(), entries.iter().map(|entry| entry.quick)));
+    let gates =
+        phases.each_ref().map(|entries| Gate::new(&plan.groups, entries.iter().map(|entry| entry.quick)));
     if let Some(engine) = options.engine {
         builder.settings.engine = engine;
     }

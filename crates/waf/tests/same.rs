@@ -30,6 +30,7 @@ SecRule ARGS|REQUEST_URI "@validateByteRange 32-126" "id:16,phase:2,pass,t:none,
 SecRule ARGS "@rx ^.*$" "id:17,phase:2,pass,t:none,t:length,nolog,setvar:tx.lengths=+1"
 SecRule &ARGS "@gt 3" "id:18,phase:2,pass,msg:'many'"
 SecRule ARGS "@rx n['\x5c]*e['\x5c]*t['\x5c]*c['\x5c]*a['\x5c]*t" "id:20,phase:2,pass,t:none,msg:'taken apart'"
+SecRule ARGS "@contains passwd" "id:21,phase:2,pass,t:none,t:removeWhitespace,t:lowercase,msg:'spaced'"
 SecRule TX:score "@ge 5" "id:19,phase:2,deny,status:403,msg:'score %{tx.score}'"
 "#;
 
@@ -98,6 +99,30 @@ fn shortcuts_change_nothing_on_a_small_corpus() {
         }
     }
     assert!(matched >= 10, "the corpus must match rules: {matched}");
+}
+
+/// One transaction after the other in the same memory, over one rule set and another: each comes
+/// to what it comes to in memory of its own.
+#[test]
+fn memory_that_was_used_before_changes_nothing() {
+    let further = "SecRuleEngine On\nSecRule ARGS|REQUEST_HEADERS|TX:/./ \"@rx (.)\" \
+        \"id:1,phase:2,pass,capture,t:lowercase,setvar:tx.%{MATCHED_VAR_NAME}=%{TX.1},msg:'%{MATCHED_VAR}'\"\n";
+    let sets = [support::rules(RULES, &Options::default()), support::rules(further, &Options::default())];
+    let (mut spare, mut reused) = (None, 0);
+    for (number, request) in REQUESTS.iter().enumerate() {
+        for seed in 0..100 {
+            let raw = Raw::parse(&mutate(request.as_bytes(), seed));
+            let set = &sets[(number + usize::try_from(seed).unwrap()) % 2];
+            reused += usize::from(spare.is_some());
+            let before = spare.take().unwrap_or_default();
+            let (transaction, verdict) =
+                support::run_in(before, set, &raw, &support::memory(), 1_700_000_000_000);
+            let found = format!("{verdict:?} {:?} {:#?}", transaction.intended(), transaction.matches());
+            assert_eq!(found, outcome(set, &raw), "{number}/{seed}");
+            spare = transaction.into_spare();
+        }
+    }
+    assert!(reused > 500, "hardly any memory was used again: {reused}");
 }
 
 /// First rules that are worked out at load as far as they do not depend on the request, each

@@ -32,6 +32,19 @@ pub(super) fn may_change(transformation: Transformation) -> Classes {
     }
 }
 
+/// What a value that holds `classes` may hold after a transformation; None where that is not
+/// easily told. Of `t:lowercase` it is exactly what it does hold.
+pub(crate) fn bound(transformation: Transformation, classes: Classes) -> Option<Classes> {
+    use Transformation as T;
+    match transformation {
+        T::Lowercase if classes & UPPER != 0 => Some((classes & !UPPER) | LOWER),
+        T::Lowercase => Some(classes),
+        // What is taken out may bring two of a kind together.
+        T::RemoveWhitespace | T::RemoveNulls => Some(classes | ODD),
+        _ => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -49,6 +62,20 @@ mod tests {
                     let after = transformation.apply(Cow::Borrowed(&value));
                     prop_assert_eq!(after.as_ref(), value.as_slice(), "{}", transformation.name());
                 }
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_out_of_bounds_is_not_there(value in proptest::collection::vec(prop_oneof![
+            4 => prop::sample::select(b" .-\0\tAZaz0".to_vec()), 1 => any::<u8>(),
+        ], 0..24)) {
+            for transformation in Transformation::names().filter_map(Transformation::from_name) {
+                let Some(bound) = bound(transformation, classes::of(&value)) else { continue };
+                let after = classes::of(&transformation.apply(Cow::Borrowed(&value)));
+                prop_assert_eq!(after & !bound, 0, "{}", transformation.name());
+                prop_assert!(after == bound || transformation != Transformation::Lowercase);
             }
         }
     }

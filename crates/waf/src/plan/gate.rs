@@ -1,7 +1,8 @@
 //! Which rules of a phase wait for the same group: it is asked once for all of them, and
 //! those that need the same are answered together.
 
-use super::{Filter, Quick};
+use super::{Filter, Group, Quick};
+use crate::classes::{self, Classes};
 
 /// A set of bits: words that hold some, each with its number.
 pub(crate) type Marks = Vec<(u32, u64)>;
@@ -11,50 +12,87 @@ pub(crate) type Marks = Vec<(u32, u64)>;
 pub(crate) struct Gate {
     /// For each group.
     waiting: Vec<Waiting>,
-    /// For each bit of literals, the position of the rule that needs one of them.
+    /// For each group, the families of which it is the base, each within the next.
+    families: Vec<Vec<Family>>,
+    /// For each bit of literals, the rule that needs one of them.
     ///
     /// INVARIANT: no two rules have the same bit; `needles::Builder::add` gives each its own.
-    positions: Vec<u32>,
+    owners: Vec<Owner>,
+}
+
+/// A rule that needs literals.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Owner {
+    /// Its position in the phase.
+    pub(crate) position: u32,
+    /// What it needs besides.
+    pub(crate) needs: Classes,
 }
 
 /// The rules that look at a group.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub(crate) struct Waiting {
     /// Their positions in the phase.
     pub(crate) rules: Marks,
-    pub(crate) alike: Vec<Alike>,
+    /// Those that need no literal.
+    pub(crate) free: Vec<Alike>,
+    /// Those that need one, unless a value holds certain bytes.
+    pub(crate) unless: Vec<Alike>,
+    /// Those that cost less than to look for theirs.
+    pub(crate) cheap: Vec<Alike>,
+    /// The bits of all literals that are needed.
+    pub(crate) literals: Marks,
+    /// Values that hold none of these need not be looked through for them.
+    pub(crate) wants: Classes,
 }
 
-/// Those of them that need the same besides their literals.
-#[derive(Debug)]
+/// Groups that see the same values before their transformations: where no chain of theirs
+/// changes one, they are asked together.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Family {
+    /// What their chains may change.
+    pub(crate) may_change: Classes,
+    pub(crate) groups: Marks,
+    /// The rules that look at any of them.
+    pub(crate) waiting: Waiting,
+}
+
+/// Rules that need the same besides their literals.
+#[derive(Debug, Clone)]
 pub(crate) struct Alike {
     /// Of any of them.
     pub(crate) filter: Filter,
     pub(crate) rules: Marks,
-    /// The bits of their literals.
-    pub(crate) literals: Marks,
 }
 
 impl Gate {
     /// Of a phase whose rules are asked `quick` in this order.
-    pub(crate) fn new(groups: usize, quick: impl Iterator<Item = Quick>) -> Self {
+    pub(crate) fn new(groups: &[Group], quick: impl Iterator<Item = Quick>) -> Self {
         let mut gate = Self::default();
-        gate.waiting.resize_with(groups, Waiting::default);
+        gate.waiting.resize_with(groups.len(), Waiting::default);
+        let mut waits: Vec<Wait> = Vec::new();
         for (position, quick) in (0..).zip(quick) {
-            let Quick::Group(group, filter) = quick else { continue };
-            let Some(waiting) = gate.waiting.get_mut(group as usize) else { continue };
-            mark(&mut waiting.rules, position);
-            let alike = waiting.alike_to(filter);
-            mark(&mut alike.rules, position);
+            let Quick::Group(number, filter) = quick else { continue };
+            let Some(group) = groups.get(number as usize) else { continue };
+            if let Some(waiting) = gate.waiting.get_mut(number as usize) {
+                waiting.add(position, filter);
+            }
+            waits.push(Wait {
+                base: group.base,
+                may_change: group.may_change,
+                group: number,
+                position,
+                filter,
+            });
             if let Some(bit) = filter.needle {
-                mark(&mut alike.literals, bit);
-                let bits = gate.positions.len().max(bit as usize + 1);
-                gate.positions.resize(bits, u32::MAX);
-                if let Some(known) = gate.positions.get_mut(bit as usize) {
-                    *known = position;
+                let bits = gate.owners.len().max(bit as usize + 1);
+                gate.owners.resize(bits, Owner { position: u32::MAX, needs: 0 });
+                if let Some(known) = gate.owners.get_mut(bit as usize) {
+                    *known = Owner { position, needs: filter.needs };
                 }
             }
         }
+        gate.families = families(groups.len(), waits);
         gate
     }
 
@@ -63,24 +101,74 @@ impl Gate {
         self.waiting.get(group as usize)
     }
 
-    /// The position of the rule whose literals have this bit.
-    pub(crate) fn position(&self, bit: u32) -> Option<u32> {
-        self.positions.get(bit as usize).copied()
+    /// The largest family of this base whose chains change nothing of what holds `classes`.
+    pub(crate) fn family(&self, base: u32, classes: Classes) -> Option<&Family> {
+        let families = self.families.get(base as usize)?;
+        families.iter().rev().find(|family| family.may_change & classes == 0)
+    }
+
+    /// The rule whose literals have this bit.
+    pub(crate) fn owner(&self, bit: u32) -> Option<Owner> {
+        self.owners.get(bit as usize).copied()
     }
 }
 
-impl Waiting {
-    fn alike_to(&mut self, filter: Filter) -> &mut Alike {
-        let same = |known: &Alike| {
-            (known.filter.unless, known.filter.needs) == (filter.unless, filter.needs)
-                && known.filter.needle.is_some() == filter.needle.is_some()
-        };
-        let at = self.alike.iter().position(same).unwrap_or(self.alike.len());
-        if at == self.alike.len() {
-            self.alike.push(Alike { filter, rules: Marks::new(), literals: Marks::new() });
+/// A rule that waits for a group.
+struct Wait {
+    base: u32,
+    may_change: Classes,
+    group: u32,
+    position: u32,
+    filter: Filter,
+}
+
+/// The families of each base. The first holds the groups whose chains change what is rarest in
+/// honest values alone: the classes are numbered by how common they are.
+fn families(groups: usize, mut waits: Vec<Wait>) -> Vec<Vec<Family>> {
+    let mut families: Vec<Vec<Family>> = Vec::new();
+    families.resize_with(groups, Vec::new);
+    waits.sort_by_key(|wait| wait.may_change.reverse_bits());
+    for Wait { base, may_change, group, position, filter } in waits {
+        let Some(of_base) = families.get_mut(base as usize) else { continue };
+        let known = of_base.last().map(|last| last.may_change);
+        let whole = known.unwrap_or(0) | may_change;
+        if known != Some(whole) {
+            let last = of_base.last().cloned().unwrap_or_default();
+            of_base.push(Family { may_change: whole, ..last });
         }
-        #[expect(clippy::indexing_slicing, reason = "the position was found or made just now")]
-        &mut self.alike[at]
+        if let Some(family) = of_base.last_mut() {
+            mark(&mut family.groups, group);
+            family.waiting.add(position, filter);
+        }
+    }
+    families
+}
+
+impl Waiting {
+    fn add(&mut self, position: u32, filter: Filter) {
+        mark(&mut self.rules, position);
+        let Some(bit) = filter.needle else { return add(&mut self.free, position, filter) };
+        mark(&mut self.literals, bit);
+        if filter.unless != 0 {
+            add(&mut self.unless, position, filter);
+        }
+        match filter.cheap {
+            true => add(&mut self.cheap, position, filter),
+            false => self.wants |= if filter.needs == 0 { classes::ALL } else { filter.needs },
+        }
+    }
+}
+
+/// Adds a rule to those that need the same.
+fn add(all: &mut Vec<Alike>, position: u32, filter: Filter) {
+    let of = |filter: Filter| (filter.unless, filter.needs);
+    match all.iter_mut().find(|known| of(known.filter) == of(filter)) {
+        Some(alike) => mark(&mut alike.rules, position),
+        None => {
+            let mut rules = Marks::new();
+            mark(&mut rules, position);
+            all.push(Alike { filter, rules });
+        }
     }
 }
 
@@ -91,6 +179,11 @@ fn mark(marks: &mut Marks, bit: u32) {
         Some((_, known)) => *known |= mask,
         None => marks.push((bit / 64, mask)),
     }
+}
+
+/// Whether a bit is set.
+pub(crate) fn holds(marks: &[(u32, u64)], bit: u32) -> bool {
+    marks.iter().any(|(word, mask)| *word == bit / 64 && mask >> (bit % 64) & 1 == 1)
 }
 
 /// Each bit that is in `marks` and in `words`.
@@ -113,29 +206,84 @@ mod tests {
         common(marks, &[u64::MAX; 4]).collect()
     }
 
+    /// Groups with these bases, each with a chain that may change what has its own bit.
+    fn groups(bases: &[u32]) -> Vec<Group> {
+        let group = |(number, base): (u32, &u32)| Group {
+            targets: Vec::new(),
+            chain: 0,
+            stages: false,
+            side: super::super::Side::Request,
+            base: *base,
+            may_change: 1 << number,
+            views: Vec::new(),
+        };
+        (0..).zip(bases).map(group).collect()
+    }
+
     #[test]
     fn rules_are_found_by_their_group() {
         let group = |group| Quick::Group(group, Filter::default());
         let quick = [group(2), Quick::Look, group(0), group(2), Quick::Look];
-        let gate = Gate::new(4, quick.into_iter());
+        let gate = Gate::new(&groups(&[0, 1, 2, 3]), quick.into_iter());
         let positions = |group| gate.waiting(group).map(|waiting| bits(&waiting.rules));
         assert_eq!([0, 1, 2, 3].map(positions), [vec![2], vec![], vec![0, 3], vec![]].map(Some));
         assert!(positions(4).is_none() && Gate::default().waiting(0).is_none());
     }
 
     #[test]
+    fn groups_of_one_base_are_families_within_each_other() {
+        let group = |group, needs| Quick::Group(group, Filter { needs, ..Filter::default() });
+        let quick = [group(3, 0), group(0, 8), group(1, 8), group(3, 8), group(4, 0)];
+        let gate = Gate::new(&groups(&[0, 0, 2, 0, 2]), quick.into_iter());
+        let family = |base, classes| {
+            let family = gate.family(base, classes)?;
+            Some((bits(&family.groups), bits(&family.waiting.rules), family.waiting.free.len()))
+        };
+        // Group 0 may change the most common class, 3 the rarest.
+        assert_eq!(family(0, 1 << 4), Some((vec![0, 1, 3], vec![0, 1, 2, 3], 2)));
+        assert_eq!(family(0, 1), Some((vec![1, 3], vec![0, 2, 3], 2)));
+        assert_eq!(family(0, 1 << 1), Some((vec![3], vec![0, 3], 2)));
+        assert_eq!(family(0, 1 << 3), None);
+        // A group that no rule of the phase looks at is in none.
+        assert_eq!(family(2, 0), Some((vec![4], vec![4], 1)));
+        assert_eq!((family(1, 0), family(5, 0)), (None, None));
+    }
+
+    #[test]
     fn rules_that_need_the_same_are_answered_together() {
-        let needs = |needle, needs| Quick::Group(0, Filter { needle, unless: 0, needs });
-        let quick = [needs(Some(70), 0), needs(None, 0), needs(Some(3), 0), needs(Some(5), 8), Quick::Look];
-        let gate = Gate::new(1, quick.into_iter());
+        let needs = |needle, needs| Filter { needle, needs, ..Filter::default() };
+        let filters = [
+            needs(Some(70), 0),
+            needs(None, 0),
+            needs(Some(3), 16),
+            needs(None, 8),
+            needs(None, 0),
+            Filter { unless: 4, ..needs(Some(9), 0) },
+            Filter { cheap: true, ..needs(Some(11), 2) },
+        ];
+        let quick = filters.into_iter().map(|filter| Quick::Group(0, filter));
+        let gate = Gate::new(&groups(&[0]), quick.chain([Quick::Look]));
         let waiting = gate.waiting(0).unwrap();
-        assert_eq!(bits(&waiting.rules), [0, 1, 2, 3]);
-        let alike = |at: usize| (bits(&waiting.alike[at].rules), bits(&waiting.alike[at].literals));
-        assert_eq!(waiting.alike.len(), 3);
-        assert_eq!(alike(0), (vec![0, 2], vec![70, 3]));
-        assert_eq!(alike(1), (vec![1], vec![]));
-        assert_eq!(alike(2), (vec![3], vec![5]));
-        assert_eq!([70, 3, 5].map(|bit| gate.position(bit)), [Some(0), Some(2), Some(3)]);
+        let rules = |all: &[Alike]| all.iter().map(|alike| bits(&alike.rules)).collect::<Vec<_>>();
+        assert_eq!(bits(&waiting.rules), [0, 1, 2, 3, 4, 5, 6]);
+        assert_eq!(rules(&waiting.free), [vec![1, 4], vec![3]]);
+        assert_eq!((rules(&waiting.unless), rules(&waiting.cheap)), (vec![vec![5]], vec![vec![6]]));
+        assert_eq!(common(&waiting.literals, &[u64::MAX; 2]).collect::<Vec<_>>(), [70, 3, 9, 11]);
+        let owners = [70, 3, 9, 11].map(|bit| gate.owner(bit).map(|owner| (owner.position, owner.needs)));
+        assert_eq!(owners, [(0, 0), (2, 16), (5, 0), (6, 2)].map(Some));
+        assert!(gate.owner(71).is_none());
+    }
+
+    #[test]
+    fn literals_are_wanted_where_a_rule_may_match_by_one() {
+        let wants = |filters: &[Filter]| {
+            let quick = filters.iter().map(|filter| Quick::Group(0, *filter));
+            Gate::new(&groups(&[0]), quick).waiting(0).unwrap().wants
+        };
+        let needs = |needle, needs| Filter { needle, needs, ..Filter::default() };
+        assert_eq!(wants(&[needs(None, 0), Filter { cheap: true, ..needs(Some(1), 2) }]), 0);
+        assert_eq!(wants(&[needs(Some(0), 4), needs(Some(1), 8)]), 12);
+        assert_eq!(wants(&[needs(Some(0), 4), needs(Some(1), 0)]), classes::ALL);
     }
 
     #[test]

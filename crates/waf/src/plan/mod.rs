@@ -9,14 +9,16 @@
 //! * The literals that the operators of a side (request, response) need are looked for in
 //!   one pass over each value; a rule runs only where one of its own was found.
 //! * The rules of a phase that look at the same group are asked together, when the first
-//!   of them is reached: those that cannot match are passed over without a look.
+//!   of them is reached: those that cannot match are passed over without a look. So are those
+//!   of all groups of one base, where no chain of theirs changes any of its values.
 
 mod change;
 mod gate;
 mod needles;
 mod table;
 
-pub(crate) use gate::{Gate, Waiting, common};
+pub(crate) use change::bound;
+pub(crate) use gate::{Alike, Family, Gate, Waiting, common, holds};
 pub(crate) use needles::{Needles, Side, has};
 
 use crate::{
@@ -118,6 +120,9 @@ pub(crate) struct Filter {
     pub(crate) unless: Classes,
     /// One of these kinds of bytes; 0 when none is needed.
     pub(crate) needs: Classes,
+    /// Whether the operator costs less than to look for literals in values that no other rule may
+    /// look at: where they are not known, it is run.
+    pub(crate) cheap: bool,
 }
 
 /// The plan of a rule set.
@@ -218,6 +223,7 @@ impl Plan {
             needle: test.operator.literals().map(|literals| builder.add(literals)),
             unless: test.operator.unless(),
             needs: test.operator.needs(),
+            cheap: chain != 0 && test.operator.cost() <= Cost::Text,
         };
         // What a search for many phrases costs is worth to be saved for the opposite too.
         let (plain, negated) = (test.filter(|test| !test.negated), test.filter(|test| test.negated));

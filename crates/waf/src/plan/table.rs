@@ -122,7 +122,14 @@ impl Table {
     }
 
     fn one(&self, mut row: u32, value: &[u8], words: &mut [u64]) {
-        for byte in value {
+        let (fours, rest) = value.as_chunks::<4>();
+        for [one, two, three, four] in fours {
+            row = self.step(row, *one, words);
+            row = self.step(row, *two, words);
+            row = self.step(row, *three, words);
+            row = self.step(row, *four, words);
+        }
+        for byte in rest {
             row = self.step(row, *byte, words);
         }
     }

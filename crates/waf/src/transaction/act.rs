@@ -1,7 +1,7 @@
 //! What a match does: variables, collections, changes of the engine.
 
 use super::{
-    evaluate::{Here, Origin},
+    evaluate::Here,
     state::{ActAt, Matched, State},
     tx::{Value, parse_number},
 };
@@ -19,16 +19,12 @@ pub(crate) const ENV_MAX: usize = 100;
 /// Most texts that are masked in what is logged; past it all of it is masked.
 pub(crate) const SECRETS_MAX: usize = 100;
 
+/// Room for what most texts expand to, so that they are not moved while they grow.
+const EXPANDED_BYTES_AT_FIRST: usize = 32;
+
 impl State {
-    /// Keeps the value that matched for MATCHED_VAR and its kin.
-    pub(super) fn remember_match(&mut self, here: Here<'_>, origin: Origin<'_>, value: &[u8]) {
-        let matched = &mut self.matched_var;
-        matched.variable = Some(origin.variable);
-        matched.count = origin.count;
-        matched.name.clear();
-        matched.name.extend_from_slice(origin.name);
-        matched.value.clear();
-        matched.value.extend_from_slice(value);
+    /// Lists the value that matched for MATCHED_VARS, where a rule reads it.
+    pub(super) fn list_match(&mut self, here: Here<'_>) {
         if here.set.plan.reads_matched_vars(here.index) {
             match self.matched_vars.len() < MATCHED_VARS_MAX {
                 true => self.matched_vars.push(Matched::clone(&self.matched_var)),
@@ -38,7 +34,7 @@ impl State {
         }
     }
 
-    /// The same of a `TX` variable that a rule without actions of its own looked at.
+    /// What remains of a match of a `TX` variable that a rule without actions of its own looked at.
     pub(super) fn remember_slot(&mut self, set: &RuleSet, index: usize, slot: u16, count: bool) {
         let matched = &mut self.matched_var;
         (matched.variable, matched.count) = (Some(Variable::Tx), count);
@@ -83,7 +79,7 @@ impl State {
     }
 
     fn text(&mut self, set: &RuleSet, template: &Template) -> Vec<u8> {
-        let mut text = Vec::new();
+        let mut text = Vec::with_capacity(EXPANDED_BYTES_AT_FIRST);
         self.expand(set, template, &mut text);
         text
     }

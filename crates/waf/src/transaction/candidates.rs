@@ -55,6 +55,15 @@ impl Candidates {
         *word |= 1 << (group % 64);
         before != *word
     }
+
+    /// Further groups were asked with it.
+    pub(super) fn asked(&mut self, groups: &[(u32, u64)]) {
+        for (number, mask) in groups {
+            if let Some(word) = self.asked.get_mut(*number as usize) {
+                *word |= mask;
+            }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -79,6 +88,8 @@ mod tests {
         candidates.begin(1, 70);
         assert!(candidates.asks(69) && candidates.asks(0));
         assert!(!candidates.asks(69));
+        candidates.asked(&[(1, 1)]);
+        assert!(!candidates.asks(64) && candidates.asks(65));
         candidates.begin(1, 70);
         assert!(candidates.asks(69));
     }

@@ -7,7 +7,7 @@ use super::{
     tx::Value,
 };
 use crate::{
-    plan::{LinkPlan, Quick, Side, View},
+    plan::{Family, LinkPlan, Quick, Side, View, holds},
     rule::{AllowScope, Disruptive, Link, Phase, Rule, Test},
     ruleset::RuleSet,
     settings::EngineMode,
@@ -131,14 +131,25 @@ impl State {
         }
     }
 
-    /// Takes out every rule of the phase that looks at a group and cannot match it.
+    /// Takes out every rule of the phase that looks at a group and cannot match it; those of all
+    /// groups of its base too, where no chain of theirs changes what it holds.
     fn ask(&mut self, set: &RuleSet, phase: Phase, group: u32) {
-        let Some(gate) = set.gates.get(phase.index()) else { return };
-        let Some(waiting) = gate.waiting(group) else { return };
+        let (Some(gate), plan) = (set.gates.get(phase.index()), &set.plan) else { return };
         let before = self.store.values.bytes_read();
+        let base = plan.groups.get(group as usize).map_or(group, |group| group.base);
+        let whole = gate.family(base, self.store.group_classes(plan, base));
+        let holds_it = |family: &&Family| holds(&family.groups, group);
+        let (group, waiting) = match (whole.filter(holds_it), gate.waiting(group)) {
+            (Some(family), _) => {
+                self.candidates.asked(&family.groups);
+                (base, &family.waiting)
+            }
+            (None, Some(waiting)) => (group, waiting),
+            (None, None) => return,
+        };
         let candidates = &mut self.candidates;
         waiting.rules.iter().for_each(|(word, mask)| candidates.drop(*word, *mask));
-        self.store.ask(&set.plan, group, (gate, waiting), |word, mask| candidates.keep(word, mask));
+        self.store.ask(plan, group, (gate, waiting), |word, mask| candidates.keep(word, mask));
         self.spend_bytes(self.store.values.bytes_read() - before);
     }
 
@@ -186,7 +197,7 @@ impl State {
         self.argument_holds = false;
         let Some(test) = &here.link.test else {
             let before = std::mem::take(&mut self.scratch);
-            self.matched(here, None, b"", None);
+            self.matched(here, None);
             self.scratch = before;
             return true;
         };
@@ -208,8 +219,12 @@ impl State {
         }
         let side = Side::of(here.rule.phase);
         let mut any = false;
-        for View { named, cell, .. } in plan.groups.get(group as usize).map_or(&[][..], |group| &group.views)
+        for View { named, cell, variable, .. } in
+            plan.groups.get(group as usize).map_or(&[][..], |group| &group.views)
         {
+            if self.store.members(*variable).is_empty() {
+                continue;
+            }
             let set = self.store.cell_set(plan, *cell);
             if !link.multi_match && !self.store.set_passes(plan, side, set, link.filter) {
                 continue;
@@ -289,14 +304,10 @@ impl State {
             }
         };
         if matches {
-            let [mut name, mut value] = std::mem::take(&mut self.copies);
-            name.clear();
-            name.extend_from_slice(self.store.values.get(seen.name));
-            value.clear();
-            value.extend_from_slice(self.store.values.value(seen.value));
-            let origin = Origin { variable, name: &name, count: false };
-            self.matched(here, Some(origin), &value, Some(test));
-            self.copies = [name, value];
+            let (matched, values) = (&mut self.matched_var, &self.store.values);
+            let origin = Origin { variable, name: values.get(seen.name), count: false };
+            matched.become_of(origin, values.value(seen.value));
+            self.matched(here, Some(test));
         }
         matches
     }
@@ -375,7 +386,43 @@ impl State {
         matches
     }
 
+    /// Variables of `TX`, as they are before any of them matches.
+    fn tx_values(&mut self, here: Here<'_>, test: &Test, selector: &Selector) -> bool {
+        let mut text = std::mem::take(&mut self.listed);
+        text.clear();
+        let mut ends = SmallVec::<[(Option<u16>, usize, usize); 16]>::new();
+        self.each_tx(here.set, selector, |slot, name, value| {
+            text.extend_from_slice(name);
+            let name_end = text.len();
+            value.write(&mut text);
+            ends.push((slot, name_end, text.len()));
+        });
+        let (mut start, mut any) = (0, false);
+        for (slot, name_end, end) in ends {
+            let name = text.get(start..name_end).unwrap_or_default();
+            let value = text.get(name_end..end).unwrap_or_default();
+            start = end;
+            if here.has_exclusions() && here.excludes(Variable::Tx, name, slot) {
+                continue;
+            }
+            any |= self.transformed_value(
+                here,
+                test,
+                Origin { variable: Variable::Tx, name, count: false },
+                value,
+            );
+            if self.is_stopped() {
+                break;
+            }
+        }
+        self.listed = text;
+        any
+    }
+
     fn volatile(&mut self, here: Here<'_>, test: &Test, target: &Target) -> bool {
+        if target.variable == Variable::Tx {
+            return self.tx_values(here, test, &target.selector);
+        }
         let mut any = false;
         for (slot, name, value) in self.volatile_members(here.set, target.variable, &target.selector) {
             if here.has_exclusions() && here.excludes(target.variable, &name, slot) {
@@ -447,22 +494,23 @@ impl State {
         self.take_work(test);
         self.take_found();
         if matches {
-            self.matched(here, Some(origin), value, Some(test));
+            self.matched_var.become_of(origin, value);
+            self.matched(here, Some(test));
         }
         matches
     }
 
-    /// A value matched: captures, what the link does, and at the end of the chain the record
-    /// and the verdict.
-    fn matched(&mut self, here: Here<'_>, origin: Option<Origin<'_>>, value: &[u8], test: Option<&Test>) {
+    /// The value that is kept matched, or a link without a test: captures, what the link does, and
+    /// at the end of the chain the record and the verdict.
+    fn matched(&mut self, here: Here<'_>, test: Option<&Test>) {
         self.argument_holds = false;
         // Also of a rule that looks at nothing: what it does and logs is its own.
         self.rule = here.index;
-        if here.link.capture && test.is_some_and(|test| !test.negated) {
-            self.capture(value);
-        }
-        if let Some(origin) = origin {
-            self.remember_match(here, origin, value);
+        if let Some(test) = test {
+            if here.link.capture && !test.negated {
+                self.capture();
+            }
+            self.list_match(here);
         }
         if let Some(severity) = here.rule.metadata.severity.filter(|_| here.is_last()) {
             self.highest_severity = self.highest_severity.min(severity);
@@ -477,9 +525,10 @@ impl State {
     }
 
     /// All ten captures are set anew: those of an earlier rule do not shine through.
-    fn capture(&mut self, value: &[u8]) {
+    fn capture(&mut self) {
         for number in 0..crate::rule::CAPTURES {
-            self.tx.capture(number, self.found.get(value, usize::from(number)));
+            let text = self.found.get(&self.matched_var.value, usize::from(number));
+            self.tx.capture(number, text);
         }
     }
 

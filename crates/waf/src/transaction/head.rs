@@ -2,7 +2,7 @@
 
 use super::{Connection, RequestHead, ResponseHead, body::query, state::State};
 use crate::{body::BodyKind, ruleset::RuleSet, transform::Transformation, variable::Variable};
-use std::borrow::Cow;
+use std::{borrow::Cow, fmt::Display, io::Write as _};
 
 /// A request target's parts, none of them decoded: what is decoded before it is parted may
 /// be parted where the sender did not (`%3F`).
@@ -104,23 +104,22 @@ impl State {
     /// Everything that is known before the head.
     pub(super) fn take_connection(&mut self, set: &RuleSet, unique_id: &str) {
         let Connection { client_address, client_port, server_address, server_port } = self.connection.clone();
-        let client = client_address.to_string();
-        let store = &mut self.store;
-        let mut text = |variable: Variable, value: &str| {
-            if set.plan.uses(variable) {
-                store.set(variable, value.as_bytes());
+        let (store, text) = (&mut self.store, &mut self.scratch);
+        let mut put = |variables: &[Variable], value: &dyn Display| {
+            for variable in variables.iter().filter(|variable| set.plan.uses(**variable)) {
+                text.clear();
+                let _ = write!(text, "{value}");
+                store.set(*variable, text);
             }
         };
-        text(Variable::RemoteAddr, &client);
-        text(Variable::RemoteHost, &client);
-        text(Variable::UseragentIp, &client);
-        text(Variable::RemotePort, &client_port.to_string());
-        text(Variable::ServerAddr, &server_address.to_string());
-        text(Variable::ServerPort, &server_port.to_string());
-        text(Variable::UniqueId, unique_id);
-        text(Variable::WebAppId, &set.settings.web_app_id);
-        text(Variable::ModsecBuild, env!("CARGO_PKG_VERSION"));
-        text(Variable::UrlencodedError, "0");
+        put(&[Variable::RemoteAddr, Variable::RemoteHost, Variable::UseragentIp], &client_address);
+        put(&[Variable::RemotePort], &client_port);
+        put(&[Variable::ServerAddr], &server_address);
+        put(&[Variable::ServerPort], &server_port);
+        put(&[Variable::UniqueId], &unique_id);
+        put(&[Variable::WebAppId], &set.settings.web_app_id);
+        put(&[Variable::ModsecBuild], &env!("CARGO_PKG_VERSION"));
+        put(&[Variable::UrlencodedError], &0);
     }
 
     /// A request's head.

@@ -17,6 +17,7 @@ mod volatile;
 
 pub use body::KeptBody;
 pub(crate) use opening::Opening;
+pub use state::Spare;
 pub(crate) use tx::Value;
 
 use crate::{
@@ -218,10 +219,30 @@ impl Transaction {
         unique_id: &str,
         now_ms: i64,
     ) -> Self {
-        let mut state = State::new(&set, connection, now_ms);
+        Self::in_spare(Spare::default(), set, memory, connection, unique_id, now_ms)
+    }
+
+    /// The same in memory that an earlier one used: see [`Self::into_spare`].
+    #[must_use]
+    pub fn in_spare(
+        spare: Spare,
+        set: Arc<RuleSet>,
+        memory: Arc<Memory>,
+        connection: Connection,
+        unique_id: &str,
+        now_ms: i64,
+    ) -> Self {
+        let mut state = State::in_spare(spare, &set, connection, now_ms);
         state.collections.attach(memory, set.settings.collection_timeout_s);
         state.take_connection(&set, unique_id);
         Self { set, state, head_is_judged: false, request_is_judged: false }
+    }
+
+    /// Of a transaction that is over, the memory for a next one, over whatever rules. None where
+    /// it has grown so much that it is better given back.
+    #[must_use]
+    pub fn into_spare(self) -> Option<Spare> {
+        self.state.into_spare()
     }
 
     /// Overrides the engine's mode for this transaction; before phase 1.

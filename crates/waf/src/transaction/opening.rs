@@ -108,7 +108,11 @@ impl State {
             }
         }
         if let Some(matched) = &block.matched {
-            self.matched_var = matched.clone();
+            let Matched { variable, name, value, count } = matched;
+            let own = &mut self.matched_var;
+            (own.variable, own.count) = (*variable, *count);
+            own.name.clone_from(name);
+            own.value.clone_from(value);
         }
         self.rule = block.rule.unwrap_or(self.rule);
         self.position = block.next;

@@ -1,8 +1,8 @@
 //! Everything that a transaction holds besides its rule set.
 
 use super::{
-    Connection, Match, Verdict, body::Body, candidates::Candidates, collections::Collections, store::Store,
-    tx::Tx,
+    Connection, Match, Verdict, body::Body, candidates::Candidates, collections::Collections,
+    evaluate::Origin, store::Store, tx::Tx,
 };
 use crate::{
     action::{Act, Ctl, Selection},
@@ -38,6 +38,16 @@ pub(super) struct Matched {
 }
 
 impl Matched {
+    /// Becomes this value.
+    pub(super) fn become_of(&mut self, origin: Origin<'_>, value: &[u8]) {
+        self.variable = Some(origin.variable);
+        self.count = origin.count;
+        self.name.clear();
+        self.name.extend_from_slice(origin.name);
+        self.value.clear();
+        self.value.extend_from_slice(value);
+    }
+
     /// `ARGS:q`, `&TX:x`, `REQUEST_LINE`.
     pub(super) fn write_name(&self, out: &mut Vec<u8>) {
         let Some(variable) = self.variable else { return };
@@ -100,8 +110,8 @@ pub(super) struct State {
     /// says what they would.
     pub(super) argument: Vec<u8>,
     pub(super) argument_holds: bool,
-    /// Copies of the name and the value that matched, while a match does its work.
-    pub(super) copies: [Vec<u8>; 2],
+    /// Names and values of variables as they were before any of them matched.
+    pub(super) listed: Vec<u8>,
     /// What the last operator found.
     pub(super) found: Found,
     pub(super) env: Vec<(Vec<u8>, Vec<u8>)>,
@@ -123,18 +133,79 @@ pub(super) struct State {
     pub(super) secrets_further: bool,
 }
 
+/// Memory that transactions of one core use one after the other: what it holds is forgotten in
+/// between, and only where it lies is kept.
+///
+/// INVARIANT: nothing of a transaction is left in it for the next one to see.
+#[derive(Debug, Default)]
+pub struct Spare {
+    store: Store,
+    tx: Tx,
+    candidates: Candidates,
+    texts: [Vec<u8>; 5],
+}
+
+/// Most memory that is kept for the next transaction, bytes.
+const SPARE_BYTES_MAX: usize = 128 * 1024;
+/// Longest text whose memory is kept, bytes.
+const SPARE_TEXT_BYTES_MAX: usize = 4_096;
+
+impl Spare {
+    /// What a transaction leaves; None where it has grown beyond what is worth keeping.
+    fn of(state: State) -> Option<Self> {
+        let State { mut store, mut tx, candidates, scratch, argument, listed, matched_var, .. } = state;
+        if store.room_bytes() > SPARE_BYTES_MAX {
+            return None;
+        }
+        store.clear();
+        tx.clear();
+        let Matched { name, value, .. } = matched_var;
+        let mut texts = [scratch, argument, listed, name, value];
+        for text in &mut texts {
+            match text.capacity() <= SPARE_TEXT_BYTES_MAX {
+                true => {
+                    text.clear();
+                    text.resize(text.capacity(), 0);
+                    text.clear();
+                }
+                false => *text = Vec::new(),
+            }
+        }
+        Some(Self { store, tx, candidates, texts })
+    }
+
+    /// Bytes of memory that are kept for texts.
+    #[cfg(test)]
+    pub(super) fn text_room_bytes(&self) -> usize {
+        self.texts.iter().map(Vec::capacity).sum()
+    }
+}
+
 fn is_marked(marks: &[u64], rule: usize) -> bool {
     marks.get(rule / 64).is_some_and(|word| word >> (rule % 64) & 1 == 1)
 }
 
 impl State {
     pub(super) fn new(set: &RuleSet, connection: Connection, now_ms: i64) -> Self {
+        Self::in_spare(Spare::default(), set, connection, now_ms)
+    }
+
+    /// The memory of a transaction that is over.
+    pub(super) fn into_spare(self) -> Option<Spare> {
+        Spare::of(self)
+    }
+
+    /// In memory that was used before.
+    pub(super) fn in_spare(spare: Spare, set: &RuleSet, connection: Connection, now_ms: i64) -> Self {
+        let Spare { mut store, mut tx, candidates, texts: [scratch, argument, listed, name, value] } = spare;
+        store.prepare(&set.plan);
+        tx.prepare(set);
         Self {
-            store: Store::new(&set.plan),
-            tx: Tx::new(set),
+            store,
+            tx,
             phase: None,
             position: 0,
-            candidates: Candidates::default(),
+            candidates,
             opened: if set.plain { usize::MAX } else { 0 },
             work_left: u64::MAX,
             work_done: 0,
@@ -142,16 +213,16 @@ impl State {
             ended: Ended::No,
             allow_phase: false,
             intended: None,
-            matched_var: Matched::default(),
+            matched_var: Matched { name, value, ..Matched::default() },
             matched_vars: Vec::new(),
             highest_severity: u8::MAX,
             removed: set.laid.removed.clone(),
             removals: Vec::new(),
             touched: Vec::new(),
-            scratch: Vec::new(),
-            argument: Vec::new(),
+            scratch,
+            argument,
             argument_holds: false,
-            copies: [Vec::new(), Vec::new()],
+            listed,
             found: Found::default(),
             env: Vec::new(),
             geo: Vec::new(),

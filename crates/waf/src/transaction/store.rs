@@ -1,17 +1,19 @@
 //! The fixed variables of a transaction: names and values as the data brought them, and
 //! what chains of transformations make of them.
 
+mod sets;
+
 use super::{
     KeptBody,
     values::{Span, ValueId, Values},
 };
 use crate::{
     classes::Classes,
-    plan::{Cell, Filter, Gate, Group, Plan, Side, View, Waiting, common, has},
+    plan::{Alike, Filter, Gate, Group, Plan, Side, View, Waiting, common, has},
     target::Selector,
-    transform::Transformation,
     variable::{COUNT, Variable},
 };
+use sets::Set;
 use smallvec::SmallVec;
 
 /// A member of a variable.
@@ -36,47 +38,6 @@ const NONE: u32 = u32::MAX;
 /// The set without values.
 const EMPTY: u32 = 0;
 
-/// Values that are looked at together: what a selector takes of a variable, or what a
-/// chain of transformations makes of that. A transformation that changes none of them
-/// leaves the same set, so chains that come to the same are scanned once.
-#[derive(Debug, Clone, Copy)]
-struct Set {
-    /// Its values in [`Store::lists`]: of a transformed set in the order of its base's.
-    first: u32,
-    length: u32,
-    /// Of a base that does not take every member: the numbers of those that it takes, in
-    /// [`Store::lists`].
-    members: u32,
-    /// The classes of all its values; 0 when there is none.
-    classes: Classes,
-    /// Where the bits of all their literals begin.
-    bits: u32,
-    /// Transformations that are known to change none of its values, a bit each.
-    unchanged: u64,
-    /// The last set that a transformation made of this one, and the one before it that was
-    /// made of the same.
-    made: u32,
-    before: u32,
-    /// What made this one.
-    by: Transformation,
-}
-
-impl Set {
-    const fn of(first: u32, length: u32, classes: Classes) -> Self {
-        Self {
-            first,
-            length,
-            members: NONE,
-            classes,
-            bits: NONE,
-            unchanged: 0,
-            made: NONE,
-            before: NONE,
-            by: Transformation::None,
-        }
-    }
-}
-
 /// What is known of a cell.
 #[derive(Debug, Clone, Copy, Default)]
 struct CellState {
@@ -98,7 +59,7 @@ struct GroupState {
 #[derive(Debug)]
 pub(crate) struct Store {
     pub(crate) values: Values,
-    members: Vec<SmallVec<[Member; 1]>>,
+    members: Vec<SmallVec<[Member; 2]>>,
     /// The state of the data in which each variable was last changed.
     changes: Vec<u32>,
     /// The state of the data: counts what [`Self::changed`] tells.
@@ -111,21 +72,62 @@ pub(crate) struct Store {
     bits: Vec<u64>,
 }
 
-impl Store {
-    pub(crate) fn new(plan: &Plan) -> Self {
+/// What a plain request needs, so that it grows into place without being moved.
+const SETS_AT_FIRST: usize = 64;
+const LISTS_AT_FIRST: usize = 256;
+const BITS_AT_FIRST: usize = 256;
+
+impl Default for Store {
+    fn default() -> Self {
         let mut members = Vec::new();
         members.resize_with(COUNT, SmallVec::new);
         Self {
             values: Values::new(),
             members,
-            changes: vec![0; COUNT],
+            changes: Vec::new(),
             now: 1,
-            groups: vec![GroupState { at: 0, classes: 0, bits: NONE }; plan.groups.len()],
-            cells: vec![CellState::default(); plan.cells.len()],
-            sets: vec![Set::of(0, 0, 0)],
-            lists: Vec::new(),
-            bits: Vec::new(),
+            groups: Vec::new(),
+            cells: Vec::new(),
+            sets: Vec::with_capacity(SETS_AT_FIRST),
+            lists: Vec::with_capacity(LISTS_AT_FIRST),
+            bits: Vec::with_capacity(BITS_AT_FIRST),
         }
+    }
+}
+
+impl Store {
+    /// For a transaction over rules of this plan; nothing is in it yet.
+    pub(super) fn prepare(&mut self, plan: &Plan) {
+        self.changes.resize(COUNT, 0);
+        self.groups.resize(plan.groups.len(), GroupState { at: 0, classes: 0, bits: NONE });
+        self.cells.resize(plan.cells.len(), CellState::default());
+        self.sets.push(Set::of(0, 0, 0));
+    }
+
+    /// Forgets everything and keeps the memory.
+    pub(super) fn clear(&mut self) {
+        let Self { values, members, changes, now, groups, cells, sets, lists, bits } = self;
+        values.clear();
+        members.iter_mut().for_each(SmallVec::clear);
+        changes.clear();
+        *now = 1;
+        groups.clear();
+        cells.clear();
+        sets.clear();
+        lists.clear();
+        bits.clear();
+    }
+
+    /// Bytes of memory that are kept, about.
+    pub(super) fn room_bytes(&self) -> usize {
+        let members = self.members.iter().map(|members| members.capacity() * size_of::<Member>());
+        self.values.room_bytes()
+            + members.sum::<usize>()
+            + self.groups.capacity() * size_of::<GroupState>()
+            + self.cells.capacity() * size_of::<CellState>()
+            + self.sets.capacity() * size_of::<Set>()
+            + self.lists.capacity() * size_of::<u32>()
+            + self.bits.capacity() * size_of::<u64>()
     }
 
     /// The data changed: what is known of the variables that did is stale.
@@ -224,10 +226,6 @@ impl Store {
         self.changes.get(variable as usize).is_some_and(|change| at > *change)
     }
 
-    fn set_at(&self, set: u32) -> Set {
-        self.sets.get(set as usize).copied().unwrap_or(const { Set::of(0, 0, 0) })
-    }
-
     /// The set that a cell sees.
     pub(crate) fn cell_set(&mut self, plan: &Plan, index: u32) -> u32 {
         let Some(cell) = plan.cells.get(index as usize) else { return EMPTY };
@@ -251,93 +249,6 @@ impl Store {
         set
     }
 
-    /// The members that a selector takes of a variable.
-    fn base_set(&mut self, cell: &Cell) -> u32 {
-        let members = self.members.get(cell.variable as usize).map_or(&[][..], SmallVec::as_slice);
-        if members.is_empty() {
-            return EMPTY;
-        }
-        let (first, all) = (self.lists.len(), cell.selector.is_all());
-        if !all {
-            let values = &self.values;
-            let taken = (0..).zip(members).filter(|(_, it)| cell.selector.takes(values.get(it.name)));
-            self.lists.extend(taken.map(|(number, _)| number));
-        }
-        let length = if all { members.len() } else { self.lists.len() - first };
-        if length == 0 {
-            return EMPTY;
-        }
-        let mut classes = 0;
-        for at in 0..length {
-            let number = if all { at } else { self.lists.get(first + at).map_or(0, |at| *at as usize) };
-            let Some(member) = members.get(number) else { continue };
-            classes |= self.values.classes(member.value);
-            self.lists.push(member.value.number());
-        }
-        let values = if all { first } else { first + length };
-        let members = if all { NONE } else { narrow(first) };
-        self.sets.push(Set { members, ..Set::of(narrow(values), narrow(length), classes) });
-        narrow(self.sets.len() - 1)
-    }
-
-    /// What a chain makes of a set.
-    fn chain_set(&mut self, plan: &Plan, base: u32, chain: u16) -> u32 {
-        let path = plan.chains.get(usize::from(chain)).map_or(&[][..], |chain| &chain.path);
-        path.iter().fold(base, |set, (by, may_change)| self.transformed_set(set, *by, *may_change))
-    }
-
-    /// What a transformation makes of a set: itself where it changes none of its values.
-    fn transformed_set(&mut self, index: u32, by: Transformation, may_change: Classes) -> u32 {
-        if self.sets.get(index as usize).is_none_or(|set| set.classes & may_change == 0) {
-            return index;
-        }
-        let set = self.set_at(index);
-        if set.unchanged >> (by as u32) & 1 == 1 {
-            return index;
-        }
-        let mut known = set.made;
-        while let Some(made) = self.sets.get(known as usize) {
-            if made.by == by {
-                return known;
-            }
-            known = made.before;
-        }
-        let first = self.lists.len();
-        let (mut classes, mut any) = (0, false);
-        for at in 0..set.length {
-            let Some(before) = self.value_of(set, at) else { continue };
-            let mut value = before;
-            let mut held = self.values.classes(before);
-            if held & may_change != 0 {
-                value = self.values.apply(before, by);
-                held = self.values.classes(value);
-            }
-            any |= value != before;
-            classes |= held;
-            self.lists.push(value.number());
-        }
-        let next = narrow(self.sets.len());
-        let Some(own) = self.sets.get_mut(index as usize) else { return index };
-        if !any {
-            own.unchanged |= 1 << (by as u32);
-            self.lists.truncate(first);
-            return index;
-        }
-        own.made = next;
-        self.sets.push(Set { before: set.made, by, ..Set::of(narrow(first), set.length, classes) });
-        next
-    }
-
-    fn value_of(&self, set: Set, at: u32) -> Option<ValueId> {
-        let number = self.lists.get((set.first + at) as usize).filter(|_| at < set.length)?;
-        Some(ValueId::from_number(*number))
-    }
-
-    /// How many values a set has.
-    pub(crate) fn length(&self, set: u32) -> u32 {
-        self.set_at(set).length
-    }
-
     /// A member of a cell that sees `set`, by its number there.
     pub(crate) fn seen(&mut self, plan: &Plan, index: u32, set: u32, at: u32) -> Option<Seen> {
         let cell = plan.cells.get(index as usize)?;
@@ -347,28 +258,10 @@ impl Store {
             NONE => at,
             first => *self.lists.get((first + at) as usize)?,
         };
-        let member = self.members(cell.variable).get(number as usize)?;
-        let value = self.value_of(self.set_at(set), at)?;
+        let member = *self.members(cell.variable).get(number as usize)?;
+        let set = self.made(set);
+        let value = self.value_of(set, at)?;
         Some(Seen { name: member.name, raw: member.value, value })
-    }
-
-    /// Calls `with` for each set that a cell sees: more than one where what each
-    /// transformation of its chain leaves is seen too.
-    fn each_set(&mut self, plan: &Plan, index: u32, mut with: impl FnMut(&mut Self, u32)) {
-        let set = self.cell_set(plan, index);
-        if set == EMPTY {
-            return;
-        }
-        with(self, set);
-        let Some(cell) = plan.cells.get(index as usize).filter(|cell| cell.stages) else { return };
-        let mut stage = self.cell_set(plan, cell.base);
-        let path = plan.chains.get(usize::from(cell.chain)).map_or(&[][..], |chain| &chain.path);
-        for (by, may_change) in path {
-            if stage != set {
-                with(self, stage);
-            }
-            stage = self.transformed_set(stage, *by, *may_change);
-        }
     }
 
     /// The classes of all that a view sees.
@@ -426,11 +319,16 @@ impl Store {
         state
     }
 
+    /// What the values of a group hold.
+    pub(crate) fn group_classes(&mut self, plan: &Plan, index: u32) -> Classes {
+        self.group_state(plan, index).classes
+    }
+
     /// Whether any value of a group may pass a filter; none passes where there is none.
     pub(crate) fn group_passes(&mut self, plan: &Plan, index: u32, filter: Filter) -> bool {
         let state = self.group_state(plan, index);
         let bits = match state.bits {
-            NONE if needs_bits(state.classes, filter) => self.group_bits(plan, index),
+            NONE if needs_bits(state.classes, filter) && !filter.cheap => self.group_bits(plan, index),
             known => known,
         };
         may_pass(state.classes, self.bits.get(bits as usize..).unwrap_or_default(), filter)
@@ -445,30 +343,40 @@ impl Store {
         mut keep: impl FnMut(u32, u64),
     ) {
         let GroupState { classes, mut bits, .. } = self.group_state(plan, index);
-        if bits == NONE && waiting.alike.iter().any(|alike| needs_bits(classes, alike.filter)) {
+        let mut keep_all = |alike: &Alike| {
+            if has_needs(classes, alike.filter) {
+                alike.rules.iter().for_each(|(word, mask)| keep(*word, *mask));
+            }
+        };
+        waiting.free.iter().for_each(&mut keep_all);
+        if waiting.literals.is_empty() || classes == 0 {
+            return;
+        }
+        waiting.unless.iter().filter(|alike| classes & alike.filter.unless != 0).for_each(&mut keep_all);
+        let wanted = classes & waiting.wants != 0;
+        if bits == NONE && wanted {
             bits = self.group_bits(plan, index);
         }
-        let bits = self.bits.get(bits as usize..).unwrap_or_default();
-        for alike in &waiting.alike {
-            if !has_needs(classes, alike.filter) {
-                continue;
+        let Some(bits) = self.bits.get(bits as usize..) else {
+            if wanted {
+                // They should be known: then nothing is ruled out.
+                return waiting.rules.iter().for_each(|(word, mask)| keep(*word, *mask));
             }
-            if bits.is_empty() || !needs_bits(classes, alike.filter) {
-                alike.rules.iter().for_each(|(word, mask)| keep(*word, *mask));
-                continue;
-            }
-            for bit in common(&alike.literals, bits) {
-                if let Some(position) = gate.position(bit) {
-                    keep(position / 64, 1 << (position % 64));
-                }
+            // Whoever else needs a literal needs besides what no value holds.
+            return waiting.cheap.iter().for_each(keep_all);
+        };
+        for bit in common(&waiting.literals, bits) {
+            let Some(owner) = gate.owner(bit) else { continue };
+            if owner.needs == 0 || classes & owner.needs != 0 {
+                keep(owner.position / 64, 1 << (owner.position % 64));
             }
         }
     }
 
     /// Whether any value of a set may pass a filter.
     pub(crate) fn set_passes(&mut self, plan: &Plan, side: Side, set: u32, filter: Filter) -> bool {
-        let classes = self.set_at(set).classes;
-        let first = match needs_bits(classes, filter) {
+        let Set { classes, bits, .. } = self.set_at(set);
+        let first = match needs_bits(classes, filter) && !(filter.cheap && bits == NONE) {
             true => self.set_bits(plan, side, set),
             false => NONE,
         };
@@ -480,6 +388,7 @@ impl Store {
         (filter.needs == 0 || self.values.classes(value) & filter.needs != 0)
             && filter.needle.is_none_or(|needle| {
                 (filter.unless != 0 && self.values.classes(value) & filter.unless != 0)
+                    || (filter.cheap && !self.values.is_scanned(side, value))
                     || self.value_has(plan, side, value, needle)
             })
     }
@@ -514,26 +423,6 @@ impl Store {
             state.bits = first;
         }
         first
-    }
-
-    /// Where the bits of all literals of a set's values begin.
-    fn set_bits(&mut self, plan: &Plan, side: Side, index: u32) -> u32 {
-        let set = self.set_at(index);
-        if set.bits != NONE {
-            return set.bits;
-        }
-        let Some(needles) = plan.needles.get(side as usize) else { return NONE };
-        let first = self.bits.len();
-        self.bits.resize(first + needles.words(), 0);
-        for at in 0..set.length {
-            let Some(value) = self.value_of(set, at) else { continue };
-            let found = self.values.scan(needles, side, value);
-            join(self.bits.get_mut(first..).unwrap_or_default(), found);
-        }
-        if let Some(set) = self.sets.get_mut(index as usize) {
-            set.bits = narrow(first);
-        }
-        narrow(first)
     }
 
     /// Whether one value holds a literal of this bit.

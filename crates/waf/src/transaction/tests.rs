@@ -191,3 +191,31 @@ fn a_body_is_kept_as_a_small_multiple_of_its_length() {
         assert!(kept < 4 * body.len(), "{rule}: {kept} of {}", body.len());
     }
 }
+
+#[test]
+fn memory_that_has_grown_is_given_back() {
+    let rules = "SecRuleEngine On\nSecRule ARGS \"@rx .\" \"id:1,phase:2,pass,nolog\"";
+    let set = Arc::new(RuleSet::load(&Text(rules), &["rules.conf"], &Options::default()).unwrap());
+    let address = IpAddr::from([192, 0, 2, 1]);
+    let spare = |length: usize| {
+        let connection =
+            Connection { client_address: address, client_port: 1, server_address: address, server_port: 2 };
+        let memory = Arc::new(Memory::new(MemoryLimits::default()));
+        let mut transaction = Transaction::new(Arc::clone(&set), memory, connection, "id", 0);
+        let target = format!("/?a={}", "a".repeat(length));
+        let head = RequestHead {
+            line: b"GET / HTTP/1.1",
+            method: b"GET",
+            target: target.as_bytes(),
+            protocol: b"HTTP/1.1",
+            headers: &[],
+        };
+        let _ = transaction.request_headers(&head, Budget::UNLIMITED);
+        let _ = transaction.request_body_end(Budget::UNLIMITED);
+        transaction.into_spare().map(|spare| spare.text_room_bytes())
+    };
+    assert!(spare(100).is_some_and(|texts| texts >= 100), "the value that matched has a place");
+    // The texts that it copied to, of one value, are given back sooner than all its values.
+    assert!(spare(10_000).is_some_and(|texts| texts < 10_000));
+    assert_eq!(spare(200_000), None);
+}

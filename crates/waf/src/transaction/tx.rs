@@ -83,18 +83,20 @@ pub(crate) struct Tx {
 
 impl Tx {
     /// With what lies over the rule set.
-    pub(crate) fn new(set: &RuleSet) -> Self {
-        let mut tx = Self::empty(&set.names);
+    pub(super) fn prepare(&mut self, set: &RuleSet) {
+        self.slots.resize(set.names.len(), Value::Unset);
         for (name, value) in &set.laid.variables {
-            if let Some(kept) = tx.entry(&set.names, name.clone().into_bytes()) {
+            if let Some(kept) = self.entry(&set.names, name.clone().into_bytes()) {
                 kept.clone_from(value);
             }
         }
-        tx
     }
 
-    fn empty(names: &Names) -> Self {
-        Self { slots: vec![Value::Unset; names.len()], dynamic: Vec::new() }
+    /// Forgets all variables and keeps the memory.
+    pub(super) fn clear(&mut self) {
+        let Self { slots, dynamic } = self;
+        slots.clear();
+        dynamic.clear();
     }
 
     pub(crate) fn slot(&self, slot: u16) -> &Value {
@@ -188,7 +190,7 @@ mod tests {
     #[test]
     fn names_made_at_run_time_are_bounded() {
         let names = Names::default();
-        let mut tx = Tx::empty(&names);
+        let mut tx = Tx::default();
         for number in 0..DYNAMIC_MAX {
             assert!(tx.entry(&names, format!("n{number}").into_bytes()).is_some());
         }

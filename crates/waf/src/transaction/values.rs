@@ -4,7 +4,7 @@
 use super::KeptBody;
 use crate::{
     classes::{self, Classes},
-    plan::{Chain, Needles, Side},
+    plan::{Chain, Needles, Side, bound},
     transform::Transformation,
 };
 use std::borrow::Cow;
@@ -69,6 +69,10 @@ const BYTES_AT_FIRST: usize = 4_096;
 const VALUES_AT_FIRST: usize = 128;
 const SCANS_AT_FIRST: usize = 512;
 
+/// From so many bytes on, what a transformation may leave in a value is known well enough: to
+/// look would be one more pass over it.
+const BOUND_BYTES_MIN: usize = 256;
+
 /// All values of a transaction.
 #[derive(Debug)]
 pub(crate) struct Values {
@@ -101,6 +105,26 @@ impl Values {
             overflow: false,
             repeated: 0,
         }
+    }
+
+    /// Forgets all values and keeps their memory, emptied of what was read.
+    pub(super) fn clear(&mut self) {
+        let Self { bytes, shared, slots, made, scans, bytes_read, bytes_max, overflow, repeated } = self;
+        bytes.fill(0);
+        bytes.clear();
+        *shared = None;
+        slots.clear();
+        made.clear();
+        scans.clear();
+        (*bytes_read, *bytes_max, *overflow, *repeated) = (0, VALUE_BYTES_MAX, false, 0);
+    }
+
+    /// Bytes of memory that are kept.
+    pub(super) fn room_bytes(&self) -> usize {
+        self.bytes.capacity()
+            + self.slots.capacity() * size_of::<Slot>()
+            + self.made.capacity() * size_of::<Made>()
+            + self.scans.capacity() * size_of::<u64>()
     }
 
     /// Keeps a text that is no value of its own, such as a name.
@@ -204,7 +228,9 @@ impl Values {
 
     /// The value after one transformation.
     pub(super) fn apply(&mut self, id: ValueId, transformation: Transformation) -> ValueId {
-        let Some(Slot { span, folded, made, .. }) = self.slots.get(id.0 as usize).copied() else { return id };
+        let Some(Slot { span, folded, made, classes, .. }) = self.slots.get(id.0 as usize).copied() else {
+            return id;
+        };
         let mut known = made;
         while let Some(result) = self.made.get(known as usize) {
             if result.by == transformation {
@@ -232,11 +258,8 @@ impl Values {
             Cow::Owned(text) if text == input => id,
             Cow::Owned(text) => self.add(&text),
         };
-        if after != id
-            && matches!(transformation, Transformation::Lowercase | Transformation::Uppercase)
-            && let Some(slot) = self.slots.get_mut(after.0 as usize)
-        {
-            slot.folded = folded;
+        if after != id {
+            self.note_made(after, transformation, folded, classes);
         }
         if let Some(slot) = self.slots.get_mut(id.0 as usize) {
             slot.made = u32::try_from(self.made.len()).unwrap_or(NONE);
@@ -245,10 +268,29 @@ impl Values {
         after
     }
 
+    /// What is known of a value because of what it was made of: of one with these classes, and
+    /// these scans.
+    fn note_made(&mut self, id: ValueId, by: Transformation, folded: u32, classes: Classes) {
+        let Some(slot) = self.slots.get_mut(id.0 as usize) else { return };
+        if matches!(by, Transformation::Lowercase | Transformation::Uppercase) {
+            slot.folded = folded;
+        }
+        let known = by == Transformation::Lowercase || slot.span.length as usize >= BOUND_BYTES_MIN;
+        if known && classes != 0 {
+            slot.classes = bound(by, classes).unwrap_or(0);
+        }
+    }
+
     /// The bits of the literals that a value holds.
     pub(crate) fn scan(&mut self, needles: &Needles, side: Side, id: ValueId) -> &[u64] {
         let at = self.scan_at(needles, side, id);
         self.scans.get(at..at + needles.words()).unwrap_or_default()
+    }
+
+    /// Whether it is known which literals a value holds.
+    pub(crate) fn is_scanned(&self, side: Side, id: ValueId) -> bool {
+        let folded = self.slots.get(id.0 as usize).and_then(|slot| self.slots.get(slot.folded as usize));
+        folded.is_some_and(|slot| slot.scans.get(side as usize).is_some_and(|at| *at != NONE))
     }
 
     fn scan_at(&mut self, needles: &Needles, side: Side, id: ValueId) -> usize {

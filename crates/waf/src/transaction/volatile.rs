@@ -33,25 +33,10 @@ impl State {
             text
         };
         match variable {
-            Variable::Tx if !set.plain && set.plan.slots_of(selector).is_some() => {
-                let slots = set.plan.slots_of(selector).unwrap_or_default();
-                let named = slots
-                    .iter()
-                    .map(|slot| (Some(*slot), set.names.name(*slot).as_bytes(), self.tx.slot(*slot)));
-                let made = self
-                    .tx
-                    .made()
-                    .filter(|(name, _)| selector.takes(name))
-                    .map(|(name, value)| (None, name, value));
-                let all = named.chain(made).filter(|(_, _, value)| **value != Value::Unset);
-                all.map(|(slot, name, value)| (slot, name.to_vec(), text(value))).collect()
-            }
             Variable::Tx => {
-                let all = self.tx.all(&set.names).filter(|(slot, name, _)| match selector {
-                    Selector::Slot(wanted) => *slot == Some(*wanted),
-                    selector => selector.takes(name),
-                });
-                all.map(|(slot, name, value)| (slot, name.to_vec(), text(value))).collect()
+                let mut all = Vec::new();
+                self.each_tx(set, selector, |slot, name, value| all.push((slot, name.to_vec(), text(value))));
+                all
             }
             Variable::MatchedVars | Variable::MatchedVarsNames => {
                 let taken = self.matched_vars.iter().map(|matched| {
@@ -86,6 +71,30 @@ impl State {
                 }
             }
         }
+    }
+
+    /// Calls `with` for each variable of `TX` that a selector takes: slot, name, value.
+    pub(super) fn each_tx(
+        &self,
+        set: &RuleSet,
+        selector: &Selector,
+        mut with: impl FnMut(Option<u16>, &[u8], &Value),
+    ) {
+        let Some(slots) = set.plan.slots_of(selector).filter(|_| !set.plain) else {
+            let all = self.tx.all(&set.names).filter(|(slot, name, _)| match selector {
+                Selector::Slot(wanted) => *slot == Some(*wanted),
+                selector => selector.takes(name),
+            });
+            return all.for_each(|(slot, name, value)| with(slot, name, value));
+        };
+        for slot in slots {
+            let value = self.tx.slot(*slot);
+            if *value != Value::Unset {
+                with(Some(*slot), set.names.name(*slot).as_bytes(), value);
+            }
+        }
+        let made = self.tx.made().filter(|(name, value)| **value != Value::Unset && selector.takes(name));
+        made.for_each(|(name, value)| with(None, name, value));
     }
 
     /// What a rule says about itself: `RULE:id` and its kin.

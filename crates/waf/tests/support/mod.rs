@@ -12,7 +12,7 @@ use std::{
 };
 use waf::{
     Budget, Connection, Intake, Memory, MemoryLimits, Options, RequestHead, ResponseHead, RuleSet,
-    SourceFault, Sources, Step, Transaction, Verdict,
+    SourceFault, Sources, Spare, Step, Transaction, Verdict,
 };
 
 /// Rule files from disk, and texts under names of their own.
@@ -205,8 +205,19 @@ pub(crate) fn run_with(
     memory: &Arc<Memory>,
     now_ms: i64,
 ) -> (Transaction, Verdict) {
-    let id = "f3b0c8a1d2e4";
-    let mut transaction = Transaction::new(Arc::clone(set), Arc::clone(memory), connection(), id, now_ms);
+    run_in(Spare::default(), set, raw, memory, now_ms)
+}
+
+/// In memory that a transaction before it used.
+pub(crate) fn run_in(
+    spare: Spare,
+    set: &Arc<RuleSet>,
+    raw: &Raw,
+    memory: &Arc<Memory>,
+    now_ms: i64,
+) -> (Transaction, Verdict) {
+    let (id, set, memory) = ("f3b0c8a1d2e4", Arc::clone(set), Arc::clone(memory));
+    let mut transaction = Transaction::in_spare(spare, set, memory, connection(), id, now_ms);
     let verdict = phases(&mut transaction, raw);
     let _ = transaction.logging(now_ms, Budget::UNLIMITED);
     (transaction, verdict)
