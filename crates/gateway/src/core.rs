@@ -14,7 +14,7 @@ use tokio::sync::Semaphore;
 
 use crate::audit_wait::Turns;
 use crate::caches::Caches;
-use crate::firewall::Allowance;
+use crate::firewall::{Allowance, Spares};
 use crate::inventory::Inventory;
 use crate::journey::RequestIds;
 use crate::metric::CoreMetrics;
@@ -78,6 +78,8 @@ pub(crate) struct Core {
     spare_texts: RefCell<Vec<Vec<u8>>>,
     /// Lists of added fields that were used, for the next requests.
     spare_fields: RefCell<Vec<Additions>>,
+    /// Memory of inspections that are over, for the next requests.
+    pub(crate) spare_inspections: Spares,
     /// The snapshot of this moment, by which open exchanges are judged again.
     newest: RefCell<Arc<Snapshot>>,
     /// What is cached of it.
@@ -120,6 +122,7 @@ impl Core {
             ticker: Rc::clone(&context.ticker),
             spare_texts: RefCell::default(),
             spare_fields: RefCell::default(),
+            spare_inspections: Spares::default(),
             newest: RefCell::new(Arc::clone(snapshot)),
             caches: RefCell::new(Rc::new(Caches::of(snapshot))),
             epoch: Cell::new(0),

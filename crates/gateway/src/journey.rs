@@ -371,6 +371,9 @@ impl Journey<'_> {
             };
             slot.commit_line(|line| about.append(&record, line));
         }
+        if let Some(spare) = inspection.into_spare() {
+            self.gateway.core().spare_inspections.keep(spare);
+        }
         record
     }
 

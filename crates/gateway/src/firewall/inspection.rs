@@ -134,15 +134,22 @@ pub(crate) struct Begin<'b> {
 
 impl Inspection {
     /// Begins, in a mode that may be milder than the firewall's. The slot is the place that its
-    /// line has in the firewall's log.
-    pub(crate) fn begin(firewall: &Arc<Firewall>, mode: Mode, begin: &Begin<'_>, slot: Option<Slot>) -> Self {
+    /// line has in the firewall's log, and the spare is memory for it.
+    pub(crate) fn begin(
+        firewall: &Arc<Firewall>,
+        mode: Mode,
+        begin: &Begin<'_>,
+        slot: Option<Slot>,
+        spare: waf::Spare,
+    ) -> Self {
         let connection = waf::Connection {
             client_address: begin.client.ip(),
             client_port: begin.client.port(),
             server_address: begin.server.ip(),
             server_port: begin.server.port(),
         };
-        let mut transaction = Transaction::new(
+        let mut transaction = Transaction::in_spare(
+            spare,
             Arc::clone(&firewall.rules),
             Arc::clone(&firewall.memory),
             connection,
@@ -173,6 +180,11 @@ impl Inspection {
     /// Why the message does not go on, in block mode.
     pub(crate) fn stopped(&self) -> Option<&Stopped> {
         self.stopped.as_ref()
+    }
+
+    /// Its memory, when it is over and worth to be kept for another one.
+    pub(crate) fn into_spare(self) -> Option<waf::Spare> {
+        self.work.into_spare()
     }
 
     /// The place in the firewall's log, once.

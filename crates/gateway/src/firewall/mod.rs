@@ -6,7 +6,7 @@
 //! stands between the hop and the client while the answer is judged; `work` runs the engine
 //! so that the core's other requests go on; `unpack` reads compressed bodies for the rules; `record` writes what was found into the audit event
 //! and the firewall's log, `mask` takes secrets out of it; `allowance` bounds what is
-//! spent on requests that are refused anyway.
+//! spent on requests that are refused anyway; `spares` keeps the memory of inspections for the next ones.
 //!
 //! What it must never do: let a request pass because the engine could not say, let a
 //! verdict change anything in detect mode, hold back a stream that no rule needs.
@@ -17,6 +17,7 @@ mod head;
 mod inspection;
 mod mask;
 mod record;
+mod spares;
 #[cfg(test)]
 mod testing;
 mod unpack;
@@ -31,6 +32,7 @@ pub(crate) use inspection::{Begin, Extent, Inspection, Reading, Shown, Side, Sto
 pub(crate) use mask::MASK;
 pub use mask::{mask, mask_name};
 pub(crate) use record::Line;
+pub(crate) use spares::Spares;
 
 use crate::snapshot::Route;
 

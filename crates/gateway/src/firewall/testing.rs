@@ -67,5 +67,5 @@ pub(super) fn inspection(firewall: &Arc<Firewall>, mode: Mode) -> Inspection {
         server: address,
         places: &Arc::new(Semaphore::new(1)),
     };
-    Inspection::begin(firewall, mode, &begin, None)
+    Inspection::begin(firewall, mode, &begin, None, waf::Spare::default())
 }

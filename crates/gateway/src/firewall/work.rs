@@ -48,6 +48,14 @@ impl Work {
         }
     }
 
+    /// The transaction's memory, for another one.
+    pub(super) fn into_spare(self) -> Option<waf::Spare> {
+        match self.place {
+            Place::Core(transaction) => transaction.into_spare(),
+            Place::Thread(_) | Place::Lost => None,
+        }
+    }
+
     /// As [`Self::here`].
     pub(super) fn here_mut(&mut self) -> Option<&mut Transaction> {
         match &mut self.place {

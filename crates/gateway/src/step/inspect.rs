@@ -255,7 +255,8 @@ fn begin(
         server: connection.local,
         places: &gateway.core().handed_off,
     };
-    Ok(Box::new(Inspection::begin(firewall, mode, &begin, slot)))
+    let spare = gateway.core().spare_inspections.take();
+    Ok(Box::new(Inspection::begin(firewall, mode, &begin, slot, spare)))
 }
 
 /// What the client is told when the firewall stops a message.
