@@ -46,9 +46,9 @@
 //! by its [`Options`], and compiles them; [`RuleSet::overlaid`] gives the same rules other
 //! settings and exclusions. A [`Transaction`] over a shared rule set, within a shared
 //! [`Memory`], is fed the head, the body and the answer, runs the five phases and gives a
-//! [`Verdict`] with the [`Match`]es that led to it. `examples/judge.rs` has all of the
-//! interface on one page; what the rule language is here stands in
-//! `docs/firewall-language.md`.
+//! [`Verdict`] with the [`Match`]es that led to it. A server begins the next one in the memory
+//! of one that is over ([`Spare`]). `examples/judge.rs` has all of the interface on one page;
+//! what the rule language is here stands in `docs/firewall-language.md`.
 //!
 //! A call takes a [`Budget`] and gives [`Step::Yield`] when that is used up, so that a
 //! server's other requests go on. It is looked at between rules: a transaction whose
