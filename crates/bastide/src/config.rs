@@ -406,7 +406,7 @@ impl Decoder<'_> {
         let roles_known = self.count() == before;
         let mut realms = self.realms(top.get("realms"), &roles);
         realms::of_members(&roles, &authentication.issuers, &mut realms);
-        Self::own_roles(top.get("authentication"), &realms, &mut authentication.issuers);
+        self.own_roles(top.get("authentication"), &realms, &mut authentication.issuers);
         let mut mesh = self.mesh(top.get("mesh"));
         if let Some(mesh) = &mesh {
             self.mesh_services(top.get("mesh"), mesh, &mut services);

@@ -5,12 +5,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use gateway::session::Level;
+use identity::claim::{ClaimRule, Source};
 use keys::{Algorithm, KEY_AGE_MAX_DEFAULT, KEY_AGE_MAX_LEAST, LEEWAY_DEFAULT, LEEWAY_MAX};
 use model::ClaimType;
 
 use super::decoder::{Decoder, Table};
 use super::introspection::Introspection;
-use super::node::{Node, Value};
+use super::node::{At, Node, Value};
 use super::outward::is_loopback;
 use super::realms::Realm;
 use super::schema::{Section, key};
@@ -165,7 +166,7 @@ pub(super) const ISSUER: Section = Section {
             "roles",
             "list of claim paths",
             "roles, groups, realm_access.roles; roles alone for a realm of this configuration",
-            "Claims that carry role names. Only declared roles count. In a realm of Bastide's, whoever may put users into groups gives them roles if `groups` is listed here.",
+            "Claims that carry role names. Only declared roles count. In a realm of Bastide's, whoever may put users into groups gives them roles if `groups` is listed here; a claim made from an attribute is refused.",
         ),
         key(
             "client_claim",
@@ -284,14 +285,32 @@ impl Decoder<'_> {
     }
 
     /// INVARIANT: a group of a realm of ours is no role, unless the configuration says so: who may
-    /// put somebody into groups must not give them roles by it.
-    pub(super) fn own_roles(node: Option<&Node>, realms: &[Realm], issuers: &mut [Issuer]) {
+    /// put somebody into groups must not give them roles by it. What is neither never is: who may write
+    /// users gives them attributes, and nobody who has a role by one is asked for what it needs.
+    pub(super) fn own_roles(&mut self, node: Option<&Node>, realms: &[Realm], issuers: &mut [Issuer]) {
         let items = node.and_then(|node| node.get("issuers")).map_or(&[][..], Node::items);
         for issuer in issuers {
-            let is_own = realms.iter().any(|realm| realm.settings.issuer == issuer.issuer);
+            let is_own = |realm: &&Realm| realm.settings.issuer == issuer.issuer;
+            let Some(realm) = realms.iter().find(is_own) else { continue };
             let of_issuer = |item: &&Node| item.get("issuer").and_then(Node::text) == Some(&issuer.issuer);
-            if is_own && !items.iter().filter(of_issuer).any(|item| item.has("roles")) {
+            let written = items.iter().filter(of_issuer).find_map(|item| item.get("roles"));
+            if written.is_none() {
                 issuer.roles = vec![OWN_ROLE_CLAIM.to_owned()];
+            }
+            let at = written.or(node).map_or(At::default(), |node| node.at);
+            for name in &issuer.roles {
+                let is_it = |claim: &str| {
+                    name.strip_prefix(claim).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+                };
+                let is_role = |rule: &&ClaimRule| matches!(rule.from, Source::Roles | Source::Groups);
+                let mut rules = realm.settings.claims.iter().filter(|rule| is_it(&rule.claim));
+                if let Some(rule) = rules.find(|rule| !is_role(rule)) {
+                    let message = format!(
+                        "claim {:?} of realm {:?} is none of roles: whoever may write its users says what is in it",
+                        rule.claim, realm.settings.name
+                    );
+                    self.advise(at, message, "give users their roles as `roles`");
+                }
             }
         }
     }

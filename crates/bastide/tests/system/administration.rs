@@ -473,6 +473,9 @@ async fn who_may_write_clients_keys_or_passwords_gets_nobody_s_roles_by_it() {
         ("users/chief", user("chief", &["administrator"], json!({ "email": "chief@town.test" }))),
         ("users/off", user("off", &["administrator"], json!({ "disabled": true }))),
         ("users/alice", user("alice", &["customer"], json!({}))),
+        // A group that is called like a role may be one, here or at another gateway.
+        ("users/member", user("member", &[], json!({ "groups": ["administrator"] }))),
+        ("users/friend", user("friend", &[], json!({ "groups": ["friends"] }))),
     ] {
         let (status, answer) = call(&testbed, "PUT", &format!("{realm}/{path}"), Some(body)).await;
         assert_eq!(status, 200, "{path}: {answer}");
@@ -504,6 +507,27 @@ async fn who_may_write_clients_keys_or_passwords_gets_nobody_s_roles_by_it() {
         ),
         ("PUT", "users/off", user("off", &["administrator"], none.clone()), 403),
         ("PUT", "users/root", user("root", &[], none.clone()), 403),
+        ("PUT", "users/member/password", made.clone(), 403),
+        ("DELETE", "users/member/factors/any", Value::Null, 403),
+        (
+            "PUT",
+            "users/member",
+            user("member", &[], json!({ "groups": ["administrator"], "email": "me@evil.test" })),
+            403,
+        ),
+        (
+            "PUT",
+            "users/member",
+            user("member", &[], json!({ "groups": ["administrator"], "name": "M" })),
+            200,
+        ),
+        ("PUT", "users/friend/password", made.clone(), 200),
+        (
+            "PUT",
+            "users/friend",
+            user("friend", &[], json!({ "groups": ["friends"], "email": "friend@town.test" })),
+            200,
+        ),
         ("PUT", "users/alice/password", made.clone(), 200),
         ("DELETE", "users/alice/factors/any", Value::Null, 404),
         ("PUT", "users/alice", user("alice", &["customer"], json!({ "email": "alice@town.test" })), 200),

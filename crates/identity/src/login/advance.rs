@@ -43,7 +43,9 @@ pub(crate) fn wanted(
     user: &User,
 ) -> Wanted {
     let rules = &realm.settings.factors;
-    let of_roles = user.roles.iter().filter_map(|role| rules.roles.get(role));
+    // INVARIANT: a group that is called like a role counts like it: a gateway that reads roles from
+    // `groups` makes no difference between them.
+    let of_roles = user.roles.iter().chain(&user.groups).filter_map(|role| rules.roles.get(role));
     let classes = of_roles.chain(rules.users.get(&user.id));
     let mut required: Vec<Vec<String>> = classes.map(|class| vec![class.clone()]).collect();
     required.extend(client.map(|class| vec![class.to_owned()]));

@@ -239,6 +239,23 @@ async fn who_has_to_have_a_factor_enrols_before_the_login_ends() {
     assert_eq!(again.submit(&page, &[("code", &app.code(&testbed, 0))]).await.status, 401);
 }
 
+/// A gateway may take a group for a role.
+#[tokio::test]
+async fn who_has_a_role_by_a_group_is_asked_for_what_it_needs() {
+    let testbed =
+        TestBed::with(|settings| drop(settings.factors.roles.insert("operator".into(), "2".into()))).await;
+    for (group, asked) in [("friends", false), ("operator", true)] {
+        let mut alice = testbed.realm.find_user("alice").await.unwrap().unwrap();
+        alice.groups = std::collections::BTreeSet::from([group.to_owned()]);
+        testbed.realm.put_user(&alice).await.unwrap();
+        let mut browser = Browser::new(&testbed);
+        let page = browser.authorize("web", &[]).await;
+        let page = browser.log_in(&page).await;
+        assert_eq!(page.text.contains("Set up a second factor"), asked, "{group}: {page:?}");
+        assert_eq!(browser.session().is_none(), asked, "{group}");
+    }
+}
+
 #[tokio::test]
 async fn a_recovery_code_lets_in_once() {
     let testbed =

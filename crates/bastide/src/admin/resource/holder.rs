@@ -19,9 +19,13 @@ pub(super) struct Holder<'a> {
 }
 
 impl<'a> Holder<'a> {
-    /// A user, with the roles of their record and those that the configuration gives them.
+    /// A user, with the roles of their record and those that the configuration gives them. A group
+    /// that is called like a declared role is one: a gateway that reads roles from `groups` makes no
+    /// difference between them.
     pub(super) fn user(asked: &'a Call, realm: &Realm, user: &'a User) -> Self {
-        let own = user.roles.iter().map(String::as_str);
+        let declared = asked.view.roles();
+        let groups = user.groups.iter().filter(|group| declared.contains(group.as_str()));
+        let own = user.roles.iter().chain(groups).map(String::as_str);
         Self::of_realm(asked, realm, PrincipalKind::User, ("user", &user.id), own)
     }
 

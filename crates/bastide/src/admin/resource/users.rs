@@ -251,7 +251,8 @@ fn check_given(asked: &Call, given: &UserIn, id: &str, before: Option<&User>) ->
 /// the configuration gives roles.
 fn check_access(asked: &Call, realm: &Realm, before: Option<&User>, after: &User) -> Result<(), Problem> {
     let Some(before) = before else {
-        let nameless = User { roles: BTreeSet::new(), ..after.clone() };
+        // What they are given was judged with it.
+        let nameless = User { roles: BTreeSet::new(), groups: BTreeSet::new(), ..after.clone() };
         return Holder::user(asked, realm, &nameless).check(asked);
     };
     let same_address = (&before.email, before.email_verified) == (&after.email, after.email_verified);

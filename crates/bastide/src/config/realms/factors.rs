@@ -1,7 +1,8 @@
 //! `realms.NAME.factors`: who is asked for more than a password.
 //!
 //! INVARIANT: whom policies hold to be in a role is asked for what the role needs, whether they
-//! have it by its own name, by a role that includes it, or as one of its `members`.
+//! have it by its own name, by a role that includes it, as one of its `members`, or by a group that is
+//! called like it. Nothing else gives roles to users of a realm: see `own_roles`.
 
 use std::collections::BTreeMap;
 

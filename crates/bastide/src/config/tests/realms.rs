@@ -190,6 +190,29 @@ fn a_group_of_a_realm_of_ours_is_no_role_unless_it_says_so() {
 }
 
 #[test]
+fn what_an_attribute_of_a_user_says_is_no_role() {
+    let claim = "    claims: [ { claim: work, attribute: job }, { claim: roles, fixed: admin } ]\n";
+    let none = "is none of roles";
+    for (realm, issuer, refused) in [
+        (claim, "issuer: https://id.example.org, roles: [ work ]", Some("claim \"work\"")),
+        (claim, "issuer: https://id.example.org, roles: [ groups, work.place ]", Some("claim \"work\"")),
+        // Who has no role of their record would have that one.
+        (claim, "issuer: https://id.example.org", Some("claim \"roles\"")),
+        ("", "issuer: https://id.example.org, roles: [ email ]", Some("claim \"email\"")),
+        (claim, "issuer: https://id.example.org, roles: [ groups, workplace ]", None),
+        (claim, "issuer: https://other.example.org, roles: [ work ]", None),
+        ("", "issuer: https://id.example.org, roles: [ roles, groups ]", None),
+    ] {
+        let written =
+            format!("authentication: {{ audience: a.b, issuers: [ {{ {issuer} }} ] }}\n{}", around(realm));
+        let found = said_with(&written, &[]);
+        let said = found.iter().find(|fault| fault.contains(none));
+        assert_eq!(said.is_some(), refused.is_some(), "{issuer}: {found:?}");
+        assert!(said.is_none_or(|said| said.contains(refused.unwrap_or_default())), "{issuer}: {found:?}");
+    }
+}
+
+#[test]
 fn what_a_role_needs_is_asked_of_all_who_have_it() {
     let testbed = |roles: &str, factors: &str| {
         let written = format!(
