@@ -95,6 +95,10 @@ pub(super) fn run_as(
                 biased;
                 // Told to end before there was an identity: nothing was begun.
                 _ = signals.ends.told() => return Ok(ExitCode::SUCCESS),
+                // Nor is there anything to read again.
+                _ = signals.hang_up.recv() => if signals.terminal_has_gone() {
+                    return Ok(ExitCode::SUCCESS);
+                },
                 // There is no program yet that could be meant.
                 _ = signals.passed.told() => {}
                 server = &mut starting => break server?,

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use mesh::workload_api::Client;
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use rustls::pki_types::ServerName;
-use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -396,6 +395,8 @@ child, terminal = pty.fork()
 if child == 0:
     os.dup2(os.open("orders.log", os.O_WRONLY | os.O_CREAT, 0o600), 2)
     os.execvp(sys.argv[1], sys.argv[1:])
+with open("process", "w") as file:
+    file.write(str(child))
 while not os.path.exists("gone"):
     time.sleep(0.02)
 os.close(terminal)
@@ -411,24 +412,48 @@ impl Drop for Left {
     }
 }
 
+/// Runs orders in a terminal of its own, with a program that says when it is up.
+async fn in_a_terminal(mesh: &Mesh, nohup: &[&str]) -> (crate::support::Process, Left) {
+    let up = "echo the program is up; touch started; exec sleep 1000";
+    let mut command = std::process::Command::new("python3");
+    command.args(["-c", IN_A_TERMINAL]).args(nohup).arg(crate::support::BASTIDE);
+    command.args(["run", "--service", "orders", "--listen", "127.0.0.1:0", "--", "sh", "-c", up]);
+    command.current_dir(mesh.testbed.folder.path());
+    for old in ["gone", "process", "orders.log"] {
+        let _ = std::fs::remove_file(mesh.testbed.path(old));
+    }
+    let terminal = crate::support::Process::spawn(&mut command);
+    let process = mesh.testbed.path("process");
+    let process = until("the process", async || read(&process).parse().ok().and_then(Pid::from_raw)).await;
+    (terminal, Left(process))
+}
+
+#[tokio::test]
+async fn a_run_that_waits_for_an_identity_ends_with_the_terminal_that_it_was_started_from() {
+    let mut mesh = Mesh::start(&[("orders", "")], "").await;
+    mesh.testbed.stop_gateway().await;
+    for (nohup, ends) in [(&["nohup"][..], false), (&[][..], true)] {
+        let (mut terminal, left) = in_a_terminal(&mesh, nohup).await;
+        let attempts = || mesh.say("orders").matches("the Workload API issues no identity").count();
+        until("an attempt", async || (attempts() > 0).then_some(())).await;
+        std::fs::write(mesh.testbed.path("gone"), "").unwrap();
+        if !ends {
+            let before = attempts();
+            until("further attempts", async || (attempts() > before + 1).then_some(())).await;
+            kill_process(left.0, Signal::TERM).unwrap();
+        }
+        assert_eq!(terminal.ended().await.code(), Some(0), "{}", mesh.say("orders"));
+    }
+    assert!(!mesh.testbed.path("started").exists());
+}
+
 #[tokio::test]
 async fn a_program_ends_with_the_terminal_that_it_was_started_from() {
     let mesh = Mesh::start(&[("orders", "")], "").await;
-    let up = "echo the program is up; exec sleep 1000";
     for (nohup, ends) in [(&["nohup"][..], false), (&[][..], true)] {
-        let mut command = std::process::Command::new("python3");
-        command.args(["-c", IN_A_TERMINAL]).args(nohup).arg(crate::support::BASTIDE);
-        command.args(["run", "--service", "orders", "--listen", "127.0.0.1:0", "--", "sh", "-c", up]);
-        command.current_dir(mesh.testbed.folder.path());
-        let _ = std::fs::remove_file(mesh.testbed.path("gone"));
-        let _ = std::fs::remove_file(mesh.testbed.path("orders.log"));
-        let mut terminal = crate::support::Process::spawn(&mut command);
+        let (mut terminal, left) = in_a_terminal(&mesh, nohup).await;
         let started = "stream=\"stdout\"";
         until("the program", async || mesh.say("orders").contains(started).then_some(())).await;
-        let ready: Value =
-            serde_json::from_str(&read(&mesh.testbed.path("bastide-orders/ready.json"))).unwrap();
-        let process = i32::try_from(ready["process"].as_u64().unwrap()).unwrap();
-        let left = Left(Pid::from_raw(process).unwrap());
         std::fs::write(mesh.testbed.path("gone"), "").unwrap();
         if !ends {
             let reloaded = "reloaded (SIGHUP)";
