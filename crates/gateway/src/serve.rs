@@ -1,8 +1,10 @@
 //! The way of a request, one step after the other.
 
+use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Poll;
 
 use http::StatusCode;
 use model::event::{Outcome, Step};
@@ -52,8 +54,18 @@ impl Handler for Gateway {
         let mut journey = Journey::begin(self, arrival.connection);
         let end = match self.walk(&mut journey, arrival.admitted, exchange).await {
             Ok(end) => end,
-            Err(Stop::Refuse(refusal)) => self.refuse(&journey, &refusal, exchange),
-            Err(Stop::Answer(answer)) => self.answer(&journey, *answer, exchange),
+            Err(stop) => {
+                let end = match stop {
+                    Stop::Refuse(refusal) => self.refuse(&journey, &refusal, exchange),
+                    Stop::Answer(answer) => self.answer(&journey, *answer, exchange),
+                };
+                if journey.inspection.is_some() {
+                    // The rules that are left have no say in it: what leaves at once does not wait for
+                    // them, and they not for a client that does not read.
+                    poll_fn(|cx| Poll::Ready(drop(exchange.poll_flush(cx)))).await;
+                }
+                end
+            }
         };
         journey.end(end).await;
     }

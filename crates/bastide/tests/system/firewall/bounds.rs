@@ -9,7 +9,7 @@ use crate::support::BASTIDE;
 
 /// Rules of which none matches and each reads all of what it looks at: no literal is needed,
 /// and a counted gap makes more states than are kept.
-fn slow_rules(count: usize, target: &str, phase: u8) -> String {
+pub(super) fn slow_rules(count: usize, target: &str, phase: u8) -> String {
     let mut rules =
         "SecRequestBodyAccess On\nSecRequestBodyLimit 1048576\nSecRequestBodyNoFilesLimit 1048576\n"
             .to_owned();
@@ -31,7 +31,7 @@ fn slow_answer_rules(count: usize) -> String {
 }
 
 /// Text that none of them matches.
-fn slow_text(bytes: usize) -> String {
+pub(super) fn slow_text(bytes: usize) -> String {
     "abc7 ghijk fed -m ".chars().cycle().take(bytes).collect()
 }
 

@@ -1,7 +1,10 @@
 //! Detect mode waits for nothing: bodies go on as they come, and what is found in them is written
 //! down.
 
+use std::time::Duration;
+
 use super::*;
+use bounds::{slow_rules, slow_text};
 
 /// The line of the one request so far that asked for `path`.
 async fn line_of(testbed: &TestBed, path: &str) -> Value {
@@ -62,18 +65,55 @@ async fn what_goes_by_is_looked_at_as_far_as_the_limits_and_goes_on_whole() {
     }
 }
 
-#[tokio::test]
-async fn what_an_api_document_refuses_is_inspected_all_the_same() {
-    let upstream = Upstream::start().await;
+/// A test bed whose API document takes nothing but whole numbers as `n`.
+async fn strict_town(upstream: &Upstream, rules: &str) -> TestBed {
     let own = "  - match: /own/**\n    to: here\n    authenticate: none\n    allow: anyone\n    validate: { openapi: api.yaml }\n";
-    let mut testbed = TestBed::prepare(&configuration(&upstream, "  mode: detect\n", own));
-    std::fs::write(testbed.path("rules.conf"), RULES).unwrap();
+    let mut testbed = TestBed::prepare(&configuration(upstream, "  mode: detect\n", own));
+    std::fs::write(testbed.path("rules.conf"), rules).unwrap();
     let document = "openapi: 3.1.0\ninfo: { title: t, version: '1' }\npaths:\n  /own/x:\n    post:\n      \
         requestBody:\n        required: true\n        content:\n          application/x-www-form-urlencoded:\n            \
         schema: { type: object, additionalProperties: false, properties: { n: { type: integer } } }\n      \
         responses: { default: { description: any } }\n";
     std::fs::write(testbed.path("api.yaml"), document).unwrap();
     testbed.start_gateway().await;
+    testbed
+}
+
+/// Who is refused has the answer while the rules are not through; whoever comes next on the same
+/// connection waits for them.
+#[tokio::test]
+async fn what_an_api_document_refuses_does_not_wait_for_the_rules() {
+    let upstream = Upstream::start().await;
+    let testbed = strict_town(&upstream, &slow_rules(400, "ARGS", 2)).await;
+    let body = format!("n={}", slow_text(20_000));
+    let both = format!(
+        "POST /own/x HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/x-www-form-urlencoded\r\n\
+         content-length: {}\r\n\r\n{body}GET / HTTP/1.1\r\nhost: localhost\r\n\r\n",
+        body.len()
+    );
+    let (what, most) = ("request is answered before the rules are through", Duration::from_millis(20));
+    undisturbed(what, most, async || {
+        let mut connection = Connection::open(&testbed.clear_endpoint()).await.unwrap();
+        connection.send(both.as_bytes()).await.unwrap();
+        assert_eq!(connection.answer(false).await.unwrap().status, 400);
+        let next = tokio::spawn(async move { connection.answer(false).await.unwrap().status });
+        let mut quick = Connection::open(&testbed.clear_endpoint()).await.unwrap();
+        let mut meanwhile = 0;
+        while !next.is_finished() {
+            assert_eq!(quick.ask(&get_request("/")).await.unwrap().status, 200);
+            meanwhile += 1;
+        }
+        assert_eq!(next.await.unwrap(), 200);
+        println!("{meanwhile} requests were answered meanwhile");
+        (meanwhile >= 4).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_an_api_document_refuses_is_inspected_all_the_same() {
+    let upstream = Upstream::start().await;
+    let testbed = strict_town(&upstream, RULES).await;
     for (body, status, found) in [("n=attack", 400, vec![20]), ("n=x", 400, vec![]), ("n=1", 200, vec![])] {
         let answer = ask(&testbed, &form("/own/x", body)).await;
         assert_eq!(answer.status, status, "{body}: {}", String::from_utf8_lossy(&answer.body));

@@ -52,7 +52,7 @@ enum Stage {
 struct Copied {
     reading: Reading,
     held: BytesMut,
-    /// Most bytes that are held, where it is more than one piece.
+    /// Most bytes that are held.
     bytes_max: usize,
     /// What is being unpacked.
     piece: Bytes,
@@ -82,16 +82,14 @@ impl Copied {
         }
     }
 
-    /// Keeps what its phase is not ready for.
+    /// Keeps what its phase is not ready for: of a piece that does not fit whole the part that does.
     fn keep(&mut self, data: &[u8]) {
         if self.ended || self.seen {
             return;
         }
         let room = self.bytes_max.saturating_sub(self.held.len());
-        self.ended = !self.held.is_empty() && data.len() > room;
-        if !self.ended {
-            self.held.extend_from_slice(data);
-        }
+        self.held.extend_from_slice(data.get(..room).unwrap_or(data));
+        self.ended = data.len() > room;
     }
 
     fn end(&mut self, broken_off: bool) {

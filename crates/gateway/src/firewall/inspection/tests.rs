@@ -192,3 +192,29 @@ async fn what_waits_for_its_phase_is_held_within_the_engines_limits() {
     inspection.end(NOW).await;
     assert!(!inspection.is_unfinished(), "the rules saw as much as they want");
 }
+
+#[tokio::test]
+async fn of_an_answer_that_waits_for_its_phase_all_within_the_limit_is_seen() {
+    const LIMIT: usize = 128 * 1024;
+    const READ: usize = 64 * 1024;
+    let rules = format!("SecResponseBodyLimit {LIMIT}\n{OBSERVING}");
+    // The last bytes within the limit; and past what may be held.
+    for (at, found) in [(LIMIT - 4, vec![4]), (2 * LIMIT, vec![])] {
+        let mut body = vec![b'a'; 3 * LIMIT];
+        body[at..at + 4].copy_from_slice(b"leak");
+        let mut inspection = observed(&rules, "application/x-www-form-urlencoded", b"q=att").await;
+        let mut fields = FieldsBuilder::default();
+        fields.push(b"content-type", b"text/html").unwrap();
+        let fields = fields.finish();
+        inspection.observe_head(&ResponseHead { status: StatusCode::OK, fields, framing: Framing::Close });
+        // As the first read brought less, none of the others ends where what may be held does.
+        let (first, rest) = body.split_at(40_000);
+        for piece in std::iter::once(first).chain(rest.chunks(READ)) {
+            inspection.observe_answer(&Frame::Data(Bytes::copy_from_slice(piece)));
+        }
+        inspection.observe_answer(&Frame::End);
+        inspection.observe_request(&Frame::End);
+        inspection.end(NOW).await;
+        assert_eq!((ids(&inspection), inspection.is_unfinished()), (found, false), "{at}");
+    }
+}
