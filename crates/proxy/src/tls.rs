@@ -37,9 +37,11 @@ use crate::challenge::Challenges;
 use crate::deadline::{Ticker, earlier};
 
 mod by_name;
+mod parts;
 
 use by_name::ByName;
 pub use by_name::NameEnd;
+pub use parts::{check_authorities, check_revocations};
 
 /// Why TLS could not be set up.
 #[derive(Debug, thiserror::Error)]
@@ -63,6 +65,9 @@ pub enum TlsError {
     /// The list of trusted certificates for clients cannot be used.
     #[error("client certificate authorities refused: {0}")]
     ClientAuthorities(String),
+    /// A list of revoked client certificates cannot be used.
+    #[error("certificate revocation list refused: {0}")]
+    Revocations(String),
     /// A listener with TLS needs at least one certificate, unless its names are strict.
     #[error("a listener with TLS needs at least one certificate")]
     NoCertificate,
@@ -224,10 +229,10 @@ pub struct ServerTlsSettings {
     pub version_min: TlsVersion,
     /// What is agreed on by ALPN.
     pub offers: ServerOffer,
-    /// Certificate revocation lists (RFC 5280 §5) for client certificates. When there is
-    /// any, a certificate counts only if a list of its issuer, not past its
+    /// Certificate revocation lists (RFC 5280 §5) for client certificates, as they came, file by
+    /// file. When there is any, a certificate counts only if a list of its issuer, not past its
     /// `nextUpdate`, does not name it; so for every authority of the chain.
-    pub revocations: Vec<CertificateRevocationListDer<'static>>,
+    pub revocations: Vec<Vec<CertificateRevocationListDer<'static>>>,
 }
 
 /// A listener's TLS, ready for use. A changed file makes a new one; the listener
@@ -285,7 +290,7 @@ impl ServerTls {
             ServerConfig::builder_with_provider(Arc::clone(&provider)).with_protocol_versions(versions)?;
         let verifier = |roots: &[CertificateDer<'static>]| {
             let builder = WebPkiClientVerifier::builder_with_provider(store(roots)?, Arc::clone(&provider));
-            let lists = settings.revocations.iter().cloned();
+            let lists = settings.revocations.iter().flatten().cloned();
             // A list that is past its time says nothing about today.
             Ok::<_, TlsError>(builder.with_crls(lists).enforce_revocation_expiration())
         };
@@ -324,6 +329,11 @@ impl ServerTls {
             ends: ends.into(),
             challenges: None,
         })
+    }
+
+    /// What it is made from.
+    pub fn settings(&self) -> &ServerTlsSettings {
+        &self.settings
     }
 
     /// The same, and besides it the proofs of TLS-ALPN-01 that are offered there.
@@ -494,6 +504,7 @@ pub struct ClientTls {
     pub(crate) verifier: Option<ServerVerifier>,
     /// What makes two of these the same for a pool: roots, our certificate and name.
     pub(crate) fingerprint: Arc<TlsFingerprint>,
+    settings: Arc<ClientTlsSettings>,
 }
 
 /// Which protocols are offered to an upstream.
@@ -565,7 +576,13 @@ impl ClientTls {
                 server_name: settings.server_name.clone(),
                 verifier: settings.verifier.as_ref().map(|own| Arc::clone(&own.mark)),
             }),
+            settings: Arc::new(settings.clone()),
         })
+    }
+
+    /// What it is made from.
+    pub fn settings(&self) -> &ClientTlsSettings {
+        &self.settings
     }
 
     /// The time by which certificates are judged.

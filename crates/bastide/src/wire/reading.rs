@@ -57,3 +57,22 @@ impl<'b> Reading<'b> {
         self.refused.into_inner()
     }
 }
+/// The same for one part of several that are made to one thing, so that one that cannot be used
+/// holds up no other. Only one that is another than that of `before` is looked at by `check`.
+///
+/// # Errors
+/// As [`Self::or_before`].
+pub(super) fn part<T: Clone + PartialEq>(
+    &self,
+    read: anyhow::Result<T>,
+    before: Option<&T>,
+    check: impl FnOnce(&T) -> anyhow::Result<()>,
+) -> anyhow::Result<T> {
+    let usable = read.and_then(|new| {
+        if before != Some(&new) {
+            check(&new)?;
+        }
+        Ok(new)
+    });
+    self.or_before(usable, |_| before.cloned())
+}

@@ -4,13 +4,14 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use gateway::snapshot::Snapshot;
-use proxy::tls::{ClientTls, ClientTlsSettings, Identity, certificates_from_pem};
+use proxy::tls::{ClientTls, ClientTlsSettings};
 use proxy::upstream::{
     Balance, BreakerRule, Budget, ConnectionLimits, Eject, EndpointSettings, ProbeKind, ProbeRule, Protocol,
     ServiceSettings, Timeouts,
 };
 
-use super::{Parts, Reading, read};
+use super::tls::{authorities, identity};
+use super::{Parts, Reading};
 use crate::config::{self, Service};
 use crate::process::dns::{Names, Place};
 
@@ -55,7 +56,8 @@ pub(super) fn settings(
             config::Protocol::Negotiated => Protocol::Auto,
         },
         tls: if secure {
-            Some(reading.or_before(tls(service, parts), |before| kept(service, before))?)
+            let before = reading.before().and_then(|before| kept(service, before));
+            Some(reading.or_before(tls(service, parts, before, reading), |_| before.cloned())?)
         } else {
             None
         },
@@ -134,12 +136,18 @@ fn probe(check: &config::HealthCheck) -> ProbeRule {
 }
 
 /// How its endpoints were spoken to before. Never by what the mesh has taken back since.
-fn kept(service: &Service, before: &Snapshot) -> Option<ClientTls> {
+fn kept<'b>(service: &Service, before: &'b Snapshot) -> Option<&'b ClientTls> {
     let mut services = before.upstreams.services().iter().filter(|_| service.tls.mesh.is_none());
-    services.find(|other| *other.name == *service.name)?.tls().cloned()
+    services.find(|other| *other.name == *service.name)?.tls()
 }
 
-fn tls(service: &Service, parts: &Parts) -> anyhow::Result<ClientTls> {
+/// Each part by itself: of a file that cannot be used, what it held before stays.
+fn tls(
+    service: &Service,
+    parts: &Parts,
+    before: Option<&ClientTls>,
+    reading: &Reading<'_>,
+) -> anyhow::Result<ClientTls> {
     if let Some(id) = &service.tls.mesh {
         let member = parts.mesh.member()?;
         return Ok(ClientTls::build(&ClientTlsSettings {
@@ -148,16 +156,13 @@ fn tls(service: &Service, parts: &Parts) -> anyhow::Result<ClientTls> {
             ..ClientTlsSettings::default()
         })?);
     }
+    let before = before.map(ClientTls::settings);
     let roots = match &service.tls.authorities {
-        Some(path) => certificates_from_pem(&path.display().to_string(), &read(path)?)?,
+        Some(path) => authorities(path, before.map(|before| &before.roots), reading)?,
         None => Vec::new(),
     };
     let identity = match &service.tls.client {
-        Some(files) => Some(Identity::from_pem(
-            &files.certificate.display().to_string(),
-            &read(&files.certificate)?,
-            &read(&files.key)?,
-        )?),
+        Some(files) => Some(identity(files, before.and_then(|before| before.identity.as_ref()), reading)?),
         None => None,
     };
     Ok(ClientTls::build(&ClientTlsSettings {

@@ -1,5 +1,7 @@
 //! Listeners and their certificates.
 
+use std::path::Path;
+
 use anyhow::Context;
 use bytes::Bytes;
 use keys::LocalCa;
@@ -8,9 +10,10 @@ use proxy::ListenerKey;
 use proxy::address::AddressList;
 use proxy::tls::{
     ClientCertificates, Identity, ServerOffer, ServerTls, ServerTlsSettings, TlsVersion,
-    certificates_from_pem, revocations_from_pem,
+    certificates_from_pem, check_authorities, check_revocations, revocations_from_pem,
 };
 use proxy::world::{ListenerSettings, Speaks, find_listener};
+use rustls_pki_types::CertificateDer;
 
 use super::{Parts, Reading, read};
 use crate::config::{self, Configuration, HostMatch, Listener, ListenerTls};
@@ -27,6 +30,10 @@ pub(super) struct Sources<'s> {
 }
 
 impl Sources<'_> {
+    fn local(&self) -> anyhow::Result<&LocalCa> {
+        self.ca.context("the local certificate authority was not opened")
+    }
+
     /// What a listener was until now.
     pub(super) fn before(&self, key: ListenerKey) -> Option<&ListenerSettings> {
         find_listener(&self.reading.before()?.listeners, key)
@@ -73,31 +80,16 @@ pub(super) fn listener(
     })
 }
 
+/// Each part by itself: of one that cannot be used, what it was before stays.
 fn server(
     tls: &ListenerTls,
     speaks: config::Speaks,
     sources: &Sources<'_>,
     before: Option<&ServerTls>,
 ) -> anyhow::Result<ServerTls> {
-    let Sources { configuration, ca, parts, now, .. } = *sources;
-    let local = || ca.context("the local certificate authority was not opened");
-    let identities = match &tls.certificates {
-        config::Certificates::Local => {
-            let leaf =
-                local()?.server_certificate(&local_names(configuration), now, parts.random.as_ref())?;
-            let key = leaf.key_pem.expose();
-            vec![Identity::from_pem("the local certificate", leaf.chain_pem.as_bytes(), key.as_bytes())?]
-        }
-        config::Certificates::Files(files) => files
-            .iter()
-            .map(|files| {
-                let name = files.certificate.display().to_string();
-                Ok(Identity::from_pem(&name, &read(&files.certificate)?, &read(&files.key)?)?)
-            })
-            .collect::<anyhow::Result<_>>()?,
-        config::Certificates::Acme(acme) => parts.acme.identities(acme),
-        config::Certificates::Mesh => vec![parts.mesh.member()?.identity()],
-    };
+    let Sources { reading, parts, .. } = *sources;
+    let made_of = before.map(ServerTls::settings);
+    let identities = identities(&tls.certificates, sources, made_of)?;
     // A certificate for another name would only be refused by the client.
     let strict_names = matches!(tls.certificates, config::Certificates::Acme(_));
     let client = match &tls.client {
@@ -106,14 +98,7 @@ fn server(
         }
         None => ClientCertificates::None,
         Some(client) => {
-            let roots = match &client.authorities {
-                config::ClientAuthorities::Local => {
-                    certificates_from_pem("the local authority", local()?.certificate_pem().as_bytes())?
-                }
-                config::ClientAuthorities::File(path) => {
-                    certificates_from_pem(&path.display().to_string(), &read(path)?)?
-                }
-            };
+            let roots = client_roots(&client.authorities, sources, made_of)?;
             if client.required {
                 ClientCertificates::Required(roots)
             } else {
@@ -125,10 +110,14 @@ fn server(
         config::TlsVersion::Tls12 => TlsVersion::Tls12,
         config::TlsVersion::Tls13 => TlsVersion::Tls13,
     };
-    let mut revocations = Vec::new();
-    for path in tls.client.iter().flat_map(|client| &client.revocations) {
-        revocations.extend(revocations_from_pem(&path.display().to_string(), &read(path)?)?);
-    }
+    let lists = tls.client.iter().flat_map(|client| &client.revocations).enumerate();
+    let revocations = lists.map(|(place, path)| {
+        let before = made_of.and_then(|before| before.revocations.get(place));
+        let name = path.display().to_string();
+        let list = read(path).and_then(|pem| Ok(revocations_from_pem(&name, &pem)?));
+        reading.part(list, before, |list| check_revocations(list).context(name))
+    });
+    let revocations = revocations.collect::<anyhow::Result<_>>()?;
     let offers = match speaks {
         config::Speaks::Tcp => ServerOffer::Nothing,
         config::Speaks::Http | config::Speaks::Detect => ServerOffer::Http,
@@ -136,6 +125,74 @@ fn server(
     let settings = ServerTlsSettings { identities, strict_names, client, version_min, offers, revocations };
     let tls = ServerTls::renew(&settings, before)?;
     Ok(if strict_names { tls.with_challenges(&parts.process.challenges) } else { tls })
+}
+
+fn identities(
+    certificates: &config::Certificates,
+    sources: &Sources<'_>,
+    before: Option<&ServerTlsSettings>,
+) -> anyhow::Result<Vec<Identity>> {
+    let Sources { configuration, parts, now, reading, .. } = *sources;
+    let before = |place: usize| before.and_then(|before| before.identities.get(place));
+    Ok(match certificates {
+        config::Certificates::Local => {
+            let issue = || {
+                let names = local_names(configuration);
+                let leaf = sources.local()?.server_certificate(&names, now, parts.random.as_ref())?;
+                let (chain, key) = (leaf.chain_pem.as_bytes(), leaf.key_pem.expose().as_bytes());
+                Ok(Identity::from_pem("the local certificate", chain, key)?)
+            };
+            vec![reading.or_before(issue(), |_| before(0).cloned())?]
+        }
+        config::Certificates::Files(files) => {
+            let each = files.iter().enumerate();
+            each.map(|(place, files)| identity(files, before(place), reading)).collect::<Result<_, _>>()?
+        }
+        config::Certificates::Acme(acme) => parts.acme.identities(acme),
+        config::Certificates::Mesh => vec![parts.mesh.member()?.identity()],
+    })
+}
+
+/// A certificate with its key, out of files; or what they held `before`.
+pub(super) fn identity(
+    files: &config::CertificateFiles,
+    before: Option<&Identity>,
+    reading: &Reading<'_>,
+) -> anyhow::Result<Identity> {
+    let name = files.certificate.display().to_string();
+    let load = || Ok(Identity::from_pem(&name, &read(&files.certificate)?, &read(&files.key)?)?);
+    reading.part(load(), before, |identity| identity.check().context(name.clone()))
+}
+
+/// Authorities out of a file; or those that it held `before`.
+pub(super) fn authorities(
+    path: &Path,
+    before: Option<&Vec<CertificateDer<'static>>>,
+    reading: &Reading<'_>,
+) -> anyhow::Result<Vec<CertificateDer<'static>>> {
+    let name = path.display().to_string();
+    let roots = read(path).and_then(|pem| Ok(certificates_from_pem(&name, &pem)?));
+    reading.part(roots, before, |roots| check_authorities(roots).context(name))
+}
+
+/// Who may have issued clients' certificates.
+fn client_roots(
+    of: &config::ClientAuthorities,
+    sources: &Sources<'_>,
+    before: Option<&ServerTlsSettings>,
+) -> anyhow::Result<Vec<CertificateDer<'static>>> {
+    let before = before.and_then(|before| match &before.client {
+        ClientCertificates::Optional(roots) | ClientCertificates::Required(roots) => Some(roots),
+        ClientCertificates::None | ClientCertificates::Verified(_) => None,
+    });
+    match of {
+        config::ClientAuthorities::Local => {
+            let pem = sources.local().map(LocalCa::certificate_pem);
+            let roots = pem.and_then(|pem| Ok(certificates_from_pem("the local authority", pem.as_bytes())?));
+            sources.reading.or_before(roots, |_| before.cloned())
+        }
+        config::ClientAuthorities::File(path) => authorities(path, before, sources.reading),
+    }
 }
 
 /// Whom the local certificate is for: the hosts of the routes and this machine.

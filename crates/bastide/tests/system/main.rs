@@ -16,6 +16,7 @@ mod administration;
 mod audit;
 mod back_channel;
 mod bound;
+mod broken_files;
 mod clients;
 mod contract;
 mod curl;

@@ -10,7 +10,7 @@ use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
-use super::{ServerTlsSettings, TlsError};
+use super::{Identity, ServerTlsSettings, TlsError};
 
 /// When the certificate that is shown for a name ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,9 +39,9 @@ impl ByName {
         let mut made = Self { exact: HashMap::new(), wildcard: HashMap::new(), default: None };
         let mut ends = Vec::new();
         for identity in &settings.identities {
-            let key = CertifiedKey::from_der(identity.chain.clone(), identity.key.clone_key(), provider)?;
+            let (key, names) = named(identity, provider)?;
             let key = Arc::new(key);
-            for end in names_of(identity.chain.first())? {
+            for end in names {
                 let (map, name) = match end.name.strip_prefix("*.") {
                     Some(rest) => (&mut made.wildcard, rest),
                     None => (&mut made.exact, &*end.name),
@@ -78,6 +78,18 @@ impl ResolvesServerCert for ByName {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         self.find(hello.server_name())
     }
+}
+
+/// An identity as it is shown, and for which names.
+///
+/// # Errors
+/// Key and certificate do not fit, or one of them cannot be used.
+pub(super) fn named(
+    identity: &Identity,
+    provider: &CryptoProvider,
+) -> Result<(CertifiedKey, Vec<NameEnd>), TlsError> {
+    let key = CertifiedKey::from_der(identity.chain.clone(), identity.key.clone_key(), provider)?;
+    Ok((key, names_of(identity.chain.first())?))
 }
 
 /// The DNS names of a certificate, and when it ends.

@@ -85,7 +85,7 @@ impl Scene {
         ServerTlsSettings {
             identities: vec![self.identity.clone()],
             client: ClientCertificates::Required(vec![self.clients.der()]),
-            revocations,
+            revocations: vec![revocations],
             offers: ServerOffer::Http,
             ..ServerTlsSettings::default()
         }
