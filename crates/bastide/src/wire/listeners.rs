@@ -17,6 +17,8 @@ pub struct Listeners {
     pub open: Vec<ListenerKey>,
     /// Those that it has no more, and that have connections.
     pub closing: Vec<(ListenerKey, Listener)>,
+    /// What those that close are made of without, and was said.
+    pub missed: Vec<String>,
 }
 
 impl Listeners {
@@ -65,7 +67,7 @@ impl Listeners {
             named.push(key);
         }
         closing.retain(|(key, _)| !named.contains(key));
-        Self { open: named, closing }
+        Self { open: named, closing, missed: self.missed.clone() }
     }
 
     /// Each with its name, those of this configuration first.
@@ -77,20 +79,29 @@ impl Listeners {
         open.chain(self.closing.iter().map(|(key, listener)| (*key, listener)))
     }
 
+    /// Says what those that close miss, once.
+    pub fn say_missed(&mut self, missed: Vec<String>) {
+        for fault in missed.iter().filter(|fault| !self.missed.contains(fault)) {
+            tracing::warn!("a listener that closes stays as it was: {fault}");
+        }
+        self.missed = missed;
+    }
+
     /// Each as the cores take it. One that closes judges its connections by what is trusted now.
     pub(super) fn settings(&self, sources: &Sources<'_>) -> anyhow::Result<Vec<ListenerSettings>> {
         let open = self.open.iter().zip(&sources.configuration.listeners);
         let mut all =
             open.map(|(key, one)| listener(one, *key, sources)).collect::<anyhow::Result<Vec<_>>>()?;
+        // Their files may be gone as they are, or the mesh: that is no reason to refuse the next
+        // configuration, nor to wait for them. What was there before still holds then.
+        let reading = sources.reading.of_what_ends();
+        let of_closing = Sources { reading: &reading, ..*sources };
         for (key, one) in &self.closing {
-            // Its files may be gone as it is, or the mesh: that is no reason to refuse the next
-            // configuration. What it was made of before still holds then.
-            let made = listener(one, *key, sources).or_else(|fault| {
-                tracing::warn!("a listener that closes stays as it was: {fault:#}");
-                sources.before(*key).cloned().ok_or(fault)
-            });
-            all.push(ListenerSettings { closing: true, ..made? });
+            let made = listener(one, *key, &of_closing);
+            let made = reading.or_before(made, |_| sources.before(*key).cloned())?;
+            all.push(ListenerSettings { closing: true, ..made });
         }
+        sources.reading.miss(reading.into_refused());
         Ok(all)
     }
 

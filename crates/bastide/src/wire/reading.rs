@@ -9,18 +9,34 @@ pub struct Reading<'b> {
     before: Option<&'b Snapshot>,
     is_strict: bool,
     refused: RefCell<Vec<String>>,
+    missed: RefCell<Vec<String>>,
 }
 
 impl<'b> Reading<'b> {
     /// Every file has to be usable: another configuration is taken whole or not at all.
     pub fn whole(before: Option<&'b Snapshot>) -> Self {
-        Self { before, is_strict: true, refused: RefCell::default() }
+        Self { before, is_strict: true, refused: RefCell::default(), missed: RefCell::default() }
     }
 
     /// For the configuration that `before` was built of: of a file that cannot be used, what was
     /// read the last time stays. What is revoked or renewed never waits for somebody to mend it.
     pub fn as_far_as_possible(before: &'b Snapshot) -> Self {
-        Self { before: Some(before), is_strict: false, refused: RefCell::default() }
+        Self { is_strict: false, ..Self::whole(Some(before)) }
+    }
+
+    /// For what ends with its last connection: nobody has to mend its files, and nothing waits for them.
+    pub(super) fn of_what_ends(&self) -> Self {
+        Self { is_strict: false, ..Self::whole(self.before) }
+    }
+
+    /// Takes down what could not be used of that.
+    pub(super) fn miss(&self, faults: Vec<String>) {
+        self.missed.borrow_mut().extend(faults);
+    }
+
+    /// What could not be used of what ends.
+    pub fn take_missed(&self) -> Vec<String> {
+        self.missed.take()
     }
 
     /// The snapshot that will be replaced.
@@ -47,6 +63,26 @@ impl<'b> Reading<'b> {
         })
     }
 
+    /// The same for one part of several that are made to one thing, so that one that cannot be used
+    /// holds up no other. Only one that is another than that of `before` is looked at by `check`.
+    ///
+    /// # Errors
+    /// As [`Self::or_before`].
+    pub(super) fn part<T: Clone + PartialEq>(
+        &self,
+        read: anyhow::Result<T>,
+        before: Option<&T>,
+        check: impl FnOnce(&T) -> anyhow::Result<()>,
+    ) -> anyhow::Result<T> {
+        let usable = read.and_then(|new| {
+            if before != Some(&new) {
+                check(&new)?;
+            }
+            Ok(new)
+        });
+        self.or_before(usable, |_| before.cloned())
+    }
+
     /// How many could not be used.
     pub fn refused(&self) -> u64 {
         self.refused.borrow().len() as u64
@@ -56,23 +92,4 @@ impl<'b> Reading<'b> {
     pub fn into_refused(self) -> Vec<String> {
         self.refused.into_inner()
     }
-}
-/// The same for one part of several that are made to one thing, so that one that cannot be used
-/// holds up no other. Only one that is another than that of `before` is looked at by `check`.
-///
-/// # Errors
-/// As [`Self::or_before`].
-pub(super) fn part<T: Clone + PartialEq>(
-    &self,
-    read: anyhow::Result<T>,
-    before: Option<&T>,
-    check: impl FnOnce(&T) -> anyhow::Result<()>,
-) -> anyhow::Result<T> {
-    let usable = read.and_then(|new| {
-        if before != Some(&new) {
-            check(&new)?;
-        }
-        Ok(new)
-    });
-    self.or_before(usable, |_| before.cloned())
 }

@@ -1,6 +1,12 @@
 //! Files beside the configuration that cannot be used: each holds up what it is for, and nothing
 //! else.
 
+use std::time::Duration;
+
+use bastide::demo::client::http1::Connection;
+use bastide::demo::client::{Endpoint, Trust};
+
+use crate::revocation::{Live, endless};
 use crate::support::{TestBed, Upstream, until, until_each_core};
 
 /// An authority of server certificates.
@@ -68,4 +74,48 @@ async fn a_key_of_ours_that_cannot_be_read_keeps_no_authority_of_a_service_trust
     replace(&testbed, "ca.pem", &authority);
     until_each_core("the authority to be trusted", async || testbed.get("/").await.status == 200).await;
     refused(&testbed, 1).await;
+}
+
+#[tokio::test]
+async fn files_of_a_listener_that_closes_are_missed_by_nobody() {
+    let upstream = endless().await;
+    let authority = Authority::new();
+    let rest = format!(
+        "services: {{ long: [ \"http://{upstream}\" ] }}\n\
+         routes: [ {{ name: long, match: /**, to: long, allow: anyone }} ]\n"
+    );
+    let with = format!(
+        "  - {{ address: \"127.0.0.1:0\", tls: {{ certificates: [ {{ cert: localhost.pem, key: localhost.key }} ] }} }}\n{rest}"
+    );
+    let mut testbed = TestBed::prepare(&with);
+    authority.issue(&testbed, "localhost");
+    testbed.start_gateway().await;
+    let trust = Trust::new("localhost", authority.0.pem().as_bytes(), None).unwrap();
+    let mut open =
+        Live::begin(&Endpoint { address: testbed.address(2), tls: Some(trust), from: None }, "", 0).await;
+    testbed.configure(&rest);
+    let told = |what: &str| testbed.log().matches(what).count();
+    until("the reload", async || (told("reloaded (") == 1).then_some(())).await;
+    for name in ["localhost.pem", "localhost.key"] {
+        std::fs::remove_file(testbed.path(name)).unwrap();
+    }
+    // A configuration that is refused has what stands beside it read again, as a registry has.
+    let read = "revocation lists were read again";
+    for times in 1..=2 {
+        testbed.configure(&format!("{rest}nonsense: {times}\n"));
+        until("a renewal", async || (told(read) == times).then_some(())).await;
+    }
+    // A fault would be tried again within two seconds.
+    assert!(!open_for(&mut open, Duration::from_secs(4)).await, "it was cut: {}", testbed.log());
+    refused(&testbed, 0).await;
+    assert_eq!(told("what could not be had is there now"), 0, "{}", testbed.log());
+    assert_eq!(told("a listener that closes stays as it was"), 1, "{}", testbed.log());
+    assert_eq!(told("what was before stays"), 0, "{}", testbed.log());
+}
+
+/// Whether it ends within this time.
+async fn open_for(live: &mut Live, time: Duration) -> bool {
+    let Live::Http1(connection) = live else { return true };
+    let connection: &mut Connection = connection;
+    connection.leftovers(time).await.1
 }

@@ -72,13 +72,13 @@ async fn known(testbed: &TestBed, key: &str) {
 }
 
 /// An exchange that was begun and does not end by itself.
-enum Live {
+pub(crate) enum Live {
     Http1(Connection),
     Http2(JoinHandle<std::io::Result<bastide::demo::client::Answer>>),
 }
 
 impl Live {
-    async fn begin(endpoint: &Endpoint, credential: &str, how: usize) -> Self {
+    pub(crate) async fn begin(endpoint: &Endpoint, credential: &str, how: usize) -> Self {
         if how == 2 {
             let connection = http2::Connection::open(endpoint).await.unwrap();
             let mut request = Request::new("GET", "localhost", "/long");
@@ -105,7 +105,7 @@ impl Live {
         Self::Http1(connection)
     }
 
-    async fn ends(self) -> bool {
+    pub(crate) async fn ends(self) -> bool {
         match self {
             Self::Http1(mut connection) => {
                 until("a cut", async || connection.leftovers(Duration::from_secs(1)).await.1.then_some(()))
@@ -119,7 +119,7 @@ impl Live {
         }
     }
 
-    async fn is_open(&mut self) -> bool {
+    pub(crate) async fn is_open(&mut self) -> bool {
         match self {
             Self::Http1(connection) => !connection.leftovers(SILENCE).await.1,
             Self::Http2(task) => {
@@ -470,19 +470,25 @@ async fn what_is_revoked_does_not_wait_for_names_that_dns_does_not_answer() {
 
 /// A certificate of the file's authority with this serial number, and a list of the
 /// revoked ones.
-struct Partners {
-    issuer: rcgen::CertifiedIssuer<'static, rcgen::KeyPair>,
+pub(crate) struct Partners {
+    pub(crate) issuer: rcgen::CertifiedIssuer<'static, rcgen::KeyPair>,
 }
 
 impl Partners {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
+        Self::called("partners")
+    }
+
+    /// Of another name: lists are told apart by it.
+    pub(crate) fn called(name: &str) -> Self {
         let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
+        params.distinguished_name.push(rcgen::DnType::CommonName, name);
         params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
         let key = rcgen::KeyPair::generate().unwrap();
         Self { issuer: rcgen::CertifiedIssuer::self_signed(params, key).unwrap() }
     }
 
-    fn issue(&self, serial: u8) -> ClientCertificate {
+    pub(crate) fn issue(&self, serial: u8) -> ClientCertificate {
         let key = rcgen::KeyPair::generate().unwrap();
         let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
         params.distinguished_name.push(rcgen::DnType::CommonName, format!("partner-{serial}"));
@@ -491,7 +497,7 @@ impl Partners {
         ClientCertificate { chain: certificate.pem(), key: key.serialize_pem() }
     }
 
-    fn revoke(&self, testbed: &TestBed, serials: &[u8]) {
+    pub(crate) fn revoke(&self, testbed: &TestBed, serials: &[u8]) {
         let now = std::time::UNIX_EPOCH + Duration::from_secs(SystemClock::start().now().unix_seconds());
         let revoked = serials.iter().map(|serial| rcgen::RevokedCertParams {
             serial_number: vec![*serial].into(),

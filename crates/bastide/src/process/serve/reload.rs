@@ -237,7 +237,7 @@ impl Server {
         let destination = destination(configuration)?;
         let has_ended = |key| self.cores.has_ended(key);
         let before = &self.configuration.listeners;
-        let listeners = self.listeners.followed_by(before, &configuration.listeners, has_ended);
+        let mut listeners = self.listeners.followed_by(before, &configuration.listeners, has_ended);
         let generation = self.current.generation + 1;
         let next = Arc::new(build(&self.parts, configuration, &listeners, generation, reading)?);
         let view = self.administration.view(configuration, &next)?;
@@ -248,6 +248,7 @@ impl Server {
             self.exporter.redirect(self::destination(&self.configuration)?);
             return Err(fault.into());
         }
+        listeners.say_missed(reading.take_missed());
         self.listeners = listeners;
         self.background.abort();
         self.background = background::spawn(&next, &self.parts);
