@@ -162,7 +162,7 @@ impl Connection {
     /// them more than its bytes.
     pub(crate) fn hold(&mut self, cx: &mut Context<'_>) {
         match self {
-            Self::One(_) => {}
+            Self::One(_) | Self::Call(_) => {}
             Self::Two(stream) => stream.hold(cx),
         }
     }
