@@ -3,10 +3,10 @@
 
 use std::time::Duration;
 
-use bastide::demo::client::http1::Connection;
-use bastide::demo::client::{Endpoint, Trust};
+use bastide::demo::client::http1::{Connection, ask};
+use bastide::demo::client::{ClientCertificate, Endpoint, Request, Trust};
 
-use crate::revocation::{Live, endless};
+use crate::revocation::{Live, Partners, endless};
 use crate::support::{TestBed, Upstream, until, until_each_core};
 
 /// An authority of server certificates.
@@ -44,6 +44,71 @@ async fn refused(testbed: &TestBed, count: u8) {
         String::from_utf8_lossy(&page).contains(&told).then_some(())
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_key_that_does_not_fit_keeps_no_revoked_certificate_good() {
+    let upstream = endless().await;
+    let (partners, strangers) = (Partners::new(), Partners::called("strangers"));
+    let authority = Authority::new();
+    let mut testbed = TestBed::prepare("");
+    let text = format!(
+        "state: ./state\nadmin: {{ address: 127.0.0.1:0 }}\nlisten:\n  - address: 127.0.0.1:0\n    tls:\n      \
+         certificates: [ {{ cert: localhost.pem, key: localhost.key }}, {{ cert: other.pem, key: other.key }} ]\n      \
+         client: {{ ca: partners.pem, mode: required, crl: [ partners.crl, strangers.crl ] }}\n  \
+         - address: 127.0.0.1:0\nservices:\n  long: [ http://{upstream} ]\nroutes:\n  - name: long\n    match: /**\n    \
+         to: long\n    authenticate: mtls\n    allow: authenticated\n"
+    );
+    std::fs::write(testbed.path("bastide.yaml"), text).unwrap();
+    for name in ["localhost", "other"] {
+        authority.issue(&testbed, name);
+    }
+    let both = partners.issuer.pem() + &strangers.issuer.pem();
+    std::fs::write(testbed.path("partners.pem"), &both).unwrap();
+    strangers.revoke(&testbed, &[]);
+    std::fs::rename(testbed.path("partners.crl"), testbed.path("strangers.crl")).unwrap();
+    partners.revoke(&testbed, &[]);
+    testbed.start_gateway().await;
+    let address = testbed.tls_address();
+    let endpoint = |name: &str, authority: &Authority, client: ClientCertificate| {
+        let trust = Trust::new(name, authority.0.pem().as_bytes(), Some(&client)).unwrap();
+        Endpoint { address, tls: Some(trust), from: None }
+    };
+    let [honest, stolen] = [1, 2].map(|serial| endpoint("localhost", &authority, partners.issue(serial)));
+    let stranger = endpoint("localhost", &authority, strangers.issue(3));
+    let mut kept = Live::begin(&honest, "", 0).await;
+    let victim = Live::begin(&stolen, "", 0).await;
+    let distrusted = Live::begin(&stranger, "", 0).await;
+
+    // A renewal that went wrong, in one of two certificates.
+    replace(&testbed, "localhost.key", &rcgen::KeyPair::generate().unwrap().serialize_pem());
+    refused(&testbed, 1).await;
+    partners.revoke(&testbed, &[2]);
+    assert!(victim.ends().await, "{}", testbed.log());
+    let request = Request::new("HEAD", "localhost", "/long");
+    let is_refused = async |endpoint: &Endpoint| ask(endpoint, &request).await.is_err();
+    until_each_core("the revoked one to be refused", async || is_refused(&stolen).await).await;
+    assert!(kept.is_open().await, "an honest one was cut: {}", testbed.log());
+    assert_eq!(ask(&honest, &request).await.unwrap().status, 200, "with the certificate of before");
+    // So do not authorities that are trusted no longer, though a list that is for them is broken, too.
+    replace(&testbed, "strangers.crl", "half a list");
+    refused(&testbed, 2).await;
+    replace(&testbed, "partners.pem", &partners.issuer.pem());
+    assert!(distrusted.ends().await, "{}", testbed.log());
+    until_each_core("the stranger to be refused", async || is_refused(&stranger).await).await;
+    // And the other certificate is renewed.
+    let newer = Authority::new();
+    newer.issue(&testbed, "other");
+    let renewed = endpoint("other", &newer, partners.issue(4));
+    let request = Request::new("HEAD", "other", "/long");
+    until_each_core("the renewed certificate", async || ask(&renewed, &request).await.is_ok()).await;
+    assert!(kept.is_open().await, "an honest one was cut: {}", testbed.log());
+    refused(&testbed, 2).await;
+
+    authority.issue(&testbed, "localhost");
+    std::fs::copy(testbed.path("partners.crl"), testbed.path("strangers.crl")).unwrap();
+    refused(&testbed, 0).await;
+    until_each_core("the revoked one to be refused", async || is_refused(&stolen).await).await;
 }
 
 #[tokio::test]
