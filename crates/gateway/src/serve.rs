@@ -62,7 +62,11 @@ impl Handler for Gateway {
                 if journey.inspection.is_some() {
                     // The rules that are left have no say in it: what leaves at once does not wait for
                     // them, and they not for a client that does not read.
-                    poll_fn(|cx| Poll::Ready(drop(exchange.poll_flush(cx)))).await;
+                    poll_fn(|cx| {
+                        let _ = exchange.poll_flush(cx);
+                        Poll::Ready(())
+                    })
+                    .await;
                 }
                 end
             }
