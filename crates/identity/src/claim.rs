@@ -237,7 +237,7 @@ impl Asked {
             return Err(refused("`claims` is too long"));
         }
         let whole = keys::encoding::parse_object(text.as_bytes())
-            .map_err(|_| refused("`claims` is not a JSON object (OpenID Connect Core §5.5)"))?;
+            .map_err(|_| refused("`claims` is not a JSON object (OpenID Connect Core, section 5.5)"))?;
         let mut asked = Self::default();
         for (place, names) in [("id_token", &mut asked.id_token), ("userinfo", &mut asked.userinfo)] {
             match whole.get(place) {

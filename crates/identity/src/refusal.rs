@@ -110,7 +110,7 @@ impl Refusal {
         description: impl Into<Cow<'static, str>>,
         reason: impl Into<String>,
     ) -> Box<Self> {
-        let (description, reason) = (description.into(), reason.into());
+        let (description, reason) = (fitting(description.into()), reason.into());
         Box::new(Self { code, description, reason, notice: None, status: code.status(), fields: Vec::new() })
     }
 
@@ -191,5 +191,35 @@ impl IntoResponse for Box<Refusal> {
     }
 }
 
+/// A text with only the characters of `error_description` (RFC 6749 §4.1.2.1, §5.2).
+fn fitting(text: Cow<'static, str>) -> Cow<'static, str> {
+    let fits = |character: char| matches!(character, ' '..='!' | '#'..='[' | ']'..='~');
+    if text.chars().all(fits) {
+        return text;
+    }
+    let put = |character: char| match character {
+        '"' => '\'',
+        other if fits(other) => other,
+        _ => '?',
+    };
+    text.chars().map(put).collect::<String>().into()
+}
+
 /// What handlers give back.
 pub(crate) type Answer<T = Response> = Result<T, Box<Refusal>>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_is_told_in_the_characters_that_are_allowed() {
+        for (text, expected) in [
+            ("`code` is missing, or there are two [!#~]", "`code` is missing, or there are two [!#~]"),
+            ("\"a\\b\" (§4.1)\r\n\u{7f}é", "'a?b' (?4.1)????"),
+            ("", ""),
+        ] {
+            assert_eq!(Refusal::plain(Code::InvalidRequest, text).description, expected);
+        }
+    }
+}

@@ -42,7 +42,10 @@ struct Record {
 pub(crate) async fn endpoint(State(realm): State<Arc<Realm>>, call: Call) -> Answer {
     let client = authenticate_at(&realm, &call, "/par").await?.client;
     if call.parameters.get("request_uri").is_some() {
-        return Err(Refusal::plain(Code::InvalidRequest, "`request_uri` cannot be pushed (RFC 9126 §2.1)"));
+        return Err(Refusal::plain(
+            Code::InvalidRequest,
+            "`request_uri` cannot be pushed (RFC 9126, section 2.1)",
+        ));
     }
     if client.is_public() {
         throttle::keep_for_stranger(&realm, &call).await?;

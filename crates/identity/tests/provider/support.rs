@@ -166,6 +166,16 @@ pub(crate) struct Reply {
 }
 
 impl Reply {
+    /// Whatever a client is told is in the characters of RFC 6749 §4.1.2.1 and §5.2.
+    fn assert_description_fits(&self) {
+        let in_body = serde_json::from_str::<Value>(&self.text).ok();
+        let in_body = in_body.and_then(|body| Some(body.get("error_description")?.as_str()?.to_owned()));
+        for told in in_body.into_iter().chain(query(self.field("location")).remove("error_description")) {
+            let fits = |byte: u8| matches!(byte, 0x20..=0x21 | 0x23..=0x5b | 0x5d..=0x7e);
+            assert!(told.bytes().all(fits), "{told}");
+        }
+    }
+
     pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.text).unwrap_or_else(|_| panic!("{self:?}"))
     }
@@ -322,7 +332,10 @@ impl TestBed {
         let response = self.router.clone().oneshot(request).await.unwrap();
         let (head, body) = response.into_parts();
         let bytes = axum::body::to_bytes(body, 1 << 20).await.unwrap();
-        Reply { status: head.status, headers: head.headers, text: String::from_utf8(bytes.to_vec()).unwrap() }
+        let text = String::from_utf8(bytes.to_vec()).unwrap();
+        let reply = Reply { status: head.status, headers: head.headers, text };
+        reply.assert_description_fits();
+        reply
     }
 
     pub(crate) async fn get(&self, address: &str) -> Reply {
