@@ -309,6 +309,27 @@ async fn testbed(provider: &Provider, upstream: &Upstream) -> TestBed {
     testbed
 }
 
+/// Over `http://` jars return neither a cookie that is `Secure` nor one called `__Host-…`.
+#[tokio::test]
+async fn on_this_machine_a_session_comes_back_without_tls_too() {
+    let (provider, upstream) = (Provider::start().await, Upstream::start().await);
+    let testbed = testbed(&provider, &upstream).await;
+    let mut browser = Browser { endpoint: testbed.clear_endpoint(), ..Browser::new(&testbed) };
+    let away = browser.open("/shop/list").await;
+    let asked = sent_to(&away, &provider);
+    assert_eq!(asked["redirect_uri"], "http://localhost/auth/callback");
+    let back = come_back(&mut browser, &provider, &asked).await;
+    assert_eq!((back.status, back.field("location")), (303, Some("/shop/list")), "{}", testbed.log());
+    for (name, set) in away.fields.iter().chain(&back.fields).filter(|(name, _)| name == "set-cookie") {
+        assert!(set.starts_with("bastide-") && !set.contains("Secure"), "{name}: {set}");
+    }
+    assert_eq!(browser.jar.keys().collect::<Vec<_>>(), ["bastide-session"]);
+    assert_eq!(browser.open("/shop/list").await.status, 200);
+    // Over TLS that cookie is nobody's.
+    browser.endpoint = testbed.endpoint();
+    assert_eq!(browser.open("/shop/list").await.status, 303);
+}
+
 #[tokio::test]
 async fn a_browser_logs_in_comes_back_and_logs_out() {
     let (provider, upstream) = (Provider::start().await, Upstream::start().await);

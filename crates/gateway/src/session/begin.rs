@@ -178,10 +178,11 @@ impl RelyingParty {
             self.sessions.ring.seal(&text, &purpose, now, random).map_err(|error| error.to_string())?;
         let before: Vec<&str> = cookies
             .filter_map(|(name, _)| std::str::from_utf8(name).ok())
-            .filter(|name| name.starts_with(cookie::LOGIN))
+            .filter(|name| name.starts_with(cookie::names(origin).login))
             .take(4 * cookie::LOGINS_MAX)
             .collect();
-        let mut set = vec![cookie::set(&login_cookie(&login.state), &sealed, LOGIN_TIME_MAX.as_secs())];
+        let mut set =
+            vec![cookie::set(&login_cookie(origin, &login.state), &sealed, LOGIN_TIME_MAX.as_secs())];
         if before.len() >= cookie::LOGINS_MAX {
             set.extend(before.iter().map(|name| cookie::set(name, "", 0)));
         }
@@ -199,7 +200,7 @@ impl RelyingParty {
         cookies: impl Iterator<Item = (&'c [u8], &'c [u8])>,
         now: Timestamp,
     ) -> Result<Login, &'static str> {
-        let sealed = cookie::one(cookies, &login_cookie(state))
+        let sealed = cookie::one(cookies, &login_cookie(origin, state))
             .map_err(|cookie::Ambiguous| "two cookies of one login")?
             .ok_or("this browser began no such login")?;
         let opened = self.sessions.ring.open(sealed, &self.purpose("login", origin), now);
@@ -241,7 +242,7 @@ impl RelyingParty {
         let sealed = self.sessions.ring.seal(&session.name, &purpose, now, random);
         let sealed = sealed.map_err(|error| error.to_string())?;
         let ends = session.begun.plus(self.terms.absolute);
-        Ok(cookie::set(cookie::SESSION, &sealed, ends.since(now).as_secs()))
+        Ok(cookie::set(cookie::names(&session.origin).session, &sealed, ends.since(now).as_secs()))
     }
 
     /// INVARIANT: a text that is sealed for one thing, party and origin opens for no other.
@@ -276,11 +277,11 @@ fn authorize(provider: &Metadata, form: &Form) -> Result<String, String> {
 }
 
 /// The name of a login's cookie. A `state` that we made has only letters, digits, `-` and `_`.
-fn login_cookie(state: &str) -> String {
+fn login_cookie(origin: &str, state: &str) -> String {
     let part: String = state
         .chars()
         .filter(|character| character.is_ascii_alphanumeric() || matches!(character, '-' | '_'))
         .take(NAME_CHARACTERS)
         .collect();
-    format!("{}{part}", cookie::LOGIN)
+    format!("{}{part}", cookie::names(origin).login)
 }

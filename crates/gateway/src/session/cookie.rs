@@ -4,13 +4,43 @@
 use proxy::head::Manner;
 use proxy::{Additions, Known, RequestHead};
 
-/// What all names of our cookies begin with. `__Host-`: set over TLS by this very host for
-/// the whole of it, which no other host can do (RFC 6265bis §4.1.3.2).
-pub const PREFIX: &str = "__Host-bastide-";
-/// Names the session.
-pub const SESSION: &str = "__Host-bastide-session";
-/// Begins the name of the cookie of a login under way; a part of its `state` follows.
-pub const LOGIN: &str = "__Host-bastide-login-";
+/// The names of our cookies at an origin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Names {
+    /// Names the session.
+    pub session: &'static str,
+    /// Begins the name of the cookie of a login under way; a part of its `state` follows.
+    pub login: &'static str,
+}
+
+/// `__Host-`: set over TLS by this very host for the whole of it, which no other host can do
+/// (RFC 6265bis §4.1.3.2).
+const HOST: Names = Names { session: "__Host-bastide-session", login: "__Host-bastide-login-" };
+/// On this machine without TLS, where cookie jars would return none of those.
+const LOOPBACK: Names = Names { session: "bastide-session", login: "bastide-login-" };
+
+/// The names at an origin. INVARIANT: without `__Host-` only over `http://` at a loopback host.
+pub fn names(origin: &str) -> Names {
+    let host = origin.strip_prefix("http://").map(|authority| {
+        let port = authority.rfind(':').filter(|&at| !authority.ends_with(']') && at > 0);
+        port.and_then(|at| authority.get(..at)).unwrap_or(authority)
+    });
+    match host {
+        Some("127.0.0.1" | "[::1]" | "localhost") => LOOPBACK,
+        Some(name) if name.ends_with(".localhost") => LOOPBACK,
+        _ => HOST,
+    }
+}
+
+/// Whether a cookie of this name is one of ours, wherever it was set.
+fn is_ours(name: &[u8]) -> bool {
+    let plain = name.strip_prefix(b"__Host-").unwrap_or(name);
+    // All of ours with the prefix, also those of other releases; without it others have names, too.
+    (plain.len() < name.len() && plain.starts_with(b"bastide-"))
+        || plain == LOOPBACK.session.as_bytes()
+        || plain.starts_with(LOOPBACK.login.as_bytes())
+}
+
 /// Logins under way that one browser may have; with the next one all others are forgotten.
 pub const LOGINS_MAX: usize = 5;
 
@@ -51,7 +81,8 @@ pub fn one<'c>(
 
 /// A `Set-Cookie` that lasts for so many seconds; with 0 it takes the cookie away.
 pub fn set(name: &str, value: &str, seconds: u64) -> String {
-    format!("{name}={value}; Path=/; Max-Age={seconds}; Secure; HttpOnly; SameSite=Lax")
+    let secure = if name.starts_with("__Host-") { "; Secure" } else { "" };
+    format!("{name}={value}; Path=/; Max-Age={seconds}{secure}; HttpOnly; SameSite=Lax")
 }
 
 /// One field of the cookies of a request that are not ours; `None`: none of them is.
@@ -70,12 +101,11 @@ pub(crate) fn hide(head: &RequestHead, request: &mut Additions) {
 
 /// One field of the cookies that are not ours; `None`: none of them is.
 fn without_ours<'c, I: Iterator<Item = (&'c [u8], &'c [u8])>>(cookies: impl Fn() -> I) -> Option<Vec<u8>> {
-    let ours = |name: &[u8]| name.starts_with(PREFIX.as_bytes());
-    if !cookies().any(|(name, _)| ours(name)) {
+    if !cookies().any(|(name, _)| is_ours(name)) {
         return None;
     }
     let mut kept = Vec::with_capacity(256);
-    for (name, value) in cookies().filter(|(name, _)| !ours(name)) {
+    for (name, value) in cookies().filter(|(name, _)| !is_ours(name)) {
         if !kept.is_empty() {
             kept.extend_from_slice(b"; ");
         }
@@ -93,7 +123,7 @@ fn without_ours<'c, I: Iterator<Item = (&'c [u8], &'c [u8])>>(cookies: impl Fn()
 /// one counts, or when a value opens that was never sealed: that is the finding.
 pub fn fuzz(bytes: &[u8]) {
     let cookies = || bytes.split(|&byte| byte == b'\n').flat_map(pairs);
-    let others = || cookies().filter(|(name, _)| !name.starts_with(PREFIX.as_bytes()));
+    let others = || cookies().filter(|(name, _)| !is_ours(name));
     if let Some(kept) = without_ours(cookies) {
         let owned = |(name, value): (&[u8], &[u8])| (name.to_vec(), value.to_vec());
         let kept: Vec<_> = pairs(&kept).map(owned).collect();
@@ -142,10 +172,48 @@ mod tests {
 
     #[test]
     fn a_cookie_is_this_hosts_and_no_scripts() {
-        let text = set(SESSION, "x", 5);
-        for attribute in ["__Host-", "; Path=/;", "; Secure", "; HttpOnly", "; SameSite=Lax", "Max-Age=5"] {
-            assert!(text.contains(attribute), "{attribute}");
+        for origin in [
+            "https://shop.example",
+            "https://127.0.0.1:8443",
+            "https://localhost",
+            "https://[::1]:8443",
+            "http://shop.example",
+            "http://shop.example:8080",
+            "http://127.0.0.1.shop.example",
+            "http://localhost.shop.example",
+            "http://notlocalhost",
+            "http://10.0.0.1:8080",
+        ] {
+            let text = set(names(origin).session, "x", 5);
+            for attribute in ["__Host-", "; Path=/;", "; Secure", "; HttpOnly", "; SameSite=Lax", "Max-Age=5"]
+            {
+                assert!(text.contains(attribute), "{origin}: {attribute}");
+            }
+            assert!(!text.contains("Domain"));
         }
-        assert!(!text.contains("Domain"));
+    }
+
+    #[test]
+    fn on_this_machine_without_tls_jars_return_it() {
+        for origin in [
+            "http://127.0.0.1:8080",
+            "http://127.0.0.1",
+            "http://[::1]",
+            "http://[::1]:8080",
+            "http://localhost:8080",
+            "http://shop.localhost:8080",
+        ] {
+            let text = set(names(origin).session, "x", 5);
+            assert_eq!(text, "bastide-session=x; Path=/; Max-Age=5; HttpOnly; SameSite=Lax", "{origin}");
+        }
+    }
+
+    #[test]
+    fn ours_are_hidden_by_either_name_and_those_of_others_are_not() {
+        let kept = |field: &'static str| without_ours(|| pairs(field.as_bytes()));
+        let all =
+            "__Host-bastide-session=1; bastide-session=2; __Host-bastide-login-x=3; bastide-login-x=4; a=5";
+        assert_eq!(kept(all), Some(b"a=5".to_vec()));
+        assert_eq!(kept("bastide-sessions=1; bastide-theme=2; __Host-other=3"), None);
     }
 }

@@ -135,7 +135,8 @@ impl RelyingParty {
         // The login has ended, whichever way.
         let gone = asked.cookies().filter_map(|(name, _)| std::str::from_utf8(name).ok());
         let prefix: String = login.state.chars().take(8).collect();
-        let gone = gone.filter(|name| name.strip_prefix(cookie::LOGIN) == Some(&*prefix)).take(1);
+        let ours = cookie::names(&asked.origin).login;
+        let gone = gone.filter(|name| name.strip_prefix(ours) == Some(&*prefix)).take(1);
         gone.fold(told, |told, name| told.with("set-cookie", &cookie::set(name, "", 0)))
     }
 
@@ -198,7 +199,7 @@ impl RelyingParty {
     }
 
     fn session_of(&self, asked: &EndpointRequest, now: Timestamp) -> Option<Arc<Session>> {
-        let sealed = cookie::one(asked.cookies(), cookie::SESSION).ok().flatten()?;
+        let sealed = cookie::one(asked.cookies(), cookie::names(&asked.origin).session).ok().flatten()?;
         self.find(sealed, &asked.origin, now)
     }
 
@@ -210,7 +211,7 @@ impl RelyingParty {
             tracing::info!(why, "a logout is not taken for this site's own");
             return EndpointResponse::new(StatusCode::FORBIDDEN, "This was not asked for by this site.");
         }
-        let gone = cookie::set(cookie::SESSION, "", 0);
+        let gone = cookie::set(cookie::names(&asked.origin).session, "", 0);
         let signed_out = format!("{}{}/signed-out", asked.origin, self.settings.path);
         let session = self.session_of(asked, now);
         let provider = self.provider();

@@ -68,7 +68,7 @@ fn found(
     journey: &Journey<'_>,
 ) -> Option<Result<Arc<Session>, Unproven>> {
     let over = |why: &'static str| Some(Err(Unproven::Session { why }));
-    match cookie::one(cookie::of_head(head), cookie::SESSION) {
+    match cookie::one(cookie::of_head(head), cookie::names(origin).session) {
         Ok(None) => None,
         Err(cookie::Ambiguous) => over("there are two cookies of one"),
         Ok(Some(sealed)) => match party.find(sealed, origin, journey.time) {
@@ -99,8 +99,9 @@ pub(crate) fn prove_again(
     now: model::Timestamp,
 ) -> Option<Result<Arc<Principal>, Unproven>> {
     let party = snapshot.party.as_ref()?;
-    let sealed = cookie::one(cookie::of_head(head), cookie::SESSION).ok()??;
-    let Some(session) = party.find(sealed, &origin(snapshot, connection, head), now) else {
+    let origin = origin(snapshot, connection, head);
+    let sealed = cookie::one(cookie::of_head(head), cookie::names(&origin).session).ok()??;
+    let Some(session) = party.find(sealed, &origin, now) else {
         return Some(Err(Unproven::Session { why: "it was ended" }));
     };
     Some(match party.standing(&session, &snapshot.issuers.revocations(), now, false) {
