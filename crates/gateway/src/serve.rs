@@ -94,6 +94,7 @@ impl Gateway {
         step::opaque::stays(&self.snapshot, journey.connection(), route)?;
         step::opaque::fits(self, journey, route, routed.head())?;
         let mut grant = step::limit::by_address(self, journey, route)?;
+        step::route::websocket(self, journey, route, routed.head())?;
         journey.enter(Step::Authenticate.name());
         let principal = step::authenticate::authenticate(self, journey, route, routed.head()).await?;
         journey.enter(Step::Authorize.name());

@@ -162,6 +162,8 @@ pub struct Route {
     pub response: ResponseRules,
     /// What is answered in the place of an upstream.
     pub own_answer: Option<OwnAnswer>,
+    /// Whether its clients may switch to a WebSocket.
+    pub websocket: WebSocket,
     /// Largest request body, bytes.
     pub body_bytes_max: u64,
     /// Changes to the request's fields.
@@ -172,6 +174,17 @@ pub struct Route {
     pub firewall: Choice,
     /// Whether it leads to the identity provider.
     pub to_identity: bool,
+}
+
+/// Whether clients may switch to a WebSocket, of which nothing is inspected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WebSocket {
+    /// They may, or the route would ignore it.
+    Allowed,
+    /// They may where no firewall inspects the request: nothing is written about it.
+    Uninspected,
+    /// They are refused.
+    Refused,
 }
 
 /// A rate limit of a route.

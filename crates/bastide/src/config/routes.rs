@@ -48,8 +48,8 @@ pub struct Route {
     pub cors: Option<Cors>,
     /// Whether `%2F` stays in a path segment and goes on as it came.
     pub encoded_slashes: bool,
-    /// Protocols that `Upgrade` may ask for, lower case.
-    pub upgrades: Vec<String>,
+    /// Protocols that `Upgrade` may ask for, lower case; `None`: it says nothing.
+    pub upgrades: Option<Vec<String>>,
     /// Removed from the path before it goes upstream. Starts with `/`, no `/` at the end, as
     /// admission writes it.
     pub strip_prefix: Option<String>,
@@ -158,7 +158,12 @@ pub(super) const ROUTE: Section = Section {
             "false",
             "Keeps `%2F` inside a path segment, for package registries. The upstream must not treat it as `/`.",
         ),
-        key("upgrades", "list of protocols", "none", "Protocols that `Upgrade` may ask for: `websocket`."),
+        key(
+            "upgrades",
+            "list of protocols",
+            "websocket; none with `validate` or a firewall",
+            "Protocols that `Upgrade` may ask for. `[]`: none. What follows an upgrade is inspected by nothing.",
+        ),
         key("strip_prefix", "path", "nothing", "Removed from the path before it goes upstream."),
         key("add_prefix", "path", "nothing", "Prepended to the path after `strip_prefix`."),
         key(
@@ -344,7 +349,7 @@ impl Decoder<'_> {
                 .get("encoded_slashes")
                 .and_then(|node| self.boolean(node))
                 .unwrap_or(false),
-            upgrades: table.get("upgrades").map_or(Vec::new(), |node| self.values(node, protocol)),
+            upgrades: table.get("upgrades").map(|node| self.values(node, protocol)),
             strip_prefix: table.get("strip_prefix").and_then(|node| self.strip_prefix(node, pattern)),
             add_prefix: table.get("add_prefix").and_then(|node| self.add_prefix(node)),
             rewrite: self.whole_path(&table, matches.as_ref()),

@@ -8,11 +8,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use gateway::metric::Registry;
 use gateway::response::{AnswerRules, ResponseRules};
-use gateway::snapshot::{LimitBy, RateLimit, Route, Snapshot};
+use gateway::snapshot::{LimitBy, RateLimit, Route, Snapshot, WebSocket};
 use gateway::step::authenticate::Proof;
 use gateway::step::contract::RouteContract;
 use gateway::step::cors::{Cors, Origins};
 use gateway::step::hygiene::HeaderRules;
+use gateway::step::route::WEBSOCKET;
 use proxy::address::{AddressList, AddressRules};
 use proxy::concurrency::Concurrency;
 use proxy::limits::Limits;
@@ -40,7 +41,7 @@ pub(super) fn forward(
         mirror: route.mirror.map(|mirror| Mirror { service: mirror.service, percent: mirror.percent }),
         timeouts: timeouts(&route.timeouts),
         retries,
-        upgrades: route.upgrades.iter().map(|name| Bytes::from(name.clone().into_bytes())).collect(),
+        upgrades: upgrades(route, configuration).0,
         strip_prefix: route.strip_prefix.as_ref().map(|prefix| Bytes::from(prefix.clone().into_bytes())),
         add_prefix: route.add_prefix.as_ref().map(|prefix| Bytes::from(prefix.clone().into_bytes())),
         template: route.rewrite.clone(),
@@ -48,6 +49,24 @@ pub(super) fn forward(
         body_bytes_max: route.body_max.unwrap_or(limits.body_bytes_max),
         keep_host: true,
     })
+}
+
+/// The protocols that a route's clients may switch to, and whether that holds past a firewall for
+/// `websocket`. INVARIANT: past a contract, which does not see what follows, only those that are written.
+fn upgrades(route: &config::Route, configuration: &Configuration) -> (Vec<Bytes>, WebSocket) {
+    let service = configuration.services.get(route.service);
+    // Our own services, and our own answers, have none to switch to.
+    let ignores = service.is_none_or(|service| service.in_process);
+    match &route.upgrades {
+        Some(written) => {
+            let is_written = written.iter().any(|name| name.as_bytes() == WEBSOCKET);
+            let websocket = if is_written || ignores { WebSocket::Allowed } else { WebSocket::Refused };
+            (written.iter().map(|name| Bytes::from(name.clone().into_bytes())).collect(), websocket)
+        }
+        None if ignores => (Vec::new(), WebSocket::Allowed),
+        None if route.validation.is_some() => (Vec::new(), WebSocket::Refused),
+        None => (vec![Bytes::from_static(WEBSOCKET)], WebSocket::Uninspected),
+    }
 }
 
 fn split(split: &config::Split) -> Split {
@@ -99,6 +118,7 @@ pub(super) fn settings(
         contract: route.validation.as_ref().map(contract),
         response: response(route),
         own_answer: route.own_answer.clone(),
+        websocket: upgrades(route, configuration).1,
         body_bytes_max: route.body_max.unwrap_or(limits.body_bytes_max),
         request_headers: headers(&route.request_headers),
         response_headers: headers(&route.response_headers),
@@ -189,5 +209,45 @@ fn response(route: &config::Route) -> ResponseRules {
         bytes_max: route.response_max,
         compression: route.compression.clone(),
         contract: route.validation.as_ref().and_then(answers),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Disk, load};
+
+    #[test]
+    fn websockets_pass_by_default_where_no_contract_is_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("bastide.yaml");
+        std::fs::write(folder.path().join("schema.json"), r#"{"type":"object"}"#).unwrap();
+        for (route, protocols, websocket) in [
+            ("to: a", &["websocket"][..], WebSocket::Uninspected),
+            ("to: a, upgrades: []", &[], WebSocket::Refused),
+            ("to: a, upgrades: [ Example ]", &["example"], WebSocket::Refused),
+            ("to: a, upgrades: [ example, websocket ]", &["example", "websocket"], WebSocket::Allowed),
+            ("to: a, validate: { body: schema.json }", &[], WebSocket::Refused),
+            (
+                "to: a, validate: { body: schema.json }, upgrades: [ websocket ]",
+                &["websocket"],
+                WebSocket::Allowed,
+            ),
+            ("respond: { status: 200 }", &[], WebSocket::Allowed),
+        ] {
+            let text = format!(
+                "listen: [ 127.0.0.1:0 ]\nservices: {{ a: [ http://127.0.0.1:1 ] }}\n\
+                 routes: [ {{ match: /**, {route}, allow: anyone }} ]\n"
+            );
+            std::fs::write(&path, &text).unwrap();
+            let configuration = load(&path, &|_| None, &Disk).unwrap();
+            let [read] = &configuration.routes[..] else { panic!("{text}") };
+            let (found, how) = upgrades(read, &configuration);
+            assert_eq!(
+                (found, how),
+                (protocols.iter().map(|name| Bytes::from(*name)).collect(), websocket),
+                "{text}"
+            );
+        }
     }
 }

@@ -11,7 +11,7 @@ use axum::extract::Request;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
 
-use crate::support::{TestBed, read};
+use crate::support::{TestBed, read, until};
 
 /// The interpreter with the packages, where `cargo xtask test` puts it.
 pub(crate) fn python(package: &str) -> Option<PathBuf> {
@@ -67,8 +67,8 @@ async fn websockets_talks_through_an_upgrade_that_its_route_allows() {
     let serving = Serving::start(&python, "websocket.py");
     let testbed = TestBed::start(&format!(
         "services:\n  echo: [ http://127.0.0.1:{} ]\nroutes:\n  \
-         - {{ name: ws, match: /ws/**, to: echo, authenticate: none, allow: anyone, upgrades: [ websocket ] }}\n  \
-         - {{ name: plain, match: /plain/**, to: echo, authenticate: none, allow: anyone }}\n",
+         - {{ name: ws, match: /ws/**, to: echo, authenticate: none, allow: anyone }}\n  \
+         - {{ name: plain, match: /plain/**, to: echo, authenticate: none, allow: anyone, upgrades: [] }}\n",
         serving.port
     ))
     .await;
@@ -78,6 +78,11 @@ async fn websockets_talks_through_an_upgrade_that_its_route_allows() {
     client.args(["localhost", &port.to_string()]);
     let said = run(client).await;
     assert!(said.trim().ends_with("all as it must be"), "{said}\n{}", testbed.log());
+    let why = Some("a WebSocket, and the route allows none (upgrades)");
+    until("the refusal's event", async || {
+        crate::contract::events(&testbed).into_iter().find(|event| event["status_detail"].as_str() == why)
+    })
+    .await;
 }
 
 #[tokio::test]

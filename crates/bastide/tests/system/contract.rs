@@ -110,7 +110,7 @@ fn testbed(rest: &str) -> TestBed {
 }
 
 /// The audit events so far.
-fn events(testbed: &TestBed) -> Vec<Value> {
+pub(crate) fn events(testbed: &TestBed) -> Vec<Value> {
     let mut events = Vec::new();
     for entry in std::fs::read_dir(testbed.path("state/audit")).into_iter().flatten() {
         let text = read(&entry.unwrap().path());

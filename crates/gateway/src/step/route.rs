@@ -4,12 +4,16 @@
 use http::{Method, StatusCode};
 use model::event::Step;
 use proxy::route::WhyUnrouted;
-use proxy::{Admitted, Routed};
+use proxy::{Admitted, RequestHead, Routed};
 
 use crate::journey::Journey;
 use crate::respond::{Refusal, Stop};
 use crate::serve::Gateway;
+use crate::snapshot::{Route, WebSocket};
 use crate::step::{cors, limit};
+
+/// The protocol of WebSockets in `Upgrade` (RFC 6455 §11.2).
+pub const WEBSOCKET: &[u8] = b"websocket";
 
 /// Finds the route.
 ///
@@ -55,6 +59,35 @@ pub fn route(gateway: &Gateway, journey: &mut Journey<'_>, admitted: Admitted) -
         }
         Err(unrouted) => Err(refuse(&unrouted.why).into()),
     }
+}
+
+/// Refuses a WebSocket that the route does not allow: without its `Upgrade` the upstream could only
+/// refuse it, for a reason that nobody would find. Every other wish to switch is ignored (RFC 9110 §7.8).
+///
+/// # Errors
+/// 403.
+pub fn websocket(
+    gateway: &Gateway,
+    journey: &mut Journey<'_>,
+    route: &Route,
+    head: &RequestHead,
+) -> Result<(), Stop> {
+    if head.upgrade.as_deref() != Some(WEBSOCKET) {
+        return Ok(());
+    }
+    let why = match route.websocket {
+        WebSocket::Allowed => return Ok(()),
+        WebSocket::Uninspected => {
+            let listener = &journey.connection().listener;
+            if gateway.snapshot().firewalls.of(listener, Some(route)).is_none() {
+                return Ok(());
+            }
+            "a WebSocket, which the firewall would not inspect, and the route does not allow it (upgrades)"
+        }
+        WebSocket::Refused => "a WebSocket, and the route allows none (upgrades)",
+    };
+    journey.step = Step::Route;
+    Err(Refusal::new(Step::Route, "upgrade", StatusCode::FORBIDDEN, why).into())
 }
 
 fn refuse(why: &WhyUnrouted) -> Refusal {

@@ -41,8 +41,8 @@ async def ask(url, authority, host, port):
         assert latency >= 0
         await connection.close(4000, "enough")
         assert connection.close_code == 4000, connection.close_code
-    # A route that allows no upgrade answers the handshake with an ordinary response.
-    for path, status in [("/plain/echo", None), ("/nowhere", None if authority == "-" else 404)]:
+    # A route that allows no upgrade refuses the handshake.
+    for path, status in [("/plain/echo", None if authority == "-" else 403), ("/nowhere", None if authority == "-" else 404)]:
         try:
             async with connect(url + path, **where):
                 raise SystemExit(f"{path} was upgraded")

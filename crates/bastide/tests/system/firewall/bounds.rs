@@ -115,6 +115,24 @@ async fn a_switch_of_protocols_waits_for_its_verdict_and_then_flows() {
 }
 
 #[tokio::test]
+async fn past_a_firewall_a_switch_of_protocols_has_to_be_written() {
+    let upstream = Upstream::start().await;
+    for (more, status) in [("", 403), ("    upgrades: [ websocket ]\n", 101), ("    waf: off\n", 101)] {
+        let testbed = testbed_with(&upstream, "SecAction \"id:1,phase:1,pass,nolog\"\n", "", more).await;
+        let mut stream = TcpStream::connect(testbed.clear_address()).await.unwrap();
+        let head =
+            b"GET /switch HTTP/1.1\r\nhost: localhost\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n";
+        stream.write_all(head).await.unwrap();
+        let mut got = Vec::new();
+        while !got.windows(4).any(|four| four == b"\r\n\r\n") {
+            assert_ne!(stream.read_buf(&mut got).await.unwrap(), 0, "{}", String::from_utf8_lossy(&got));
+        }
+        let got = String::from_utf8_lossy(&got).into_owned();
+        assert!(got.starts_with(&format!("HTTP/1.1 {status} ")), "{more:?}: {got}");
+    }
+}
+
+#[tokio::test]
 async fn one_rule_over_one_long_value_lets_others_of_its_core_go_on() {
     const BYTES: usize = 900_000;
     const RULES: usize = 6;
