@@ -1,7 +1,7 @@
 //! The same guard for what is not HTTP: a stream of bytes, or just the addresses of a name.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -34,7 +34,12 @@ pub async fn open(host: &str, port: u16, tls: bool, rules: &FetchRules) -> Resul
 /// There are none, or none that is public where private ones are not allowed.
 pub async fn resolve(host: &str, port: u16, rules: &FetchRules) -> Result<Vec<SocketAddr>, FetchError> {
     let failed = |source| FetchError::Connect { host: host.to_owned(), source };
-    let found: Vec<SocketAddr> = tokio::net::lookup_host((host, port)).await.map_err(failed)?.collect();
+    // RFC 6761 §6.3: loopback, whatever the system's resolver knows of the name.
+    let found: Vec<SocketAddr> = if host.ends_with(".localhost") {
+        vec![(Ipv4Addr::LOCALHOST, port).into(), (Ipv6Addr::LOCALHOST, port).into()]
+    } else {
+        tokio::net::lookup_host((host, port)).await.map_err(failed)?.collect()
+    };
     let allowed: Vec<SocketAddr> =
         found.iter().filter(|a| rules.allow_private_addresses || is_public(a.ip())).copied().collect();
     match (allowed.is_empty(), found.first()) {

@@ -121,7 +121,7 @@ fn a_private_target_is_refused_before_a_connection_and_allowed_when_configured()
 #[test]
 fn what_is_no_http_goes_to_the_same_places_and_no_others() {
     let (port, hits) = server(|_| String::new());
-    for host in ["127.0.0.1", "localhost", "::ffff:127.0.0.1"] {
+    for host in ["127.0.0.1", "localhost", "id.localhost", "::ffff:127.0.0.1"] {
         for tls in [true, false] {
             let refused = run(open(host, port, tls, &rules())).unwrap_err();
             assert!(matches!(refused, FetchError::Private { .. }), "{host}: {refused}");
@@ -130,6 +130,10 @@ fn what_is_no_http_goes_to_the_same_places_and_no_others() {
     }
     assert_eq!(hits.load(Ordering::SeqCst), 0);
     assert!(run(resolve("127.0.0.1", port, &loopback_rules())).is_ok());
+    // Also where the system's resolver does not know it.
+    let found = run(resolve("no-such-name.localhost", port, &loopback_rules())).unwrap();
+    assert_eq!(found.first(), Some(&std::net::SocketAddr::from(([127, 0, 0, 1], port))));
+    assert!(run(open("no-such-name.localhost", port, false, &loopback_rules())).is_ok());
     assert!(run(open("127.0.0.1", port, false, &loopback_rules())).is_ok());
 }
 
