@@ -89,6 +89,27 @@ fn a_core_rule_set_is_known_by_its_files() {
     assert!(read.files.iter().any(|file| file.ends_with(MARK)), "a change of it is not seen");
 }
 
+#[test]
+fn plugins_of_a_core_rule_set_are_loaded_where_they_belong() {
+    let action = |id: u64| format!("SecAction \"id:{id},phase:1,pass,nolog\"\n");
+    let (config, before, after) = (action(9_500_010), action(9_500_100), action(9_500_200));
+    let mut all = files();
+    all.extend([
+        ("crs/plugins/a-after.conf", after.as_str()),
+        ("crs/plugins/a-before.conf", &before),
+        ("crs/plugins/a-config.conf", &config),
+        ("crs/plugins/README.md", "no rules"),
+    ]);
+    let read = read_with(&whole("waf: crs\n", "", ""), &all).unwrap_or_else(|faults| panic!("{faults:#?}"));
+    let expected = [9_500_010, 9_500_100, 1, 9_500_200];
+    let order: Vec<u64> = read.firewalls[0].rules.ids().filter(|id| expected.contains(id)).collect();
+    assert_eq!(order, expected);
+    assert!(
+        read.files.iter().any(|file| file.ends_with("plugins/a-before.conf")),
+        "a change of it is not seen"
+    );
+}
+
 /// A hundred routes with an exclusion each, and settings of every kind.
 #[test]
 fn whoever_names_the_same_files_shares_their_compiled_rules() {

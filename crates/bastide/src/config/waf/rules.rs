@@ -183,7 +183,20 @@ impl Decoder<'_> {
                 text.push_str(BASE);
                 include(&mut text, &setup);
                 core_rule_set(&mut text);
-                include(&mut text, &path.join("rules/*.conf"));
+                // In the order that the release documents (plugins/README.md there).
+                for part in
+                    ["plugins/*-config.conf", "plugins/*-before.conf", "rules/*.conf", "plugins/*-after.conf"]
+                {
+                    let part = path.join(part);
+                    match self.sources.glob(&part) {
+                        Ok(found) if found.is_empty() => {}
+                        Ok(_) => include(&mut text, &part),
+                        Err(reason) => {
+                            self.fault(at, reason);
+                            return None;
+                        }
+                    }
+                }
             } else {
                 match self.sources.glob(path) {
                     Ok(found) if found.is_empty() => {
