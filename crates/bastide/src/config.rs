@@ -424,6 +424,7 @@ impl Decoder<'_> {
         let names: HashSet<&str> = routes.iter().map(|route| route.name.as_str()).collect();
         self.names_known = roles_known && routes_written == Some(names.len()) && !policies.faulty;
         self.default_audiences(&top, &routes, &mut authentication);
+        self.realms_are_heard(&top, &realms, &routes, &authentication);
         self.sessions_come_back(&top, &authentication, &services, &routes);
         self.acme_around(&mut listeners, &routes);
         self.settle_mesh(mesh.as_mut(), &services, &mut authentication.certificates);

@@ -18,7 +18,7 @@ use super::decoder::{Decoder, Table};
 use super::node::{Name, Node};
 use super::schema::{Section, key};
 use super::values::{self, Unfit};
-use super::{Role, Service};
+use super::{Authentication, Proof, Role, Route, Service};
 
 pub(super) use back_channel::BACK_CHANNEL_LOGOUT;
 pub use back_channel::BackChannel;
@@ -229,6 +229,43 @@ fn target(text: &str) -> Result<Target, Unfit> {
 }
 
 impl Decoder<'_> {
+    /// Warns of a realm whose tokens no route of this gateway could accept: they are for its issuer, or
+    /// for its resources.
+    pub(super) fn realms_are_heard(
+        &mut self,
+        top: &Table<'_>,
+        realms: &[Realm],
+        routes: &[Route],
+        authentication: &Authentication,
+    ) {
+        // With browser sessions the issuer may be there for its ID tokens alone.
+        let takes_tokens = routes.iter().any(|route| route.authenticate.contains(&Proof::Jwt));
+        if authentication.session.is_some() || !takes_tokens {
+            return;
+        }
+        for realm in realms {
+            let settings = &realm.settings;
+            let is_its = |name: &String| *name == settings.issuer || settings.resources.contains_key(name);
+            let issuer = authentication.issuers.iter().find(|issuer| issuer.issuer == settings.issuer);
+            let Some(issuer) = issuer.filter(|issuer| !issuer.audience.iter().any(is_its)) else { continue };
+            let message = format!(
+                "no token of realm {:?} can be accepted: the audience is {}, and its tokens are for {}",
+                settings.name,
+                issuer.audience.join(" or "),
+                std::iter::once(&settings.issuer)
+                    .chain(settings.resources.keys())
+                    .map(String::as_str)
+                    .collect::<Vec<_>>()
+                    .join(" or ")
+            );
+            let suggestion = format!(
+                "write authentication.audience: {}",
+                settings.resources.keys().next().unwrap_or(&settings.issuer)
+            );
+            self.warn(top.key_at("authentication"), message, suggestion);
+        }
+    }
+
     /// `realms:`
     pub(super) fn realms(&mut self, node: Option<&Node>, roles: &[Role]) -> Vec<Realm> {
         let Some(node) = node else { return Vec::new() };

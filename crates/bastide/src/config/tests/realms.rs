@@ -260,3 +260,41 @@ fn what_a_role_needs_is_asked_of_all_who_have_it() {
         assert_eq!(found.users, of(by_user), "{roles}");
     }
 }
+
+#[test]
+fn a_realm_whose_tokens_no_route_could_accept_is_warned_of() {
+    let whole = |realm: &str, authentication: &str, route: &str| {
+        format!(
+            "listen: [ 127.0.0.1:0 ]
+services: {{ a: [ http://10.0.0.1 ] }}
+realms: {{ town: {{ issuer: https://id.example.org{realm} }} }}
+authentication: {{ issuers: [ https://id.example.org ]{authentication} }}
+routes:
+- {{ match: id.example.org/**, to: identity, authenticate: none, allow: anyone }}
+- {{ match: api.example.org/**, to: a, allow: {route} }}
+"
+        )
+    };
+    let resource = ", resources: { \"https://api.example.org\": {} }";
+    for (realm, authentication, route) in [
+        ("", ", audience: https://id.example.org", "authenticated"),
+        (resource, ", audience: [ x, https://api.example.org ]", "authenticated"),
+        (resource, ", audience: https://id.example.org", "authenticated"),
+        ("", "", "anyone"),
+    ] {
+        let read = read_with(&whole(realm, authentication, route), &[]).unwrap();
+        assert!(read.warnings.is_empty(), "{:?}", read.warnings);
+    }
+    for (realm, authentication, suggestion) in [
+        ("", "", "https://id.example.org"),
+        (resource, "", "https://api.example.org"),
+        (resource, ", audience: shop", "https://api.example.org"),
+    ] {
+        let read = read_with(&whole(realm, authentication, "authenticated"), &[]).unwrap();
+        let [warning] = &read.warnings[..] else { panic!("{:?}", read.warnings) };
+        assert_eq!(warning.line, 4);
+        assert!(warning.message.starts_with("no token of realm \"town\" can be accepted: "), "{warning}");
+        let advice = format!("write authentication.audience: {suggestion}");
+        assert_eq!(warning.suggestion.as_deref(), Some(&*advice));
+    }
+}
