@@ -15,11 +15,11 @@ use policy::{Policies, Replayed, Undecidable, replay};
 use serde_json::{Value, json};
 
 use super::help::help;
-use super::recorded::{Deciders, beside};
+use super::recorded::{self, Deciders, beside};
 use super::{Output, exit_code, say, say_json};
 use crate::config::{Configuration, Match};
 use crate::process::generations::Generations;
-use crate::wire;
+use crate::wire::{self, Finder};
 
 /// Most ways to differ that are kept apart; what comes later is counted together.
 const GROUPS_MAX: usize = 10_000;
@@ -64,6 +64,10 @@ bastide policy diff 12 bastide.yaml --against bastide-state/audit --output json"
 /// One set of policies.
 struct Side {
     policies: Arc<Policies>,
+    /// What the administration is decided by.
+    administration: Arc<Policies>,
+    /// Its routes, when it comes from a configuration file.
+    finder: Option<Finder>,
     /// What its routes take, when it comes from a configuration file.
     matches: Option<BTreeMap<String, Match>>,
     /// Where generations are kept.
@@ -148,7 +152,8 @@ struct Report {
 pub fn run(arguments: &DiffArguments, config: &Path, output: Output) -> anyhow::Result<ExitCode> {
     let (old, new) = (side(&arguments.old, config, output)?, side(&arguments.new, config, output)?);
     let states = [&old.state, &new.state].into_iter().flatten().cloned().collect();
-    let known = vec![Arc::clone(&old.policies), Arc::clone(&new.policies)];
+    let known = [&old, &new].into_iter().flat_map(|side| [&side.policies, &side.administration]);
+    let known = known.map(Arc::clone).collect();
     let mut replayer = Replayer { old: &old, new: &new, deciders: Deciders::new(known, states) };
     let mut report = Report::default();
     let mut read: u64 = 0;
@@ -180,14 +185,22 @@ fn side(named: &str, config: &Path, output: Output) -> anyhow::Result<Side> {
     let load = |path: &Path| super::check::load_or_report(path, output);
     if let Ok(number) = named.parse::<u64>() {
         let configuration = load(config)?;
-        let policies = Generations::of(&configuration.state).get(number)?;
-        let state = Some(configuration.state);
-        return Ok(Side { policies: Arc::new(policies), matches: None, state });
+        let policies = Arc::new(Generations::of(&configuration.state).get(number)?);
+        let (administration, state) = (Arc::clone(&policies), Some(configuration.state));
+        return Ok(Side { policies, administration, finder: None, matches: None, state });
     }
     let configuration = load(Path::new(named))?;
-    let policies = wire::load_policies(&configuration, 0).with_context(|| named.to_owned())?;
+    let policies = Arc::new(wire::load_policies(&configuration, 0).with_context(|| named.to_owned())?);
+    let administration = match configuration.is_administered() {
+        true => Arc::clone(&policies),
+        false => {
+            let (vocabulary, sources) = configuration.administration();
+            Arc::new(wire::load(vocabulary, &sources, 0).with_context(|| named.to_owned())?)
+        }
+    };
+    let finder = Some(Finder::new(&configuration)?);
     let matches = Some(matches(&configuration));
-    Ok(Side { policies: Arc::new(policies), matches, state: Some(configuration.state) })
+    Ok(Side { policies, administration, finder, matches, state: Some(configuration.state) })
 }
 
 fn matches(configuration: &Configuration) -> BTreeMap<String, Match> {
@@ -240,10 +253,28 @@ impl Replayer<'_> {
         {
             return Err(Lack::Match(event.route.clone().into_owned()));
         }
-        let beside = beside(event);
-        let old = replay(&self.old.policies, &then, record, &beside).map_err(Lack::Log)?;
-        let new = replay(&self.new.policies, &then, record, &beside).map_err(Lack::Log)?;
-        Ok((old, new))
+        Ok((self.old.again(event, record, &then)?, self.new.again(event, record, &then)?))
+    }
+}
+
+impl Side {
+    /// Makes a decision again.
+    fn again(
+        &self,
+        event: &AccessEvent<'_>,
+        record: &DecisionRecord,
+        then: &Policies,
+    ) -> Result<Replayed, Lack> {
+        if recorded::is_administration(event) {
+            let beside = recorded::of_administration(event, &self.administration);
+            return replay(&self.administration, then, record, &beside).map_err(Lack::Log);
+        }
+        let mut beside = beside(event);
+        let place = self.finder.as_ref().and_then(|finder| recorded::place(finder, event).ok());
+        if let Some(place) = place {
+            recorded::parameters(&self.policies, &place.parameters, &mut beside);
+        }
+        replay(&self.policies, then, record, &beside).map_err(Lack::Log)
     }
 }
 

@@ -11,13 +11,12 @@ use clap::{Args, ValueHint};
 use model::PrincipalKind;
 use model::event::{AccessEvent, DecisionRecord, Outcome, Step};
 use policy::suggest::{Call, Caller, Form, Suggester, Suggestion, Unsuggestible};
-use policy::testing::What;
 use policy::{Beside, Policies, Source, replay};
 use serde_json::{Value, json};
 
 use super::help::help;
 use super::key::date_of;
-use super::recorded::{Deciders, beside};
+use super::recorded::{self, Deciders, beside};
 use super::{Output, exit_code, say, say_json};
 use crate::config::Configuration;
 use crate::wire::{self, Finder};
@@ -51,7 +50,7 @@ become one policy. People become the role that holds them, path parameters becom
 caller's own id, when it was that in every call), numbers and identifiers in a path become any segment;
 each policy says so, and how often, when first and when last it was seen. Then the log is replayed
 under the suggested policies alone. Routes with `allow:` need no policy and get none; existing `forbid`
-policies are yours to keep.";
+policies are yours to keep. Calls of the administration are left out.";
 
 const CODES: &str = "0 the replay allows every call, 1 some calls could not be covered or replayed, 2 wrong usage, 3 something cannot be read";
 
@@ -68,6 +67,8 @@ struct Report {
     open: u64,
     /// Calls that policies denied.
     denied: u64,
+    /// Calls of the administration.
+    administration: u64,
     /// Requests that were refused before policies were asked.
     without: u64,
     unreadable: u64,
@@ -159,6 +160,9 @@ impl Reader {
     /// Whether the event is a call that suggestions are made from.
     fn counts<'e>(&self, event: &'e AccessEvent<'_>) -> Result<&'e DecisionRecord, Uncounted> {
         let record = event.decision.as_deref().ok_or(Uncounted::Without)?;
+        if recorded::is_administration(event) {
+            return Err(Uncounted::Administration);
+        }
         let is_denied = event.step == Step::Authorize && event.outcome == Outcome::Denied;
         if (is_denied || record.would_deny.is_some()) && !self.denied_too {
             Err(Uncounted::Denied)
@@ -182,6 +186,10 @@ impl Reader {
             }
             Err(Uncounted::Denied) => {
                 report.denied += 1;
+                return Ok(());
+            }
+            Err(Uncounted::Administration) => {
+                report.administration += 1;
                 return Ok(());
             }
         };
@@ -216,17 +224,7 @@ impl Reader {
 
     /// Where the request arrived, as the routes of now have it.
     fn place(&self, event: &AccessEvent<'_>) -> Result<wire::Place, String> {
-        let what = What {
-            method: Some(event.method.clone().into_owned()),
-            host: Some(event.host.clone().into_owned()),
-            path: Some(event.path.clone().into_owned()),
-            ..What::default()
-        };
-        let place = self.finder.place(&what)?;
-        if place.route == event.route {
-            return Ok(place);
-        }
-        Err(format!("route {:?} takes other requests now, or asks for more than the log holds", event.route))
+        recorded::place(&self.finder, event)
     }
 
     /// Makes the decision again under the suggested policies.
@@ -255,11 +253,7 @@ impl Reader {
         if let Ok(path) = String::from_utf8(place.path) {
             beside.insert("context.path".to_owned(), Some(path.into()));
         }
-        let named = self.now.vocabulary().routes.iter().flat_map(|route| &route.parameters);
-        for name in named {
-            let value = place.parameters.get(name).map(|value| Value::from(value.as_str()));
-            beside.insert(format!("resource.params.{name}"), value);
-        }
+        recorded::parameters(&self.now, &place.parameters, &mut beside);
         beside
     }
 }
@@ -268,6 +262,7 @@ impl Reader {
 enum Uncounted {
     Without,
     Denied,
+    Administration,
 }
 
 /// Who called, with the roles that the record of the decision holds.
@@ -308,6 +303,7 @@ fn text(report: &Report, suggestions: &[Suggestion]) -> String {
     for (count, what) in [
         (report.open, "came to routes that need no policy"),
         (report.denied, "were denied by policies and are left out (--denied-too takes them)"),
+        (report.administration, "were calls of the administration and are left out: permit those by name"),
         (report.without, "were refused before policies were asked"),
         (report.unreadable, "lines of the log are no events"),
     ] {
@@ -350,7 +346,7 @@ fn to_json(report: &Report, suggestions: &[Suggestion]) -> Value {
     json!({
         "policies": policies.collect::<Vec<_>>(),
         "calls": report.calls, "replayed_allowed": report.replayed,
-        "need_no_policy": report.open, "denied": report.denied,
+        "need_no_policy": report.open, "denied": report.denied, "administration": report.administration,
         "without_decision": report.without, "unreadable": report.unreadable,
         "lacks": lacks.collect::<Vec<_>>(),
     })

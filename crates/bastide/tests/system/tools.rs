@@ -217,6 +217,8 @@ async fn policy_diff_replays_the_log() {
     for target in ["/here/1", "/here/1", "/here/2", "/nowhere"] {
         testbed.get(target).await;
     }
+    // Calls of the administration stand in the same log.
+    assert_eq!(testbed.bastide(&["key", "new", "--owner", "ci@example.org", "--name", "importer"]).0, 0);
     testbed.stop_gateway().await;
     let head = read(&testbed.path("bastide.yaml")).split_once("services:").unwrap().0.to_owned();
     let diff = |condition: &str, more: &[&str]| {
@@ -229,17 +231,27 @@ async fn policy_diff_replays_the_log() {
     };
     let (code, said, _) = diff("", &[]);
     assert_eq!(code, 0, "{said}");
-    assert!(said.contains("3 decisions replayed: 3 stay, 0 differ, undecidable: 0\n"), "{said}");
+    assert!(said.contains("4 decisions replayed: 4 stay, 0 differ, undecidable: 0\n"), "{said}");
     assert!(said.contains("1 requests were refused before policies were asked"), "{said}");
     let (code, said, _) = diff("when { !context.tls }", &[]);
     assert_eq!(code, 1);
-    assert!(said.contains("3 decisions replayed: 0 stay, 3 differ, undecidable: 0\n"), "{said}");
+    assert!(said.contains("4 decisions replayed: 1 stay, 3 differ, undecidable: 0\n"), "{said}");
     assert!(said.contains("denied now: 3 × GET on route \"here\" by Anonymous::\"anonymous\"\n  old: permitted by all\n  new: no policy permits it\n"), "{said}");
     let id = said.split_once("requests: ").unwrap().1.split(',').next().unwrap().trim().to_owned();
     assert_eq!(testbed.bastide(&["explain", &id]).0, 0);
-    // The old policies read no parameter, so the log has none.
-    let (code, said, _) =
-        diff("when { resource.params has id && resource.params.id == \"1\" }", &["--output", "json"]);
+    // The old policies read neither path nor parameter: the event and the route say them.
+    for condition in
+        ["resource.params has id && resource.params.id == \"1\"", "context.path like \"/here/1\""]
+    {
+        let (code, said, _) = diff(&format!("when {{ {condition} && context.host == \"localhost\" }}"), &[]);
+        assert_eq!(code, 1);
+        assert!(said.contains("4 decisions replayed: 3 stay, 1 differ, undecidable: 0\n"), "{said}");
+    }
+    // They read no header, and nothing else says those.
+    let (code, said, _) = diff(
+        "when { context.headers has \"x-tenant\" && context.headers[\"x-tenant\"].contains(\"1\") }",
+        &["--output", "json"],
+    );
     assert_eq!(code, 1);
     let json: Value = serde_json::from_str(&said).unwrap();
     assert_eq!((&json["undecidable"], &json["different"]), (&3.into(), &0.into()), "{said}");
