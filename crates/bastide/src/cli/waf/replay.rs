@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::bail;
@@ -18,6 +18,8 @@ use crate::cli::help::help;
 use crate::cli::{Output, exit_code, say, say_json};
 use crate::config::counted;
 
+/// What is compared with when nothing else is said.
+const DEFAULT: &str = "bastide.yaml";
 /// Requests of one kind that a report lists without `--limit`.
 const SHOWN: usize = 10;
 
@@ -29,7 +31,8 @@ pub(super) struct ReplayArguments {
     /// that it names.
     #[arg(value_name = "LOG", required_unless_present = "config")]
     logs: Vec<PathBuf>,
-    /// Compare with the firewalls of this configuration, route by route.
+    /// Compare with the firewalls of this configuration, route by route; without other settings
+    /// `bastide.yaml`.
     #[arg(long, short, value_name = "FILE")]
     config: Option<PathBuf>,
     #[command(flatten)]
@@ -52,6 +55,7 @@ loaded then cannot be seen: use `bastide waf test` for those.";
 const CODES: &str = "0 no verdict changes, 1 some do or are undecidable, 2 wrong usage, 3 the log cannot be read, or the configuration has faults";
 
 const EXAMPLES: &str = "\
+bastide waf replay bastide-state/firewall
 bastide waf replay --inbound-threshold 10 bastide-state/firewall
 bastide waf replay --paranoia 2 bastide-state/firewall/access-0000000042-1795384267123.jsonl
 bastide waf replay --exclude 942100:ARGS:comment bastide-state/firewall
@@ -62,13 +66,15 @@ bastide waf replay --config new.yaml bastide-state/firewall --output json";
 /// # Errors
 /// The log cannot be read, or the configuration has faults.
 pub(super) fn run(arguments: &ReplayArguments) -> anyhow::Result<ExitCode> {
-    let (plan, named) = match &arguments.config {
+    let by_default = Path::new(DEFAULT).is_file().then(|| Path::new(DEFAULT));
+    let compared = arguments.config.as_deref().or(by_default.filter(|_| !arguments.overrides.are_given()));
+    let (plan, named) = match compared {
         Some(path) => {
             let log = log_of(&rules::configuration(path)?);
             (Plan::of_configuration(path, &arguments.overrides)?, Some(log))
         }
         None if !arguments.overrides.are_given() => bail!(
-            "choose what to compare with: --paranoia, --inbound-threshold, --outbound-threshold, --exclude or --config"
+            "choose what to compare with: --paranoia, --inbound-threshold, --outbound-threshold, --exclude or --config; here is no {DEFAULT}"
         ),
         None => (Plan::of_options(&arguments.overrides), None),
     };
