@@ -11,6 +11,10 @@ use super::schema::{Key, SECTIONS, Section};
 const SHARED: &[(&str, &str)] = &[
     ("routes[].timeouts", "services.NAME.timeouts"),
     ("mesh.services.NAME.timeouts", "services.NAME.timeouts"),
+    ("mesh.services.NAME.health", "services.NAME.health"),
+    ("mesh.services.NAME.eject", "services.NAME.eject"),
+    ("mesh.services.NAME.breaker", "services.NAME.breaker"),
+    ("mesh.services.NAME.retry_budget", "services.NAME.retry_budget"),
     ("routes[].addresses", "addresses"),
     ("routes[].waf", "waf"),
     ("listen[].waf", "waf"),

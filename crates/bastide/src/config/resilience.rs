@@ -1,11 +1,11 @@
-//! `services.NAME`: what happens when endpoints fail: health checks, ejection, the
-//! circuit breaker, the budget of retries.
+//! `services.NAME` and `mesh.services.NAME`: what happens when endpoints fail: retries, health
+//! checks, ejection, the circuit breaker, the budget of retries.
 
 use std::time::Duration;
 
 use super::decoder::{Decoder, Table};
 use super::node::Node;
-use super::schema::{Section, key};
+use super::schema::{Key, Section, key};
 use super::values::{self, Unfit};
 
 /// How a service bears that its endpoints fail.
@@ -128,9 +128,48 @@ const BREAKER: Breaker =
     Breaker { failures_percent: 50, requests_min: 20, duration: Duration::from_secs(5), trials: 3 };
 const RETRY_BUDGET: RetryBudget = RetryBudget { percent: 20, per_second_min: 10 };
 
+pub(super) const RETRIES: Key = key(
+    "retries",
+    "0 to 5",
+    "1",
+    "How often an idempotent request whose body was not consumed is retried, at another endpoint if there is one.",
+);
+pub(super) const BALANCE: Key = key(
+    "balance",
+    "ewma, least_requests or random",
+    "ewma",
+    "Which of two endpoints, drawn by weight, gets a request: the one with the lower latency times open requests, the one with fewer open requests, or the first.",
+);
+pub(super) const HEALTH_KEY: Key =
+    key("health", "path, map or false", "no checks", "Active health checks of its endpoints.");
+pub(super) const EJECT_KEY: Key =
+    key("eject", "map or false", "5 failures, 10s", "When a failing endpoint is left out for a while.");
+pub(super) const BREAKER_KEY: Key = key(
+    "breaker",
+    "true, false or map",
+    "false",
+    "When requests to the whole service are suspended for a while.",
+);
+pub(super) const RETRY_BUDGET_KEY: Key =
+    key("retry_budget", "share or map", "20%, at least 10 per second", "How many retries there may be.");
+pub(super) const CONNECTIONS_PER_CORE_MAX: Key =
+    key("connections_per_core_max", "1 to 65536", "256", "Open connections to each endpoint from each core.");
+pub(super) const CONNECTIONS_MAX: Key = key(
+    "connections_max",
+    "1 to 1000000",
+    "no bound",
+    "Open connections to each endpoint across all cores, exact. Further requests wait for `timeouts.connect`.",
+);
+pub(super) const WAITING_MAX: Key = key(
+    "waiting_max",
+    "0 to 1000000",
+    "1024",
+    "Requests that may wait for a connection to an endpoint, across all cores; one more goes to another endpoint or gets 503.",
+);
+
 pub(super) const HEALTH: Section = Section {
     path: "services.NAME.health",
-    about: "Active health checks of each endpoint: exactly one of `http`, `grpc` and `tcp`. An endpoint that fails them gets no requests while another one is healthy.",
+    about: "Active health checks of each endpoint: exactly one of `http`, `grpc` and `tcp`. An endpoint that fails them gets no requests while another one is healthy. Those of a service of the mesh are calls like any other: its policies have to permit them.",
     short: "the path of an HTTP check as a text: `health: /healthz`",
     keys: &[
         key(

@@ -7,7 +7,7 @@ use super::decoder::{Decoder, Table};
 use super::node::{Name, Node, Value};
 use super::schema::{Section, key};
 use super::values::{self, Unfit};
-use super::{CertificateFiles, Resilience};
+use super::{CertificateFiles, Resilience, resilience};
 
 /// One upstream service.
 #[derive(Clone, Debug, PartialEq)]
@@ -161,45 +161,15 @@ pub(super) const SERVICE: Section = Section {
             "How https endpoints are verified, and how Bastide authenticates to them.",
         ),
         key("timeouts", "map", "see there", "Timeouts."),
-        key(
-            "retries",
-            "0 to 5",
-            "1",
-            "How often an idempotent request whose body was not consumed is retried, at another endpoint if there is one.",
-        ),
-        key(
-            "balance",
-            "ewma, least_requests or random",
-            "ewma",
-            "Which of two endpoints, drawn by weight, gets a request: the one with the lower latency times open requests, the one with fewer open requests, or the first.",
-        ),
-        key("health", "path, map or false", "no checks", "Active health checks of its endpoints."),
-        key("eject", "map or false", "5 failures, 10s", "When a failing endpoint is left out for a while."),
-        key(
-            "breaker",
-            "true, false or map",
-            "false",
-            "When requests to the whole service are suspended for a while.",
-        ),
-        key("retry_budget", "share or map", "20%, at least 10 per second", "How many retries there may be."),
-        key(
-            "connections_per_core_max",
-            "1 to 65536",
-            "256",
-            "Open connections to each endpoint from each core.",
-        ),
-        key(
-            "connections_max",
-            "1 to 1000000",
-            "no bound",
-            "Open connections to each endpoint across all cores, exact. Further requests wait for `timeouts.connect`.",
-        ),
-        key(
-            "waiting_max",
-            "0 to 1000000",
-            "1024",
-            "Requests that may wait for a connection to an endpoint, across all cores; one more goes to another endpoint or gets 503.",
-        ),
+        resilience::RETRIES,
+        resilience::BALANCE,
+        resilience::HEALTH_KEY,
+        resilience::EJECT_KEY,
+        resilience::BREAKER_KEY,
+        resilience::RETRY_BUDGET_KEY,
+        resilience::CONNECTIONS_PER_CORE_MAX,
+        resilience::CONNECTIONS_MAX,
+        resilience::WAITING_MAX,
         key("audience", "text", "the service's name", "`aud` of the identity token that it gets."),
         key(
             "proxy_protocol",
@@ -401,15 +371,20 @@ impl Decoder<'_> {
             service.tls.client = tls.get("client").and_then(|node| self.certificate(node));
         }
         service.timeouts = self.timeouts(table.get("timeouts"), service.timeouts);
+        self.bears(table, service);
+        let header = table.get("proxy_protocol").and_then(|node| self.boolean(node));
+        service.proxy_protocol = header.unwrap_or(false);
+        let audience = table.get("audience").and_then(|node| self.value(node, values::name));
+        service.audience = audience.unwrap_or_else(|| service.audience.clone());
+    }
+
+    /// How it bears that its endpoints fail or are busy: what services of the mesh have too.
+    pub(super) fn bears(&mut self, table: &Table<'_>, service: &mut Service) {
         let retries = table.get("retries").and_then(|node| self.number(node, 0, 5));
         service.retries = retries.unwrap_or(service.retries);
         service.resilience = self.resilience(table);
         let connections = table.get("connections_per_core_max").and_then(|node| self.number(node, 1, 65_536));
         service.connections_per_core_max = connections.unwrap_or(service.connections_per_core_max);
-        let header = table.get("proxy_protocol").and_then(|node| self.boolean(node));
-        service.proxy_protocol = header.unwrap_or(false);
-        let audience = table.get("audience").and_then(|node| self.value(node, values::name));
-        service.audience = audience.unwrap_or_else(|| service.audience.clone());
     }
 
     /// `timeouts:` put over `base`.

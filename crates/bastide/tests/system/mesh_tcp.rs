@@ -118,6 +118,17 @@ impl Mesh {
         until("the program", async || self.say(name).contains("the program is up").then_some(())).await;
     }
 
+    /// Runs a Python program as an instance of a service, with a name of its own, and waits until it
+    /// is up.
+    pub(crate) async fn run_instance(&mut self, (service, name): (&str, &str), port: u16, program: &str) {
+        let script = format!("{name}.py");
+        std::fs::write(self.testbed.path(&script), program).unwrap();
+        let state = format!("bastide-{name}");
+        let listen = format!("127.0.0.1:{port}");
+        self.spawn_as(name, service, &listen, &["--state", &state], &["python3", &script]);
+        until("the program", async || self.say(name).contains("the program is up").then_some(())).await;
+    }
+
     pub(crate) async fn run_command(&mut self, name: &str, more: &[&str], program: &[&str]) {
         let listen = format!("127.0.0.1:{}", self.port(name));
         self.spawn(name, &listen, more, program);
@@ -126,8 +137,13 @@ impl Mesh {
 
     /// Starts `bastide run`, in a process group of its own.
     pub(crate) fn spawn(&mut self, name: &str, listen: &str, more: &[&str], program: &[&str]) {
+        self.spawn_as(name, name, listen, more, program);
+    }
+
+    /// The same with another name than that of the service, as one of several.
+    fn spawn_as(&mut self, name: &str, service: &str, listen: &str, more: &[&str], program: &[&str]) {
         let mut command = Command::new(BASTIDE);
-        command.args(["run", "--service", name, "--listen", listen]).args(more).arg("--").args(program);
+        command.args(["run", "--service", service, "--listen", listen]).args(more).arg("--").args(program);
         command.process_group(0);
         command.current_dir(self.testbed.folder.path()).stdout(Stdio::null());
         command.stderr(std::fs::File::create(self.testbed.path(&format!("{name}.log"))).unwrap());

@@ -7,6 +7,7 @@ use model::suggestion::nearest;
 use super::super::authentication::CertificatePrincipals;
 use super::super::decoder::Decoder;
 use super::super::node::{Name, Node, Value};
+use super::super::resilience::{self, HealthCheck, HealthKind};
 use super::super::schema::{Section, key};
 use super::super::services::{Protocol, Service, TIMEOUTS_DEFAULT, Timeouts};
 use super::super::values::{self, Unfit};
@@ -88,6 +89,15 @@ pub(in super::super) const SERVICE: Section = Section {
             "those of services; `idle` 1h with `protocol: tcp`",
             "Timeouts. Its `bastide run` applies them too.",
         ),
+        resilience::RETRIES,
+        resilience::BALANCE,
+        resilience::HEALTH_KEY,
+        resilience::EJECT_KEY,
+        resilience::BREAKER_KEY,
+        resilience::RETRY_BUDGET_KEY,
+        resilience::CONNECTIONS_PER_CORE_MAX,
+        resilience::CONNECTIONS_MAX,
+        resilience::WAITING_MAX,
         key(
             DRY_RUN,
             "true or false",
@@ -222,6 +232,15 @@ impl Decoder<'_> {
         let mut service = Service::of_mesh(&name.text, places, id);
         let idle = if spoken == Spoken::Tcp { OPAQUE_IDLE_DEFAULT } else { TIMEOUTS_DEFAULT.idle };
         service.timeouts = self.timeouts(get("timeouts"), Timeouts { idle, ..TIMEOUTS_DEFAULT });
+        if let Some(table) = &table {
+            self.bears(table, &mut service);
+            let is_tcp =
+                matches!(&service.resilience.health, None | Some(HealthCheck { kind: HealthKind::Tcp, .. }));
+            if spoken == Spoken::Tcp && !is_tcp {
+                let message = format!("{} is spoken to by `protocol: tcp`, and a check by HTTP", name.text);
+                self.advise(table.key_at("health"), message, "health: { tcp: true }");
+            }
+        }
         if plain {
             service.endpoints.iter_mut().for_each(|endpoint| endpoint.tls = false);
             service.tls.mesh = None;

@@ -234,6 +234,11 @@ fn services_say_what_they_speak_and_listeners_whom_they_are_for() {
         ),
         ("{ address: 127.0.0.1:0, protocol: tcp, to: a }", ""),
         ("{ address: 127.0.0.1:0, to: a, tls: { mesh: true, plain_text: false } }", ""),
+        ("{ address: 127.0.0.1:0, to: bundle, tls: { mesh: true } }", ""),
+        (
+            "{ address: 127.0.0.1:0, to: bundle, tls: { mesh: true, plain_text: true } }",
+            "without TLS nothing proves whose bundle it is (remove it)",
+        ),
         (
             "{ address: 127.0.0.1:0, to: a, tls: { mesh: true, plain_text: true } }",
             "warning: plain_text: clients without TLS are taken, as Anonymous",
@@ -296,4 +301,39 @@ fn editors_are_told_of_the_registry() {
     let schema: serde_json::Value = serde_json::from_str(&super::super::json_schema()).unwrap();
     let at = &schema["$defs"]["mesh.services.NAME"]["anyOf"][0]["properties"]["at"];
     assert_eq!(at["anyOf"][0]["const"], "registry", "{at}");
+}
+
+#[test]
+fn a_service_of_the_mesh_bears_failures_as_any_other_does() {
+    const BEARS: &str = "retries: 3, balance: random, health: /healthz, eject: { failures: 2, for: 1m }, breaker: true, retry_budget: 5%, connections_per_core_max: 8, connections_max: 16, waiting_max: 4";
+    let written = BASE
+        .replace("a: [ http://10.0.0.1 ]", &format!("a: {{ endpoints: [ \"http://10.0.0.1\" ], {BEARS} }}"));
+    let of_mesh = format!(
+        "mesh: {{ trust_domain: a.example, services: {{ m: {{ at: \"10.0.0.1:1\", {BEARS} }}, r: {{ at: registry, {BEARS} }}, p: 10.0.0.1:2 }} }}"
+    );
+    let configuration = read_with(&format!("{written}{of_mesh}"), &[]).unwrap();
+    let bears = |name: &str| {
+        let service = configuration.services.iter().find(|service| service.name == name).unwrap();
+        (service.retries, service.connections_per_core_max, service.resilience.clone())
+    };
+    assert_eq!((bears("m"), bears("r")), (bears("a"), bears("a")));
+    let (retries, per_core, rest) = bears("a");
+    assert_eq!((retries, per_core, rest.connections_max, rest.waiting_max), (3, 8, Some(16), 4));
+    assert_eq!(bears("p"), (1, 256, super::super::Resilience::default()));
+
+    let one = |more: &str| {
+        format!("mesh: {{ trust_domain: a.example, services: {{ db: {{ at: \"10.0.0.1:1\", {more} }} }} }}")
+    };
+    for (written, expected) in [
+        (one("retries: 6"), "a whole number from 0 to 5"),
+        (one("helth: /"), "(did you mean \"health\"?)"),
+        (
+            one("protocol: tcp, health: /healthz"),
+            "bastide.yaml:4:85: db is spoken to by `protocol: tcp`, and a check by HTTP (health: { tcp: true })",
+        ),
+        (one("protocol: tcp, health: { tcp: true }"), ""),
+    ] {
+        let said = said_with(&format!("{BASE}{written}"), &[]).join("\n");
+        assert!(said.contains(expected) && (expected.is_empty() == said.is_empty()), "{written}\n{said}");
+    }
 }
