@@ -20,6 +20,7 @@ pub mod inventory;
 pub mod journey;
 mod live;
 pub mod metric;
+mod refused_handshake;
 mod respond;
 pub mod response;
 pub mod serve;

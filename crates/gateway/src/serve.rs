@@ -12,7 +12,7 @@ use model::{Principal, Switch, Timestamp};
 use proxy::address::AddressList;
 use proxy::listen::{Inherited, ListenError};
 use proxy::world::{Arrival, ConnectionInfo, Handler};
-use proxy::{Additions, Admitted, CoreUpstreams, Cores, Exchange, Held, Routed};
+use proxy::{Additions, Admitted, CoreUpstreams, Cores, Exchange, Held, RefusedHandshake, Routed};
 
 use crate::caches::{Caches, Read};
 use crate::core::Core;
@@ -72,6 +72,10 @@ impl Handler for Gateway {
             }
         };
         journey.end(end).await;
+    }
+
+    fn handshake_refused(&self, refused: &RefusedHandshake<'_>) -> bool {
+        self.write_refused_handshake(refused)
     }
 }
 

@@ -17,12 +17,15 @@ use tokio_rustls::server::TlsStream;
 
 use crate::deadline::Watch;
 use crate::forwarded::append_node;
+use crate::handshakes::{RefusedHandshakes, is_refusal};
 use crate::limits::{Hits, Limits};
 use crate::link::{Link, Wire};
 use crate::listen::Core;
 use crate::proxy_protocol::{self, Header};
 use crate::tls::{ServerTls, TlsPeer};
-use crate::world::{ConnectionInfo, ListenerKey, Speaks, World, find_listener};
+use crate::world::{
+    ConnectionInfo, Handler as _, ListenerKey, RefusedHandshake, Speaks, World, find_listener,
+};
 use crate::{opaque, serve1, serve2};
 
 /// How long to leave the listener alone when the process is out of file descriptors.
@@ -52,6 +55,8 @@ pub(crate) struct Connections {
     /// What the log says of handshakes that failed, and of callers without TLS.
     handshakes_said: LogLimiter,
     cleartext_said: LogLimiter,
+    /// Which of the handshakes that were refused are written down.
+    pub(crate) handshakes_refused: RefusedHandshakes,
     /// Requests whose head was read, by core.
     requests: Vec<Padded>,
 }
@@ -90,6 +95,7 @@ impl Connections {
             cleartext: AtomicU64::new(0),
             handshakes_said: LogLimiter::default(),
             cleartext_said: LogLimiter::default(),
+            handshakes_refused: RefusedHandshakes::default(),
             requests: (0..cores).map(|_| Padded::default()).collect(),
         }
     }
@@ -392,7 +398,7 @@ async fn handshake<W: World>(
 ) -> io::Result<Option<(TlsStream<TcpStream>, TlsPeer)>> {
     let refused = |error| {
         core.connections().handshakes_failed.fetch_add(1, Ordering::Relaxed);
-        say_refused(core, tls, info, &error);
+        tell_refused(core, tls, info, &error);
         Err(error)
     };
     let stream = match tokio::time::timeout(within, tls.accept(socket)).await {
@@ -440,11 +446,20 @@ async fn serve_wire<W: World>(
     }
 }
 
-/// Says why a client's certificate was not taken, where one is asked for.
-fn say_refused<W: World>(core: &Core<W>, tls: &ServerTls, info: &ConnectionInfo, error: &io::Error) {
+/// Says and has written down why a client's certificate was not taken, where one is asked for.
+fn tell_refused<W: World>(core: &Core<W>, tls: &ServerTls, info: &ConnectionInfo, error: &io::Error) {
+    if !tls.asks_clients() {
+        return;
+    }
     let now = core.context().ticker.read_now_ms();
-    if tls.asks_clients() && core.connections().handshakes_said.is_due(now) {
+    if core.connections().handshakes_said.is_due(now) {
         tracing::warn!(client = %info.peer_text, listener = %info.listener, %error, "TLS handshake refused");
+    }
+    if is_refusal(error) {
+        core.connections().handshakes_refused.take(info.peer.ip(), now, |left_out| {
+            let refused = RefusedHandshake { connection: info, reason: &error.to_string(), left_out };
+            core.current().handler.handshake_refused(&refused)
+        });
     }
 }
 

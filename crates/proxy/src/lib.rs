@@ -15,12 +15,12 @@ pub mod address;
 pub mod admit;
 pub mod challenge;
 pub mod concurrency;
-mod control_bytes;
 pub mod deadline;
 pub mod exchange;
 pub mod fetch;
 pub mod forward;
 pub mod forwarded;
+mod handshakes;
 pub mod head;
 mod held;
 pub mod http1;
@@ -33,6 +33,8 @@ pub mod live;
 mod opaque;
 pub mod proxy_protocol;
 pub mod rate;
+
+mod control_bytes;
 pub mod route;
 mod serve1;
 mod serve2;
@@ -57,5 +59,6 @@ pub use route::{RouteId, Router};
 pub use upstream::{CoreUpstreams, Upstreams};
 pub use way::{Admitted, Cleared, Routed, clear};
 pub use world::{
-    Arrival, ConnectionInfo, CoreContext, Handler, ListenerKey, ListenerSettings, Speaks, World,
+    Arrival, ConnectionInfo, CoreContext, Handler, ListenerKey, ListenerSettings, RefusedHandshake, Speaks,
+    World,
 };

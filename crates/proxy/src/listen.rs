@@ -219,6 +219,9 @@ pub struct Totals {
     pub connections_cut: u64,
     /// TLS handshakes that failed.
     pub handshakes_failed: u64,
+    /// Of these, those that were refused where clients are asked for a certificate: how many were
+    /// written down, and how many were not.
+    pub handshakes_refused: (u64, u64),
     /// Connections without TLS to listeners that should see it.
     pub connections_cleartext: u64,
     /// Requests whose head was read, refused ones included.
@@ -437,6 +440,7 @@ fn totals_of(connections: &Connections) -> Totals {
         connections_refused: connections.refused.load(Ordering::Relaxed),
         connections_cut: connections.cut.load(Ordering::Relaxed),
         handshakes_failed: connections.handshakes_failed.load(Ordering::Relaxed),
+        handshakes_refused: connections.handshakes_refused.totals(),
         connections_cleartext: connections.cleartext.load(Ordering::Relaxed),
         requests: connections.requests(),
     }

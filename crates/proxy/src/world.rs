@@ -51,6 +51,10 @@ pub trait Handler: 'static {
     /// It may be dropped at any await, when the client's connection ends (HTTP/2) or a
     /// drain runs out of time: what must always happen belongs into a `Drop`.
     fn serve<E: Exchange>(&self, arrival: Arrival<'_>, exchange: &mut E) -> impl Future<Output = ()>;
+
+    /// Writes down that a client was refused before it could ask for anything. Whether that was
+    /// done: then it is not counted as left out.
+    fn handshake_refused(&self, refused: &RefusedHandshake<'_>) -> bool;
 }
 
 /// What a core offers to its handler.
@@ -189,4 +193,16 @@ pub struct Arrival<'c> {
     /// The admitted request, or why its head was refused. A refused one is answered
     /// and audited like any other; after it an HTTP/1 connection is closed.
     pub admitted: Result<Admitted, Refusal>,
+}
+
+/// A client that was refused before it could ask for anything: for its certificate, or for want of
+/// one, or because it speaks no TLS where that is asked for.
+#[derive(Debug)]
+pub struct RefusedHandshake<'c> {
+    /// Its connection, which has no [`ConnectionInfo::tls`].
+    pub connection: &'c ConnectionInfo,
+    /// Why, in one line.
+    pub reason: &'c str,
+    /// How many more of the same source were refused since the last one that was told of.
+    pub left_out: u64,
 }

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::Args;
 use model::RequestId;
-use model::event::{AccessEvent, FirewallRecord, Outcome};
+use model::event::{AccessEvent, FirewallRecord, Outcome, Step};
 use policy::explain::{Explanation, explain_record, explain_request};
 use policy::testing::{Identity, OneOrMany, What, Who};
 use serde_json::json;
@@ -179,11 +179,13 @@ fn describe(event: &AccessEvent<'_>) -> String {
         "" => String::new(),
         upstream => format!(", upstream {upstream} after {} attempt(s)", event.attempts),
     };
+    let asked = match event.method.as_ref() {
+        // Refused before it could ask for anything.
+        "" if event.step == Step::Accept => "a connection".to_owned(),
+        method => format!("{method} {} {}", event.host, event.path),
+    };
     format!(
-        "{} {} {} from {} by {who}\n{what} by step {} with {}{why}\nroute {:?}{upstream}, {:.3} ms",
-        event.method,
-        event.host,
-        event.path,
+        "{asked} from {} by {who}\n{what} by step {} with {}{why}\nroute {:?}{upstream}, {:.3} ms",
         event.client_address,
         event.step.name(),
         event.status,

@@ -147,13 +147,14 @@ fn caller<'e>(event: &'e AccessEvent<'_>) -> &'e str {
 
 fn line(event: &AccessEvent<'_>) -> String {
     let why = if event.reason.is_empty() { String::new() } else { format!(": {}", event.reason) };
+    let asked = match event.method.as_ref() {
+        "" if event.step == Step::Accept => "(connection)".to_owned(),
+        method => format!("{method} {}{}", event.host, event.path),
+    };
     format!(
-        "{} {} {} {}{} {} {} {:.3} ms  {}{why}",
+        "{} {} {asked} {} {} {:.3} ms  {}{why}",
         date_of(event.time.unix_seconds()),
         caller(event),
-        event.method,
-        event.host,
-        event.path,
         decision(event),
         event.status,
         event.duration_nanos as f64 / 1e6,

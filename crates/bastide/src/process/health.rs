@@ -189,6 +189,10 @@ pub(super) fn add_sources(
         for (result, value) in by {
             out.sample(&[("result", result)], value);
         }
+        let (written, left_out) = totals.handshakes_refused;
+        out.family(&metrics::HANDSHAKES_REFUSED);
+        out.sample(&[("event", "written")], written);
+        out.sample(&[("event", "left_out")], left_out);
         out.only(&metrics::CONNECTIONS_PLAIN_TEXT, totals.connections_cleartext);
     });
 }

@@ -17,6 +17,11 @@ families! {
         &["result"],
         "Client connections, by what became of them: accepted, refused, cut, handshake_failed.",
     );
+    HANDSHAKES_REFUSED = Metric::counter(
+        "bastide_handshakes_refused_total",
+        &["event"],
+        "TLS handshakes that were refused where clients are asked for a certificate: written to the audit log, or left_out: too many came at once.",
+    );
     CONNECTIONS_PLAIN_TEXT = Metric::counter(
         "bastide_plain_text_connections_total",
         &[],

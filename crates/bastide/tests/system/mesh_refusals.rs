@@ -2,7 +2,9 @@
 //! the reason in its log, beside one that fits. The certificates are of an authority that the
 //! test holds, which is the trust domain's own.
 
-use std::time::Duration;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType};
 use time::OffsetDateTime;
@@ -86,6 +88,34 @@ pub(crate) async fn refused(what: &str, reason: &str, knock: impl Fn() -> String
     .await;
 }
 
+/// The events of handshakes that payments refused.
+fn events(mesh: &Mesh) -> Vec<String> {
+    let lines = mesh.audit("payments");
+    lines.lines().filter(|line| line.contains("TLS handshake refused at")).map(str::to_owned).collect()
+}
+
+/// The refusal is an event of the audit log, which the tools explain. Of a flood of them not each
+/// is: knocked until it is there.
+async fn written(mesh: &Mesh, what: &str, reason: &str, knock: impl Fn() -> String) {
+    let event = until(what, async || {
+        let event = events(mesh).into_iter().find(|line| line.contains(reason));
+        if event.is_none() {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            knock();
+        }
+        event
+    })
+    .await;
+    let event: serde_json::Value = serde_json::from_str(&event).unwrap();
+    assert_eq!(event["unmapped"]["outcome"], "denied", "{event}");
+    assert_eq!(event["src_endpoint"]["ip"], "127.0.0.1", "{event}");
+    let id = event["metadata"]["uid"].as_str().unwrap();
+    let (code, said, err) =
+        mesh.testbed.bastide(&["explain", id, "--service", "payments", "--config", "town.yaml"]);
+    let expected = "a connection from 127.0.0.1 by nobody who proved anything\nrefused by step accept with 0: TLS handshake refused at ";
+    assert!(code == 1 && said.starts_with(expected) && said.contains(reason), "{said}{err}");
+}
+
 #[tokio::test]
 async fn certificates_that_do_not_fit_are_refused_each_with_its_reason() {
     let (authority, certificate, key) = Authority::new();
@@ -107,6 +137,7 @@ async fn certificates_that_do_not_fit_are_refused_each_with_its_reason() {
     assert_eq!(knock(Some(&good)), "200", "{}", mesh.say("payments"));
     for (what, shown, reason) in authority.misfits() {
         refused(what, reason, || knock(shown.as_ref()), || mesh.say("payments")).await;
+        written(&mesh, what, reason, || knock(shown.as_ref())).await;
         assert_eq!(knock(Some(&good)), "200", "beside {what}");
     }
     // The right authority, and somebody whom no policy names.
@@ -125,4 +156,43 @@ async fn certificates_that_do_not_fit_are_refused_each_with_its_reason() {
         in_time.then(|| assert_eq!(status, "200", "{}", mesh.say("payments")))
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_flood_of_refused_handshakes_leaves_few_events_and_the_number_of_the_others() {
+    const FLOOD: u64 = 300;
+    let mut mesh = Mesh::start(&[("payments", "")], "").await;
+    mesh.run("payments", &[], SPEAKS_HTTP).await;
+    let port = mesh.port("payments");
+    let knock = || {
+        let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        stream.write_all(b"GET / HTTP/1.1\r\nhost: payments\r\n\r\n").unwrap();
+        // Until it is refused.
+        let _ = stream.read_to_end(&mut Vec::new());
+    };
+    let begun = Instant::now();
+    (0..FLOOD).for_each(|_| knock());
+    let counts = async || {
+        let metrics = mesh.metrics("payments").await;
+        let count = |event: &str| {
+            let label = format!("bastide_handshakes_refused_total{{event=\"{event}\"}} ");
+            let line = metrics.lines().find_map(|line| line.strip_prefix(&label)).unwrap().to_owned();
+            line.parse::<u64>().unwrap()
+        };
+        (count("written"), count("left_out"))
+    };
+    let (written, left_out) = counts().await;
+    // Ten at once, and one in each second.
+    let most = 10 + begun.elapsed().as_secs() + 1;
+    assert!((10..=most).contains(&written) && written + left_out == FLOOD, "{written} {left_out} {most}");
+    // The next one that is written says how many were not.
+    tokio::time::sleep(Duration::from_millis(1_100)).await;
+    knock();
+    let all = until("the events", async || {
+        let (events, (written, _)) = (events(&mesh), counts().await);
+        (events.len() as u64 == written).then_some(events)
+    })
+    .await;
+    let last = all.last().unwrap();
+    assert!(last.contains("more of this source before it, without an event): "), "{last}");
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use proxy::{Cores, Limits, ListenError, ListenerSettings, Upstreams};
 
 use crate::support::{TestRoute, TestWorld, cleartext, service, settings};
-use crate::testbed::{Client, PATIENCE, TestBed, Upstream, anywhere, runtime};
+use crate::testbed::{Client, PATIENCE, TestBed, Upstream, anywhere, runtime, wait_for};
 use tokio::time::Instant;
 
 /// So long an idle connection may still ask once a drain has begun.
@@ -204,12 +204,6 @@ fn patient() -> (Upstream, mpsc::Sender<()>) {
         }
     });
     (upstream, go)
-}
-
-fn wait_for(condition: impl Fn() -> bool) {
-    while !condition() {
-        std::thread::sleep(Duration::from_millis(5));
-    }
 }
 
 #[test]

@@ -27,6 +27,13 @@ pub struct TestBed {
     pub outcomes: Arc<Mutex<Vec<String>>>,
 }
 
+/// Waits until something holds; for ever, where it never does.
+pub fn wait_for(condition: impl Fn() -> bool) {
+    while !condition() {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
 pub fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
 }

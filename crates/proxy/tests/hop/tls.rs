@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use proxy::tls::{
     ClientCertificates, ClientTls, ClientTlsSettings, Identity, ServerTls, ServerTlsSettings, TlsVersion,
@@ -14,7 +14,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
 use crate::support::{TestRoute, TestWorld, service, settings};
-use crate::testbed::{PATIENCE, TestBed, Upstream, anywhere, undisturbed};
+use crate::testbed::{PATIENCE, TestBed, Upstream, anywhere, undisturbed, wait_for};
 
 /// A certificate authority.
 pub struct Authority(pub CertifiedIssuer<'static, KeyPair>);
@@ -170,6 +170,53 @@ fn client_certificates_are_asked_for_and_verified() {
             }
         }
     }
+}
+
+#[test]
+fn each_client_that_is_refused_for_its_certificate_is_told_of_and_no_other() {
+    let (authority, clients, strangers) = (Authority::new(), Authority::new(), Authority::new());
+    let (member, stranger) = (clients.issue(&["client"]), strangers.issue(&["client"]));
+    let upstream = Upstream::honest("ok");
+    let told: Arc<Mutex<Vec<String>>> = Arc::default();
+    let testbed = |client: ClientCertificates| {
+        let identities = vec![authority.issue(&["test"])];
+        let listener = listener(&ServerTlsSettings { identities, client, ..Default::default() });
+        let routes = vec![TestRoute { path: "/**", settings: settings(0) }];
+        let services = vec![service("test", &[upstream.address])];
+        let mut world = TestWorld::new(vec![listener], services, routes, Limits::default(), None);
+        let reasons = Arc::clone(&told);
+        world.refused_handshake =
+            Some(Arc::new(move |reason| reasons.lock().unwrap().push(reason.to_owned())));
+        TestBed::start(world, Arc::default())
+    };
+    let asks = testbed(ClientCertificates::Required(vec![clients.der()]));
+    let failed = |testbed: &TestBed, count| {
+        wait_for(|| testbed.cores.as_ref().unwrap().totals().handshakes_failed == count);
+        testbed.cores.as_ref().unwrap().totals().handshakes_refused
+    };
+    let mut honest = connect(asks.address, &authority, "test", Some(&member), BOTH);
+    assert_eq!(get(&mut honest, "test"), Ok(200));
+    assert_eq!(failed(&asks, 0), (0, 0));
+    for (count, identity, expected) in
+        [(1, None, "peer sent no certificates"), (2, Some(&stranger), "invalid peer certificate")]
+    {
+        assert!(get(&mut connect(asks.address, &authority, "test", identity, BOTH), "test").is_err());
+        assert_eq!(failed(&asks, count), (count, 0));
+        let last = told.lock().unwrap().last().cloned().unwrap_or_default();
+        assert!(last.contains(expected), "{last}");
+    }
+    TcpStream::connect(asks.address).unwrap().write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
+    assert_eq!(failed(&asks, 3), (3, 0), "who speaks no TLS is refused too");
+    // Who goes away, or does not trust us, was not refused.
+    drop(TcpStream::connect(asks.address).unwrap());
+    assert_eq!(failed(&asks, 4), (3, 0));
+    assert!(get(&mut connect(asks.address, &strangers, "test", Some(&member), BOTH), "test").is_err());
+    assert_eq!(failed(&asks, 5), (3, 0));
+    // Where nobody is asked for a certificate, nobody is refused for it.
+    let open = testbed(ClientCertificates::None);
+    TcpStream::connect(open.address).unwrap().write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
+    assert_eq!(failed(&open, 1), (0, 0));
+    assert_eq!(told.lock().unwrap().len(), 3);
 }
 
 #[test]

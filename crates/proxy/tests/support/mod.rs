@@ -22,7 +22,8 @@ use proxy::route::{RouteMatch, Router};
 use proxy::upstream::{EndpointSettings, ForwardSettings, ServiceSettings, Timeouts, UpstreamPeer};
 use proxy::{
     Additions, Arrival, Cleared, ConnectionInfo, CoreContext, CoreUpstreams, Exchange, Handler, Judge,
-    Limits, ListenerSettings, Outcome, ResponseEdit, Standing, Upstreams, World, clear, forward,
+    Limits, ListenerSettings, Outcome, RefusedHandshake, ResponseEdit, Standing, Upstreams, World, clear,
+    forward,
 };
 
 /// What is reported about each forwarded request.
@@ -37,6 +38,8 @@ pub struct TestWorld {
     pub report: Option<Report>,
     /// Told of each request that the handler answers itself.
     pub refused: Option<Arc<dyn Fn() + Send + Sync>>,
+    /// Told of each handshake that was refused, and why.
+    pub refused_handshake: Option<Arc<dyn Fn(&str) + Send + Sync>>,
     /// What is said of exchanges under way; by default that they stand.
     pub judge: Arc<dyn Judge + Send + Sync>,
     pub generation: u64,
@@ -143,6 +146,7 @@ impl TestWorld {
             upstreams: Arc::new(upstreams),
             report: None,
             refused: None,
+            refused_handshake: None,
             judge: Arc::new(Lenient),
             generation: 1,
             trusts_proxies: false,
@@ -207,6 +211,14 @@ impl Handler for TestHandler {
         let body = Bytes::from(answer.1);
         let status = StatusCode::from_u16(answer.0).unwrap();
         let _ = exchange.respond(status, &self.none, body);
+    }
+
+    fn handshake_refused(&self, refused: &RefusedHandshake<'_>) -> bool {
+        let tell = self.world.refused_handshake.as_ref();
+        tell.is_some_and(|tell| {
+            tell(refused.reason);
+            true
+        })
     }
 }
 
