@@ -14,7 +14,6 @@ use model::Clock;
 use proxy::listen::TotalsReader;
 use tokio::task::JoinHandle;
 
-use super::dns::Names;
 use super::log::Log;
 use super::metrics;
 use super::metrics_listener::{self, MetricsListener};
@@ -146,14 +145,10 @@ fn certificates(snapshot: &Snapshot, out: &mut Exposition) {
     }
 }
 
-pub(super) fn add_sources(
-    registry: &Registry,
-    shared: &Arc<Shared>,
-    totals: TotalsReader,
-    names: Arc<Names>,
-) {
-    let shared = Arc::clone(shared);
-    registry.add_source(move |out: &mut Exposition| {
+pub(super) fn add_sources(parts: &Parts, shared: &Arc<Shared>, totals: TotalsReader) {
+    let (shared, names) = (Arc::clone(shared), Arc::clone(&parts.names));
+    let outdated = parts.mesh.outdated_bundles();
+    parts.process.metrics.add_source(move |out: &mut Exposition| {
         let reloads = shared.reloads.lock().unwrap_or_else(PoisonError::into_inner);
         out.family(&metrics::RELOADS);
         out.sample(&[("result", "good")], reloads.good);
@@ -169,6 +164,7 @@ pub(super) fn add_sources(
         }
         out.only(&metrics::LOG_DROPPED, shared.log.dropped_total());
         out.only(&metrics::DNS_FAILURES, names.failures_total());
+        out.only(&metrics::BUNDLES_OUTDATED, outdated.load(Ordering::Relaxed));
         let current = Arc::clone(&shared.current.lock().unwrap_or_else(PoisonError::into_inner));
         upstream_metrics::write(&current.upstreams, totals.now_ms(), out);
         certificates(&current, out);

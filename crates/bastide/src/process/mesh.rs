@@ -14,7 +14,7 @@ mod partners;
 mod registered;
 
 use std::net::{SocketAddr, TcpListener};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -78,6 +78,8 @@ pub struct MeshHost {
     /// Whether the place of the Workload API's socket is the process' before.
     succeeds: AtomicBool,
     running: tokio::sync::Mutex<Option<Running>>,
+    /// Bundles of partners that were refused because a newer one was known.
+    outdated: Arc<AtomicU64>,
     server: JoinHandle<()>,
 }
 
@@ -171,6 +173,7 @@ impl MeshHost {
             inherited: Mutex::default(),
             succeeds: AtomicBool::new(false),
             running: tokio::sync::Mutex::default(),
+            outdated: Arc::default(),
             server,
         }
     }
@@ -247,6 +250,16 @@ impl MeshHost {
     /// Where a service registered that is looked up in the registry.
     pub fn endpoints(&self, id: &SpiffeId) -> Vec<SocketAddr> {
         self.found.of(id)
+    }
+
+    /// How often the bundle of another trust domain was refused because a newer one was known.
+    pub fn outdated_bundles(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.outdated)
+    }
+
+    fn shelf(&self, store: &Store, foreign: &Arc<watch::Sender<Arc<Foreign>>>) -> partners::Shelf {
+        let (foreign, outdated) = (Arc::clone(foreign), Arc::clone(&self.outdated));
+        partners::Shelf { foreign, store: store.clone(), outdated, random: Arc::clone(&self.random) }
     }
 
     /// Waits until some service is elsewhere than before.
@@ -326,8 +339,7 @@ impl MeshHost {
         let Running { config, settled, foreign, store, .. } = open;
         if settled.partners != config.partners {
             let (partners, before) = (config.partners.clone(), settled.partners.clone());
-            let (store, foreign, random) = (store.clone(), Arc::clone(foreign), Arc::clone(&self.random));
-            open.partners = Task::spawn(partners::run(partners, before, store, foreign, random));
+            open.partners = Task::spawn(partners::run(partners, before, self.shelf(store, foreign)));
         }
         renew(&open.provers, provers(&open.config));
         open.domain.declare(open.config.declared());
@@ -430,8 +442,7 @@ impl MeshHost {
         let mut socket = self.prepare(&wanted, &domain, &foreign)?;
         let task = Task::spawn(Arc::clone(&domain).run(self.audit.clone()));
         let known = counts.partners.clone();
-        let random = Arc::clone(&self.random);
-        let partners = partners::run(known.clone(), known, store.clone(), Arc::clone(&foreign), random);
+        let partners = partners::run(known.clone(), known, self.shelf(store, &foreign));
         let partners = Task::spawn(partners);
         let found = self.keep_found(&wanted, &domain);
         let member = self.member.now();

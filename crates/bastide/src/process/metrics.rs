@@ -67,6 +67,11 @@ families! {
         &[],
         "DNS queries for names of endpoints that brought no answer.",
     );
+    BUNDLES_OUTDATED = Metric::counter(
+        "bastide_mesh_outdated_bundles_total",
+        &[],
+        "Bundles of other trust domains that were refused because a newer one was known.",
+    );
     CERTIFICATE_EXPIRY = Metric::gauge(
         "bastide_certificate_expiry_seconds",
         &["name"],

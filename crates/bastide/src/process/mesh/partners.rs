@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use ::mesh::backoff;
@@ -71,8 +72,26 @@ async fn stored(store: &Store, partners: &[Partner]) -> Foreign {
     found
 }
 
-/// Keeps what was fetched for the next start. Whether that could be done.
+/// What the bundles of partners are kept in, and what was not taken of them.
+#[derive(Clone)]
+pub(super) struct Shelf {
+    /// What counts now.
+    pub(super) foreign: Arc<watch::Sender<Arc<Foreign>>>,
+    /// What counts at the next start.
+    pub(super) store: Store,
+    /// Bundles that were refused because a newer one was known.
+    pub(super) outdated: Arc<AtomicU64>,
+    /// Spreads the attempts after a failure.
+    pub(super) random: Arc<SystemRandom>,
+}
+
+/// Keeps what was fetched for the next start, unless another process has kept a newer one there.
+/// Whether that could be done.
 pub(super) async fn put(store: &Store, partner: &Partner, bundle: &Bundle) -> bool {
+    let there = stored(store, std::slice::from_ref(partner)).await;
+    if there.get(&partner.trust_domain).is_some_and(|there| there.sequence > bundle.sequence) {
+        return true;
+    }
     let kept = Fetched { from: origin(partner), document: bundle.to_document() };
     let put = async {
         let value = store::Value::from_json(&kept)?;
@@ -88,14 +107,8 @@ pub(super) async fn put(store: &Store, partner: &Partner, bundle: &Bundle) -> bo
 
 /// Keeps the bundles of these domains, of which those `before` were kept until now. Ends when it is
 /// aborted.
-pub(super) async fn run(
-    partners: Vec<Partner>,
-    before: Vec<Partner>,
-    store: Store,
-    foreign: Arc<watch::Sender<Arc<Foreign>>>,
-    random: Arc<SystemRandom>,
-) {
-    let none = Foreign::new();
+pub(super) async fn run(partners: Vec<Partner>, before: Vec<Partner>, shelf: Shelf) {
+    let (none, foreign) = (Foreign::new(), &shelf.foreign);
     // Whom the configuration trusts no longer is not trusted until the store has answered; and whom it
     // trusts by a file alone is trusted before that. A file beside an endpoint may be older than what
     // was fetched.
@@ -112,12 +125,12 @@ pub(super) async fn run(
         }
         is_other
     });
-    let stored = stored(&store, &partners).await;
+    let stored = stored(&shelf.store, &partners).await;
     let files = [before, partners.clone()].concat();
     foreign.send_modify(|current| *current = Arc::new(known(current, &files, &stored, &partners)));
     let mut tasks = JoinSet::new();
     for partner in partners.into_iter().filter(|partner| partner.endpoint.is_some()) {
-        tasks.spawn(follow(partner, store.clone(), Arc::clone(&foreign), Arc::clone(&random)));
+        tasks.spawn(follow(partner, shelf.clone()));
     }
     while tasks.join_next().await.is_some() {}
     std::future::pending().await
@@ -137,17 +150,18 @@ fn known(current: &Foreign, before: &[Partner], stored: &Foreign, partners: &[Pa
     partners.iter().filter_map(one).collect()
 }
 
-async fn follow(
-    partner: Partner,
-    store: Store,
-    foreign: Arc<watch::Sender<Arc<Foreign>>>,
-    random: Arc<SystemRandom>,
-) {
+async fn follow(partner: Partner, Shelf { foreign, store, outdated, random }: Shelf) {
     let mut failures = 0_u32;
     let mut kept = None;
     loop {
         let known = foreign.borrow().get(&partner.trust_domain).cloned();
-        let pause = match fetched(&partner, known.as_ref()).await {
+        let fetched = fetched(&partner, known.as_ref()).await;
+        let newest = fetched.and_then(|bundle| {
+            not_outdated(bundle, known.as_ref()).inspect_err(|_| {
+                outdated.fetch_add(1, Ordering::Relaxed);
+            })
+        });
+        let pause = match newest {
             Ok(bundle) => {
                 failures = 0;
                 let pause = bundle.refresh.clamp(REFRESH.0, REFRESH.1);
@@ -159,7 +173,7 @@ async fn follow(
                 tracing::warn!(
                     trust_domain = name,
                     fault,
-                    "mesh: a bundle cannot be fetched; the last one stays in use"
+                    "mesh: no new bundle could be had; the last one stays in use"
                 );
                 failures = failures.saturating_add(1);
                 backoff::after(failures, random.as_ref())
@@ -193,6 +207,28 @@ async fn take(
     if kept.as_ref() != Some(&bundle) && put(store, partner, &bundle).await {
         *kept = Some(bundle);
     }
+}
+
+/// A bundle, unless it is older than the one that is known: what an authority has taken back since
+/// would be trusted again (SPIFFE Trust Domain and Bundle §4.1.1). One without a number is older
+/// than any that has one.
+fn not_outdated(bundle: Bundle, known: Option<&Bundle>) -> Result<Bundle, String> {
+    let Some(known) = known else { return Ok(bundle) };
+    if bundle.sequence < known.sequence {
+        return Err(format!(
+            "its sequence number is {}, below {} of the bundle in use",
+            bundle.sequence, known.sequence
+        ));
+    }
+    let is_other = (&bundle.x509, &bundle.jwt) != (&known.x509, &known.jwt);
+    if is_other && bundle.sequence == known.sequence && bundle.sequence > 0 {
+        tracing::warn!(
+            trust_domain = bundle.trust_domain,
+            sequence = bundle.sequence,
+            "mesh: another domain's bundle has changed without a new sequence number; it is taken"
+        );
+    }
+    Ok(bundle)
 }
 
 async fn fetched(partner: &Partner, known: Option<&Bundle>) -> Result<Bundle, String> {
@@ -279,6 +315,35 @@ mod tests {
         assert_eq!(known(&of(7), &before, &none, &[partner(there, Some(2))]), of(7));
     }
 
+    #[test]
+    fn an_older_bundle_is_not_taken_for_the_one_that_is_known() {
+        let numbered = |sequence: u64| {
+            let jwt = vec![serde_json::Map::from_iter([("kid".to_owned(), sequence.into())])];
+            Bundle { jwt, ..bundle(sequence) }
+        };
+        for (known, sequence, taken) in [
+            (None, 0, true),
+            (None, 7, true),
+            (Some(0), 0, true),
+            (Some(7), 8, true),
+            (Some(7), 7, true),
+            (Some(7), 6, false),
+            (Some(7), 0, false),
+        ] {
+            let known = known.map(numbered);
+            let found = not_outdated(numbered(sequence), known.as_ref());
+            assert_eq!(found.is_ok(), taken, "{known:?} {sequence}: {found:?}");
+        }
+        // Whatever it holds.
+        let same = Bundle { sequence: 6, ..numbered(7) };
+        assert!(not_outdated(same, Some(&numbered(7))).is_err());
+    }
+
+    fn shelf(store: &Store, foreign: Arc<watch::Sender<Arc<Foreign>>>) -> Shelf {
+        let random = Arc::new(SystemRandom::new());
+        Shelf { foreign, store: store.clone(), outdated: Arc::default(), random }
+    }
+
     /// Whether it waits for something.
     async fn waits(future: &mut Pin<Box<impl Future<Output = ()>>>) -> bool {
         poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx).is_pending())).await
@@ -309,8 +374,7 @@ mod tests {
     async fn begins(store: &Store, partners: &[Partner]) -> Option<Bundle> {
         let foreign = Arc::new(watch::channel(Arc::default()).0);
         let mut told = foreign.subscribe();
-        let (partners, random) = (partners.to_vec(), Arc::new(SystemRandom::new()));
-        let keeping = tokio::spawn(run(partners, Vec::new(), store.clone(), foreign, random));
+        let keeping = tokio::spawn(run(partners.to_vec(), Vec::new(), shelf(store, foreign)));
         told.changed().await.unwrap();
         let known = told.borrow().get("partner.example").cloned();
         keeping.abort();
@@ -324,6 +388,9 @@ mod tests {
         let newest = whole(7);
         put(&store, &partner(there, Some(1)), &newest).await;
         let begins = async |partners: &[Partner]| begins(&store, partners).await;
+        assert_eq!(begins(&[partner(there, Some(1))]).await, Some(newest.clone()));
+        // Another process on the store that has not seen it yet.
+        put(&store, &partner(there, Some(1)), &Bundle { sequence: 6, ..newest.clone() }).await;
         assert_eq!(begins(&[partner(there, Some(1))]).await, Some(newest));
         // Somebody brought another one, or means another endpoint.
         assert_eq!(begins(&[partner(there, Some(2))]).await, Some(bundle(2)));
@@ -367,7 +434,7 @@ mod tests {
         let beside = Partner { trust_domain: "beside.example".to_owned(), ..there.clone() };
         let partners = vec![partner(None, Some(1)), beside];
         let random = Arc::new(SystemRandom::new());
-        let mut keeping = Box::pin(run(partners, Vec::new(), store, Arc::clone(&foreign), random));
+        let mut keeping = Box::pin(run(partners, Vec::new(), shelf(&store, Arc::clone(&foreign))));
         assert!(waits(&mut keeping).await);
         assert_eq!(**foreign.borrow(), Foreign::from([("partner.example".to_owned(), bundle(1))]));
     }

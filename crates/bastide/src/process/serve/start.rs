@@ -256,7 +256,7 @@ fn share(
     });
     let (realms, mesh) = (Arc::clone(&parts.realms), Arc::clone(&parts.mesh));
     tokio::spawn(take_when_unsealed(Arc::clone(&shared), realms, mesh));
-    add_sources(&parts.process.metrics, &shared, cores.totals_reader(), Arc::clone(&parts.names));
+    add_sources(parts, &shared, cores.totals_reader());
     add_inventory(&parts.process.metrics, Arc::clone(&parts.process.inventory));
     shared
 }
