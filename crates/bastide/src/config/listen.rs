@@ -34,6 +34,23 @@ pub struct Listener {
     pub speaks: Speaks,
 }
 
+impl Listener {
+    /// Whether its clients may or must present a certificate.
+    pub fn asks_clients(&self) -> bool {
+        let is_mesh = |tls: &ListenerTls| matches!(tls.certificates, Certificates::Mesh);
+        let asks =
+            |tls: &ListenerTls| tls.client.is_some() || (is_mesh(tls) && !publishes(self.to.as_deref()));
+        self.tls.as_ref().is_some_and(asks)
+    }
+}
+
+/// Whether a listener for this service is there for the bundle alone, which is anybody's to read:
+/// whoever fetches it verifies us by what they know already, and has no certificate that we could
+/// verify before we know theirs (SPIFFE Federation §5.2.2).
+fn publishes(to: Option<&str>) -> bool {
+    to == Some(super::BUNDLE_SERVICE)
+}
+
 /// What the clients of a listener speak.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Speaks {
@@ -69,7 +86,8 @@ pub enum Certificates {
     Files(Vec<CertificateFiles>),
     /// Ordered from an ACME server. Handshakes for names without one are refused.
     Acme(Acme),
-    /// This process' own in the mesh. Clients have to be workloads of a trusted domain.
+    /// This process' own in the mesh. Clients have to be workloads of a trusted domain, unless all
+    /// that is there is the bundle ([`Listener::asks_clients`]).
     Mesh,
 }
 
@@ -196,7 +214,7 @@ pub(super) const TLS: Section = Section {
             "mesh",
             "true",
             "one of `local`, `certificates`, `acme`, `mesh`",
-            "The certificate of this process in the mesh. Clients have to present that of a workload of a trusted domain; routes accept it with `authenticate: mtls`.",
+            "The certificate of this process in the mesh. Clients have to present that of a workload of a trusted domain; routes accept it with `authenticate: mtls`. With `to: bundle` nobody has to: other trust domains verify the bundle endpoint by its SPIFFE ID (`https_spiffe`), and have no certificate that is trusted here yet.",
         ),
         key(
             "plain_text",
@@ -326,14 +344,14 @@ impl Decoder<'_> {
         }
         let table = self.table(node, &LISTEN)?;
         let address = self.required(&table, "address").and_then(|node| self.value(node, socket_address));
-        let tls = table.get("tls").map(|node| self.listener_tls(node));
+        let to = table.get("to").and_then(|node| self.value(node, values::name));
+        let tls = table.get("tls").map(|node| self.listener_tls(node, to.as_deref()));
         let trusted_proxies = table.get("trusted_proxies").map_or(Vec::new(), |node| self.trusted(node));
         let proxy_protocol = table.get("proxy_protocol").map_or(Vec::new(), |node| self.trusted(node));
         let https_redirect = table.get("https_redirect").and_then(|node| self.value(node, port)).flatten();
         if https_redirect.is_some() && tls.is_some() {
             self.fault(table.key_at("https_redirect"), "only a listener without tls sends to https");
         }
-        let to = table.get("to").and_then(|node| self.value(node, values::name));
         if to.is_some() {
             self.listeners_to.extend(table.get("to").cloned());
         }
@@ -365,7 +383,7 @@ impl Decoder<'_> {
         self.values(node, values::network)
     }
 
-    fn listener_tls(&mut self, node: &Node) -> Option<ListenerTls> {
+    fn listener_tls(&mut self, node: &Node, to: Option<&str>) -> Option<ListenerTls> {
         let table = self.table(node, &TLS)?;
         let local = table.get("local").and_then(|node| self.boolean(node)).unwrap_or(false);
         let files = table.get("certificates").map(|node| self.certificates(node));
@@ -385,7 +403,7 @@ impl Decoder<'_> {
             );
         }
         let client = table.get("client").and_then(|node| self.client_certificates(node));
-        self.certificates_asked |= mesh || table.get("client").is_some();
+        self.certificates_asked |= (mesh && !publishes(to)) || table.get("client").is_some();
         if mesh && client.is_some() {
             self.fault(
                 table.key_at("client"),
@@ -399,7 +417,10 @@ impl Decoder<'_> {
                 "only a listener with `mesh: true` also accepts plain text",
             );
         }
-        if plain_text {
+        if plain_text && mesh && publishes(to) {
+            let message = "without TLS nothing proves whose bundle it is";
+            self.advise(table.key_at("plain_text"), message, "remove it");
+        } else if plain_text {
             let what = "plain_text: clients without TLS are taken, as Anonymous";
             self.warn(table.key_at("plain_text"), what, "plain_text: false, once nobody calls so any more");
         }

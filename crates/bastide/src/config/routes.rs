@@ -234,10 +234,7 @@ pub(super) struct Around<'c> {
 
 impl Around<'_> {
     fn certificates(&self) -> bool {
-        let asks = |tls: &super::ListenerTls| {
-            tls.client.is_some() || matches!(tls.certificates, super::Certificates::Mesh)
-        };
-        self.listeners.iter().any(|listener| listener.tls.as_ref().is_some_and(asks))
+        self.listeners.iter().any(Listener::asks_clients)
     }
 
     fn introspects(&self) -> bool {

@@ -55,7 +55,7 @@ pub(super) fn listener(
         Some(tls) if Switch::MutualTls.is_off() && matches!(tls.certificates, config::Certificates::Mesh) => {
             Ok(None)
         }
-        Some(tls) => server(tls, listener.speaks, sources, before)
+        Some(tls) => server(tls, listener, sources, before)
             .map(Some)
             .with_context(|| format!("TLS of listener {}", listener.address)),
         None => Ok(None),
@@ -83,7 +83,7 @@ pub(super) fn listener(
 /// Each part by itself: of one that cannot be used, what it was before stays.
 fn server(
     tls: &ListenerTls,
-    speaks: config::Speaks,
+    listener: &Listener,
     sources: &Sources<'_>,
     before: Option<&ServerTls>,
 ) -> anyhow::Result<ServerTls> {
@@ -93,9 +93,7 @@ fn server(
     // A certificate for another name would only be refused by the client.
     let strict_names = matches!(tls.certificates, config::Certificates::Acme(_));
     let client = match &tls.client {
-        None if matches!(tls.certificates, config::Certificates::Mesh) => {
-            ClientCertificates::Verified(parts.mesh.member()?.clients()?)
-        }
+        None if listener.asks_clients() => ClientCertificates::Verified(parts.mesh.member()?.clients()?),
         None => ClientCertificates::None,
         Some(client) => {
             let roots = client_roots(&client.authorities, sources, made_of)?;
@@ -118,7 +116,7 @@ fn server(
         reading.part(list, before, |list| check_revocations(list).context(name))
     });
     let revocations = revocations.collect::<anyhow::Result<_>>()?;
-    let offers = match speaks {
+    let offers = match listener.speaks {
         config::Speaks::Tcp => ServerOffer::Nothing,
         config::Speaks::Http | config::Speaks::Detect => ServerOffer::Http,
     };

@@ -32,7 +32,8 @@ impl Shop {
         let gateway = if programs.is_empty() { "routes: []\n" } else { GATEWAY };
         let mesh = Mesh::start_with(&[("orders", ""), ("payments", "")], POLICIES, "", gateway).await;
         let [first, outbound] = [mesh.port("payments"), free_port()];
-        let mut shop = Self { mesh, places: [first, free_port()], outbound: ([127, 0, 0, 1], outbound).into() };
+        let mut shop =
+            Self { mesh, places: [first, free_port()], outbound: ([127, 0, 0, 1], outbound).into() };
         shop.say_of_payments(says);
         for (program, port) in programs.iter().zip(shop.places) {
             shop.mesh.run_instance(("payments", &format!("at-{port}")), port, program).await;
@@ -57,7 +58,9 @@ impl Shop {
 
     /// Orders calls payments.
     async fn ask(&self) -> Answer {
-        http1::ask(&Endpoint::clear(self.outbound), &Request::new("GET", "payments", "/charges")).await.unwrap()
+        http1::ask(&Endpoint::clear(self.outbound), &Request::new("GET", "payments", "/charges"))
+            .await
+            .unwrap()
     }
 }
 

@@ -433,7 +433,6 @@ mod tests {
         let foreign = Arc::new(watch::channel(Arc::default()).0);
         let beside = Partner { trust_domain: "beside.example".to_owned(), ..there.clone() };
         let partners = vec![partner(None, Some(1)), beside];
-        let random = Arc::new(SystemRandom::new());
         let mut keeping = Box::pin(run(partners, Vec::new(), shelf(&store, Arc::clone(&foreign))));
         assert!(waits(&mut keeping).await);
         assert_eq!(**foreign.borrow(), Foreign::from([("partner.example".to_owned(), bundle(1))]));
