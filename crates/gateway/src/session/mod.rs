@@ -15,7 +15,7 @@
 //! the sealed cookie, take an answer that no login of that browser asked for, or keep a
 //! session whose refresh the provider refused.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use keys::client::OwnClient;
@@ -25,6 +25,7 @@ use model::Clock;
 mod begin;
 pub mod cookie;
 mod endpoints;
+mod provider;
 mod redeem;
 mod refresh;
 pub mod site;
@@ -32,14 +33,10 @@ mod table;
 
 pub use begin::{Begun, LOGIN_TIME_MAX};
 pub use endpoints::{BODY_BYTES_MAX, EndpointRequest, EndpointResponse};
+use provider::{Provider, Source};
 pub use redeem::Failure;
 use table::Terms;
 pub use table::{SESSIONS_MAX, Session, Sessions, Standing};
-
-/// How long a provider's metadata are used before they are fetched again.
-const METADATA_FOR: Duration = Duration::from_secs(3600);
-/// After a fetch that failed.
-const METADATA_AGAIN: Duration = Duration::from_secs(10);
 
 /// Where the claims of a session's principal come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,7 +113,7 @@ pub struct RelyingParty {
     sessions: Arc<Sessions>,
     terms: Terms,
     environment: RelyingPartyEnvironment,
-    provider: RwLock<Option<Arc<Metadata>>>,
+    provider: Arc<Provider>,
 }
 
 impl std::fmt::Debug for RelyingParty {
@@ -138,7 +135,7 @@ impl RelyingParty {
             before.settings.issuer == settings.issuer
                 && before.settings.allow_private_addresses == settings.allow_private_addresses
         };
-        let provider = before.filter(same).and_then(Self::provider);
+        let provider = before.filter(same).map(|before| Arc::clone(&before.provider)).unwrap_or_default();
         let alike = |before: &&Self| before.judges_like(&settings, &id_tokens, &access_tokens);
         let terms = Terms {
             idle: settings.idle,
@@ -153,7 +150,7 @@ impl RelyingParty {
             sessions,
             terms,
             environment,
-            provider: RwLock::new(provider),
+            provider,
         })
     }
 
@@ -187,7 +184,7 @@ impl RelyingParty {
     }
 
     fn provider(&self) -> Option<Arc<Metadata>> {
-        self.provider.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.provider.metadata()
     }
 
     /// Ends the sessions whose time is over, and those of another party; how many.
@@ -201,21 +198,15 @@ impl RelyingParty {
         Arc::clone(&self.id_tokens).run(fetch, clock).await;
     }
 
-    /// Keeps what the provider says of itself fresh, for as long as it is polled.
+    /// Keeps what the provider says of itself fresh, for as long as it is polled. What is under way
+    /// when that ends still comes to its end, also for what replaces this.
     pub async fn run(self: Arc<Self>) {
-        loop {
-            let (issuer, private) = (&self.settings.issuer, self.settings.allow_private_addresses);
-            let pause = match Metadata::discover(&*self.environment.fetch, issuer, private).await {
-                Ok(metadata) => {
-                    *self.provider.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(metadata));
-                    METADATA_FOR
-                }
-                Err(error) => {
-                    tracing::warn!(issuer, %error, "the provider's metadata is unavailable");
-                    METADATA_AGAIN
-                }
-            };
-            tokio::time::sleep(pause).await;
-        }
+        let source = Source {
+            issuer: self.settings.issuer.clone(),
+            allow_private_addresses: self.settings.allow_private_addresses,
+            fetch: Arc::clone(&self.environment.fetch),
+            clock: Arc::clone(&self.environment.clock),
+        };
+        Arc::clone(&self.provider).run(source).await;
     }
 }
