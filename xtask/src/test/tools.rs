@@ -26,6 +26,7 @@ pub(crate) const FOR_TESTS: &[Tool] = &[
     Tool { program: "rsyslogd", package: "rsyslog" },
     Tool { program: "rsyslog/lmnsd_ossl.so", package: "rsyslog-openssl" },
     Tool { program: "pg_createcluster", package: "postgresql" },
+    Tool { program: "nats-server", package: "nats-server" },
     Tool { program: "python3", package: "python3-yaml" },
     Tool { program: "libmodsecurity.so.3", package: "libmodsecurity3" },
     Tool { program: "libpcre2-8.so.0", package: "libpcre2-8-0" },

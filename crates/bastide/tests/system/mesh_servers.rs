@@ -1,6 +1,6 @@
 //! Servers and clients that we did not write, as services of the mesh: PostgreSQL and NATS
-//! behind opaque ports, PyPI's grpcio and websockets, curl. What is not here is skipped with
-//! a word about it.
+//! behind opaque ports, PyPI's grpcio and websockets, curl. Where one of them is missing, the test
+//! is skipped with a word about it, or fails where everything has to be tested.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpStream;
@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::clients::{python, run, script};
+use crate::hosts::all_or_skip;
 use crate::mesh_tcp::{Mesh, SPEAKS_HTTP};
 use crate::peers::free_port;
 use crate::support::{PATIENCE, until};
@@ -31,7 +32,7 @@ fn as_nobody_special(folder: &Path) -> Vec<String> {
 #[tokio::test]
 async fn postgresql_is_reached_through_the_mesh_by_whom_policies_name() {
     let Some(bin) = postgres() else {
-        println!("skipped: no PostgreSQL here; install the Debian package postgresql");
+        all_or_skip("PostgreSQL through the mesh", "Debian's postgresql is not installed");
         return;
     };
     let policies = r#"
@@ -93,7 +94,7 @@ async fn postgresql_is_reached_through_the_mesh_by_whom_policies_name() {
 #[tokio::test]
 async fn nats_which_speaks_first_is_reached_without_a_word_about_it() {
     if Command::new("nats-server").arg("--version").stdout(Stdio::null()).status().is_err() {
-        println!("skipped: no NATS here; install the Debian package nats-server");
+        all_or_skip("NATS through the mesh", "Debian's nats-server is not installed");
         return;
     }
     let policies = r#"permit (principal == Service::"spiffe://shop.example/orders", action == Action::"CONNECT", resource)
@@ -139,7 +140,7 @@ signal.pause()
 /// A client and a server in Python, each behind its proxy, to whose requests `matched` applies.
 async fn echoes(package: &str, (file, protocol): (&str, &str), matched: &str, ask: &[&str]) {
     let Some(python) = python(package) else {
-        println!("skipped: no PyPI {package} here (cargo xtask test installs it)");
+        all_or_skip(&format!("{package} through the mesh"), "the package of PyPI is not installed");
         return;
     };
     let policies = format!(

@@ -814,6 +814,39 @@ async fn clocks_that_are_wrong_by_hours_keep_no_agent_out_and_renewal_goes_on() 
     tokio::join!(goes_on(-30), goes_on(-3), goes_on(3), goes_on(30));
 }
 
+/// The listener stays as it is for ever: its key is what agents know.
+#[tokio::test]
+async fn neither_the_end_of_its_certificate_nor_that_of_every_authority_closes_the_door_to_agents() {
+    let mut control = Control::new(brief(), Provers::default()).await;
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut params = rcgen::CertificateParams::default();
+    params.not_before = rcgen::date_time_ymd(2001, 1, 1);
+    params.not_after = rcgen::date_time_ymd(2002, 1, 1);
+    let certificate = params.self_signed(&key).unwrap().der().to_vec();
+    let made = json!({ "certificate": certificate, "key": key.serialize_der() });
+    let place = store::Key::new("mesh").name("listener");
+    control.listener = None;
+    until("its place", async || std::net::TcpListener::bind(control.address).ok().map(drop)).await;
+    control.store.put(place, Value::from_json(&made).unwrap(), None, Expect::Any).await.unwrap();
+    control.open().await;
+    assert_eq!(Some(control.pin()), Pin::of(&certificate));
+    let agent = control.agent(Prover::Token(control.token("edge-1").await)).await;
+    assert!(agent.met().await);
+    let first = agent.first().await.unwrap();
+
+    let before = control.domain.authorities().bundle.x509.clone();
+    control.clock.forward(121 * SECOND);
+    let others = until("other authorities", async || {
+        let now = control.domain.authorities().bundle.x509.clone();
+        now.iter().all(|anchor| !before.contains(anchor)).then_some(now)
+    })
+    .await;
+    let again = until("a new one", async || agent.first().await.ok().filter(|again| *again != first)).await;
+    verifies(&[again], &others, control.clock.now()).unwrap();
+    let late = control.agent(Prover::Token(control.token("edge-2").await)).await;
+    assert!(late.met().await && late.first().await.is_ok());
+}
+
 #[test]
 fn a_certificate_proves_its_node_and_nothing_beside_it_does() {
     let (ours, theirs) = (authority(), authority());
