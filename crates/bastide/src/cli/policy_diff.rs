@@ -266,8 +266,12 @@ impl Side {
         then: &Policies,
     ) -> Result<Replayed, Lack> {
         if recorded::is_administration(event) {
-            let beside = recorded::of_administration(event, &self.administration);
-            return replay(&self.administration, then, record, &beside).map_err(Lack::Log);
+            // A generation without the administration says nothing of it: what decided then stands.
+            let mut known = self.administration.vocabulary().routes.iter();
+            let policies: &Policies =
+                if known.any(|route| route.name == event.route) { &self.administration } else { then };
+            let beside = recorded::of_administration(event, policies);
+            return replay(policies, then, record, &beside).map_err(Lack::Log);
         }
         let mut beside = beside(event);
         let place = self.finder.as_ref().and_then(|finder| recorded::place(finder, event).ok());

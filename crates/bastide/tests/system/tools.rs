@@ -220,6 +220,12 @@ async fn policy_diff_replays_the_log() {
     // Calls of the administration stand in the same log.
     assert_eq!(testbed.bastide(&["key", "new", "--owner", "ci@example.org", "--name", "importer"]).0, 0);
     testbed.stop_gateway().await;
+    let (code, said, why) = testbed.bastide(&["policy", "suggest", "--from-log", "state/audit"]);
+    assert_eq!(code, 0, "{said}{why}");
+    assert!(
+        said.contains("// 3 calls; ") && said.contains("// 1 were calls of the administration"),
+        "{said}"
+    );
     let head = read(&testbed.path("bastide.yaml")).split_once("services:").unwrap().0.to_owned();
     let diff = |condition: &str, more: &[&str]| {
         let policy = format!(
@@ -255,7 +261,7 @@ async fn policy_diff_replays_the_log() {
     assert_eq!(code, 1);
     let json: Value = serde_json::from_str(&said).unwrap();
     assert_eq!((&json["undecidable"], &json["different"]), (&3.into(), &0.into()), "{said}");
-    assert_eq!(json["lacks"][0]["lack"], "the log does not say resource.params.id");
+    assert_eq!(json["lacks"][0]["lack"], "the log does not say context.headers.x-tenant");
     assert_eq!(json["lacks"][0]["samples"].as_array().unwrap().len(), 3);
     // Generations of the state folder are policies too.
     let (code, _, said) =
@@ -301,6 +307,21 @@ fn explanations_take_their_own_words_and_say_what_no_route_takes() {
         let json: Value = serde_json::from_str(&said).unwrap();
         assert!(code == 1 && json["refused"].as_str().unwrap().contains(expected), "{json}");
     }
+}
+
+#[test]
+fn waf_replay_compares_with_the_configuration_that_is_there() {
+    let testbed = TestBed::prepare("");
+    testbed.configure(
+        "services: { here: [ http://127.0.0.1:1 ] }\nroutes: [ { match: /**, to: here, allow: anyone } ]\n",
+    );
+    std::fs::write(testbed.path("empty.jsonl"), "").unwrap();
+    let (code, said, why) = testbed.bastide(&["waf", "replay", "empty.jsonl"]);
+    assert_eq!(code, 0, "{said}{why}");
+    std::fs::remove_file(testbed.path("bastide.yaml")).unwrap();
+    let (code, said, why) = testbed.bastide(&["waf", "replay", "empty.jsonl"]);
+    assert_eq!(code, 3, "{said}");
+    assert!(why.contains("choose what to compare with"), "{why}");
 }
 
 /// All commands and subcommands that `--help` shows.
