@@ -39,7 +39,7 @@ impl Provider {
 
     /// Keeps it fresh, for as long as it is polled. What is under way when that ends still comes to
     /// its own end, for whoever keeps it next.
-    pub(super) async fn keep(self: Arc<Self>, source: Source) {
+    pub(super) async fn run(self: Arc<Self>, source: Source) {
         loop {
             self.until_due(&*source.clock).await;
             let Ok(turn) = Arc::clone(&self.asking).try_lock_owned() else {
