@@ -6,7 +6,8 @@ use std::time::Duration;
 use bastide::demo::client::http1::{Connection, ask};
 use bastide::demo::client::{ClientCertificate, Endpoint, Request, Trust};
 
-use crate::revocation::{Live, Partners, endless};
+use crate::endless::endless;
+use crate::revocation::{Live, Partners};
 use crate::support::{TestBed, Upstream, until, until_each_core};
 
 /// An authority of server certificates.
@@ -48,7 +49,7 @@ async fn refused(testbed: &TestBed, count: u8) {
 
 #[tokio::test]
 async fn a_key_that_does_not_fit_keeps_no_revoked_certificate_good() {
-    let upstream = endless().await;
+    let upstream = endless().await.unwrap();
     let (partners, strangers) = (Partners::new(), Partners::called("strangers"));
     let authority = Authority::new();
     let mut testbed = TestBed::prepare("");
@@ -143,7 +144,7 @@ async fn a_key_of_ours_that_cannot_be_read_keeps_no_authority_of_a_service_trust
 
 #[tokio::test]
 async fn files_of_a_listener_that_closes_are_missed_by_nobody() {
-    let upstream = endless().await;
+    let upstream = endless().await.unwrap();
     let authority = Authority::new();
     let rest = format!(
         "services: {{ long: [ \"http://{upstream}\" ] }}\n\

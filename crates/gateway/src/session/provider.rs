@@ -182,11 +182,11 @@ mod tests {
         let slow = Arc::new(Slow { asked: AtomicUsize::new(0), answers: Semaphore::new(0) });
         let asked = || slow.asked.load(Ordering::Relaxed);
         let mut current = party(ISSUER, &slow, &clock, None);
-        let mut keeping = tokio::spawn(Arc::clone(&current).keep());
+        let mut keeping = tokio::spawn(Arc::clone(&current).run());
         settled().await;
         for _ in 0..10 {
             let next = party(ISSUER, &slow, &clock, Some(&current));
-            let following = tokio::spawn(Arc::clone(&next).keep());
+            let following = tokio::spawn(Arc::clone(&next).run());
             keeping.abort();
             (current, keeping) = (next, following);
             settled().await;
@@ -200,7 +200,7 @@ mod tests {
         let next = party(ISSUER, &slow, &clock, Some(&current));
         assert!(next.provider().is_some());
         keeping.abort();
-        let keeping = tokio::spawn(Arc::clone(&next).keep());
+        let keeping = tokio::spawn(Arc::clone(&next).run());
         tokio::time::sleep(METADATA_FOR - Duration::from_secs(1)).await;
         assert_eq!(asked(), 1);
         tokio::time::sleep(Duration::from_secs(2)).await;
@@ -210,7 +210,7 @@ mod tests {
         // Another provider is another question.
         let other = party("https://other.example.org", &slow, &clock, Some(&next));
         assert!(other.provider().is_none());
-        let keeping = tokio::spawn(Arc::clone(&other).keep());
+        let keeping = tokio::spawn(Arc::clone(&other).run());
         settled().await;
         assert_eq!(asked(), 3);
         keeping.abort();
@@ -222,7 +222,7 @@ mod tests {
         // What it says is another issuer's.
         let slow = Arc::new(Slow { asked: AtomicUsize::new(0), answers: Semaphore::new(9) });
         let party = party("https://other.example.org", &slow, &clock, None);
-        let keeping = tokio::spawn(Arc::clone(&party).keep());
+        let keeping = tokio::spawn(Arc::clone(&party).run());
         tokio::time::sleep(METADATA_AGAIN - Duration::from_secs(1)).await;
         assert_eq!((slow.asked.load(Ordering::Relaxed), party.provider().is_none()), (1, true));
         tokio::time::sleep(Duration::from_secs(2)).await;
