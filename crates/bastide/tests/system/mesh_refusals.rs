@@ -4,7 +4,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType};
 use time::OffsetDateTime;
@@ -170,7 +170,7 @@ async fn a_flood_of_refused_handshakes_leaves_few_events_and_the_number_of_the_o
         // Until it is refused.
         let _ = stream.read_to_end(&mut Vec::new());
     };
-    let begun = Instant::now();
+    let begun = tokio::time::Instant::now();
     (0..FLOOD).for_each(|_| knock());
     let counts = async || {
         let metrics = mesh.metrics("payments").await;
