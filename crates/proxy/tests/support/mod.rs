@@ -29,6 +29,9 @@ use proxy::{
 /// What is reported about each forwarded request.
 pub type Report = Arc<dyn Fn(&Outcome) + Send + Sync>;
 
+/// Told of a handshake that was refused, and why.
+type OnRefusedHandshake = Arc<dyn Fn(&str) + Send + Sync>;
+
 /// A snapshot for tests.
 pub struct TestWorld {
     pub listeners: Vec<ListenerSettings>,
@@ -39,7 +42,7 @@ pub struct TestWorld {
     /// Told of each request that the handler answers itself.
     pub refused: Option<Arc<dyn Fn() + Send + Sync>>,
     /// Told of each handshake that was refused, and why.
-    pub refused_handshake: Option<Arc<dyn Fn(&str) + Send + Sync>>,
+    pub refused_handshake: Option<OnRefusedHandshake>,
     /// What is said of exchanges under way; by default that they stand.
     pub judge: Arc<dyn Judge + Send + Sync>,
     pub generation: u64,
