@@ -13,7 +13,7 @@ use policy::testing::{Identity, OneOrMany, What, Who};
 use serde_json::json;
 
 use super::help::help;
-use super::{Output, exit_code, say, say_json};
+use super::{Output, exit_code, refuse, say, say_json};
 use crate::config::Configuration;
 use crate::process::generations::Generations;
 use crate::wire;
@@ -66,7 +66,7 @@ pub struct ExplainArguments {
     output: Output,
 }
 
-const CODES: &str = "0 the request was (would be) allowed, 1 it was not, 2 wrong usage, 3 could not run (faults of the configuration included)";
+const CODES: &str = "0 the request was (would be) allowed, 1 it was not or is not in the log, 2 wrong usage, 3 could not run (faults of the configuration included)";
 
 const EXAMPLES: &str = "\
 bastide explain 019a8f0c3b7e5d1f2a4c6e8091b3d5f7
@@ -75,10 +75,11 @@ bastide explain 019a8f0c3b7e5d1f2a4c6e8091b3d5f7 --service payments --config mes
 bastide explain --as Service:spiffe://shop.example/orders --service payments --config mesh.yaml --url payments/charges
 bastide explain --as User:bob --role merchant --method POST --url shop.example.org/payments/refunds --amr otp";
 
-/// Explains a recorded or a hypothetical request; the exit code is 1 if it is refused.
+/// Explains a recorded or a hypothetical request; the exit code is 1 if it is refused, or no event
+/// has this id.
 ///
 /// # Errors
-/// No event has this id, or its policies are not kept any more.
+/// The log cannot be read, or the policies of the event are not kept any more.
 pub fn run(arguments: &ExplainArguments) -> anyhow::Result<ExitCode> {
     let service = arguments.service.as_deref();
     let configuration = super::check::load_service_or_report(service, &arguments.config, arguments.output)?;
@@ -101,8 +102,10 @@ fn explain_event(
 ) -> anyhow::Result<ExitCode> {
     let id: RequestId = id.parse()?;
     let folder = &configuration.audit.folder;
-    let stored = audit::read::find(folder, id)?
-        .with_context(|| format!("no event of request {id} in {}", folder.display()))?;
+    let Some(stored) = audit::read::find(folder, id)? else {
+        let why = format!("no event of request {id} in {}", folder.display());
+        return Ok(refuse(&why, arguments.output));
+    };
     let event = stored.event;
     let explanation = match &event.decision {
         None => None,

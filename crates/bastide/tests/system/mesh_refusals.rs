@@ -111,7 +111,7 @@ async fn written(mesh: &Mesh, what: &str, reason: &str, knock: impl Fn() -> Stri
     assert_eq!(event["src_endpoint"]["ip"], "127.0.0.1", "{event}");
     let id = event["metadata"]["uid"].as_str().unwrap();
     let (code, said, err) =
-        mesh.testbed.bastide(&["explain", id, "--service", "payments", "--config", "town.yaml"]);
+        mesh.testbed.bastide(&["explain", id, "--service", "payments", "--config", "mesh.yaml"]);
     let expected = "a connection from 127.0.0.1 by nobody who proved anything\nrefused by step accept with 0: TLS handshake refused at ";
     assert!(code == 1 && said.starts_with(expected) && said.contains(reason), "{said}{err}");
 }

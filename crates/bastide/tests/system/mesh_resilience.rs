@@ -45,7 +45,7 @@ impl Shop {
 
     /// Replaces what is said of payments, whole or not at all.
     fn say_of_payments(&self, says: &str) {
-        let path = self.mesh.testbed.path("town.yaml");
+        let path = self.mesh.testbed.path("mesh.yaml");
         let [one, other] = self.places;
         let entry = format!("    payments: {{ at: [ \"127.0.0.1:{one}\", \"127.0.0.1:{other}\" ], {says} }}");
         let is_entry = |line: &str| line.starts_with("    payments: { at:");

@@ -296,6 +296,9 @@ fn explanations_take_their_own_words_and_say_what_no_route_takes() {
         );
     }
     assert_eq!(ask(&["--url", "localhost/here/1"]).0, 1, "nobody who proved anything");
+    std::fs::create_dir_all(testbed.path("state/audit")).unwrap();
+    let (code, said, err) = ask(&["019a8f0c3b7e5d1f2a4c6e8091b3d5f7"]);
+    assert!(code == 1 && said.contains("no event of request 019a8f0c"), "{code} {said}{err}");
     for (arguments, expected) in [
         (&["--url", "http://localhost/nothing"][..], "nothing matches host, path and header fields (404)"),
         (&["--url", "localhost/here/1", "--method", "post"], "only for other methods, GET"),

@@ -816,7 +816,7 @@ async fn clocks_that_are_wrong_by_hours_keep_no_agent_out_and_renewal_goes_on() 
 
 /// The listener stays as it is for ever: its key is what agents know.
 #[tokio::test]
-async fn neither_the_end_of_its_certificate_nor_that_of_every_authority_closes_the_door_to_agents() {
+async fn neither_the_end_of_its_certificate_nor_that_of_every_authority_keeps_agents_out() {
     let mut control = Control::new(brief(), Provers::default()).await;
     let key = rcgen::KeyPair::generate().unwrap();
     let mut params = rcgen::CertificateParams::default();
@@ -824,7 +824,7 @@ async fn neither_the_end_of_its_certificate_nor_that_of_every_authority_closes_t
     params.not_after = rcgen::date_time_ymd(2002, 1, 1);
     let certificate = params.self_signed(&key).unwrap().der().to_vec();
     let made = json!({ "certificate": certificate, "key": key.serialize_der() });
-    let place = store::Key::new("mesh").name("listener");
+    let place = store::Key::new("mesh").name("server");
     control.listener = None;
     until("its place", async || std::net::TcpListener::bind(control.address).ok().map(drop)).await;
     control.store.put(place, Value::from_json(&made).unwrap(), None, Expect::Any).await.unwrap();

@@ -56,7 +56,8 @@ async fn a_realm_is_exported_and_applied_again() {
     let (code, text) = run(&one, &["apply", "-f", "wrong.yaml"]);
     assert_eq!(code, 3);
     assert!(text.contains("wrong.yaml:5:5: unknown field \"scops\" (did you mean \"scopes\"?)"), "{text}");
-    std::fs::write(one.path("wrong.yaml"), "clients:\n  x:\n    scopes: [ y ]\n").unwrap();
+    std::fs::write(one.path("wrong.yaml"), "clients:\n  x:\n    scopes: [ y ]\n    grant_types: []\n")
+        .unwrap();
     let (code, text) = run(&one, &["apply", "-f", "wrong.yaml"]);
     assert_eq!(code, 3);
     assert!(text.contains("wrong.yaml:2:3: client \"x\"") && text.contains("unknown scope"), "{text}");
