@@ -94,7 +94,7 @@ async fn a_sealed_store_waits_for_enough_shares() {
     let (code, out) = fed(&testbed, &["unseal"], &slip);
     assert!(code == 1 && out.contains("refused"), "{out}");
     let (code, out) = fed(&testbed, &["unseal", "--output", "json"], shares[0]);
-    assert!(code == 1 && out.contains("\"given\":1"), "{out}");
+    assert!(code == 1 && out.contains("\"given\": 1"), "{out}");
     // Offline commands make the key up of shares, too, and leave the gateway sealed.
     let both = format!("{}\n{}\n", shares[2], shares[1]);
     assert_eq!(fed(&testbed, &["store", "status"], &both).0, 0);

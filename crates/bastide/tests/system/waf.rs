@@ -334,7 +334,8 @@ async fn replay_says_what_another_gateway_does() {
     assert_eq!(report["undecidable"]["by_reason"]["cut_short"], 1, "a rule behind the score: {report:#}");
     let (code, out, _) = waf(testbed.folder.path(), &["replay", "--exclude", "942100:ARGS:q", &log], b"");
     assert!(code == 1 && out.contains("newly let through: 1 (of 1 nobody has seen the answer"), "{out}");
-    let (code, _, error) = waf(testbed.folder.path(), &["replay", &log], b"");
+    let elsewhere = tempfile::tempdir().unwrap();
+    let (code, _, error) = waf(elsewhere.path(), &["replay", &log], b"");
     assert!(code == 3 && error.contains("choose what to compare with"), "{error}");
     let (code, _, error) = waf(testbed.folder.path(), &["replay", "--paranoia", "1", "bastide.yaml"], b"");
     assert!(code == 3 && error.contains("not a firewall log"), "{error}");
