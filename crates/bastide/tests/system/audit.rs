@@ -1,16 +1,7 @@
 //! A full disk under the audit log.
 
-use std::process::{Command, Stdio};
-
-use crate::support::{BASTIDE, TestBed, Upstream};
-
-/// Whether this machine lets an ordinary test mount a small disk of its own.
-fn can_mount() -> bool {
-    let script = "mount -t tmpfs -o size=64k tmpfs /mnt";
-    let output =
-        Command::new("unshare").args(["--user", "--map-root-user", "--mount", "sh", "-c", script]).output();
-    output.is_ok_and(|output| output.status.success())
-}
+use crate::small_disk::{self, can_mount};
+use crate::support::{TestBed, Upstream};
 
 #[tokio::test]
 async fn requests_are_refused_once_no_event_can_be_kept() {
@@ -24,17 +15,7 @@ async fn requests_are_refused_once_no_event_can_be_kept() {
          authenticate: none\n    allow: anyone\naudit: {{ folder: audit }}\n",
         upstream.address
     ));
-    std::fs::create_dir(testbed.path("audit")).unwrap();
-    let script = format!(
-        "mount -t tmpfs -o size=64k,mode=0700 tmpfs audit && exec {BASTIDE} serve --config bastide.yaml"
-    );
-    let mut command = Command::new("unshare");
-    command
-        .args(["--user", "--map-root-user", "--mount", "sh", "-c", &script])
-        .current_dir(testbed.folder.path())
-        .stdout(Stdio::null())
-        .stderr(std::fs::File::create(testbed.path("log")).unwrap());
-    testbed.start_gateway_by(command).await;
+    small_disk::start(&mut testbed, "audit", "64k", None).await;
     assert_eq!(testbed.get("/").await.status, 200);
 
     let mut connection =
@@ -74,18 +55,7 @@ async fn refusals_that_fill_the_disk_are_refused_and_all_is_well_when_there_is_r
          authentication: {{ api_keys: api-keys.json }}\naudit: {{ folder: disk/audit }}\n",
         upstream.address
     ));
-    std::fs::create_dir(testbed.path("disk")).unwrap();
-    let script = format!(
-        "mount -t tmpfs -o size=8m,mode=0700 tmpfs disk && head -c 8323072 /dev/zero > disk/ballast && \
-         exec {BASTIDE} serve --config bastide.yaml"
-    );
-    let mut command = Command::new("unshare");
-    command
-        .args(["--user", "--map-root-user", "--mount", "sh", "-c", &script])
-        .current_dir(testbed.folder.path())
-        .stdout(Stdio::null())
-        .stderr(std::fs::File::create(testbed.path("log")).unwrap());
-    testbed.start_gateway_by(command).await;
+    small_disk::start(&mut testbed, "disk", "8m", Some(("ballast", 8_323_072))).await;
     let mut connection =
         bastide::demo::client::http1::Connection::open(&testbed.clear_endpoint()).await.unwrap();
     let mut ask = async |path: &str| {

@@ -53,6 +53,7 @@ mod revocation;
 mod serving;
 mod sessions;
 mod sinks;
+mod small_disk;
 mod storage;
 mod support;
 mod tools;

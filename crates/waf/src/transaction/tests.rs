@@ -15,17 +15,18 @@ impl Sources for Text {
     }
 }
 
-/// A transaction with room for so many bytes of values, through both request phases.
-fn judge(rules: &'static str, bytes_max: usize, plain: bool) -> Transaction {
-    let options = Options { plain, ..Options::default() };
-    let set = Arc::new(RuleSet::load(&Text(rules), &["rules.conf"], &options).unwrap());
+/// A transaction that has not begun.
+fn fresh(set: &Arc<RuleSet>) -> Transaction {
     let address = IpAddr::from([192, 0, 2, 1]);
     let connection =
         Connection { client_address: address, client_port: 1, server_address: address, server_port: 2 };
     let memory = Arc::new(Memory::new(MemoryLimits::default()));
-    let mut transaction = Transaction::new(set, memory, connection, "id", 0);
-    transaction.state.store.values.bytes_max = bytes_max;
-    let target = format!("/?a={}", "61".repeat(200));
+    Transaction::new(Arc::clone(set), memory, connection, "id", 0)
+}
+
+/// It, through both request phases, with this argument.
+fn judged(mut transaction: Transaction, argument: &str) -> Transaction {
+    let target = format!("/?a={argument}");
     let head = RequestHead {
         line: b"GET / HTTP/1.1",
         method: b"GET",
@@ -36,6 +37,15 @@ fn judge(rules: &'static str, bytes_max: usize, plain: bool) -> Transaction {
     let _ = transaction.request_headers(&head, Budget::UNLIMITED);
     let _ = transaction.request_body_end(Budget::UNLIMITED);
     transaction
+}
+
+/// A transaction with room for so many bytes of values, through both request phases.
+fn judge(rules: &'static str, bytes_max: usize, plain: bool) -> Transaction {
+    let options = Options { plain, ..Options::default() };
+    let set = Arc::new(RuleSet::load(&Text(rules), &["rules.conf"], &options).unwrap());
+    let mut transaction = fresh(&set);
+    transaction.state.store.values.bytes_max = bytes_max;
+    judged(transaction, &"61".repeat(200))
 }
 
 /// Rules, and a database of places.
@@ -196,23 +206,8 @@ fn a_body_is_kept_as_a_small_multiple_of_its_length() {
 fn memory_that_has_grown_is_given_back() {
     let rules = "SecRuleEngine On\nSecRule ARGS \"@rx .\" \"id:1,phase:2,pass,nolog\"";
     let set = Arc::new(RuleSet::load(&Text(rules), &["rules.conf"], &Options::default()).unwrap());
-    let address = IpAddr::from([192, 0, 2, 1]);
     let spare = |length: usize| {
-        let connection =
-            Connection { client_address: address, client_port: 1, server_address: address, server_port: 2 };
-        let memory = Arc::new(Memory::new(MemoryLimits::default()));
-        let mut transaction = Transaction::new(Arc::clone(&set), memory, connection, "id", 0);
-        let target = format!("/?a={}", "a".repeat(length));
-        let head = RequestHead {
-            line: b"GET / HTTP/1.1",
-            method: b"GET",
-            target: target.as_bytes(),
-            protocol: b"HTTP/1.1",
-            headers: &[],
-        };
-        let _ = transaction.request_headers(&head, Budget::UNLIMITED);
-        let _ = transaction.request_body_end(Budget::UNLIMITED);
-        transaction.into_spare().map(|spare| spare.text_room_bytes())
+        judged(fresh(&set), &"a".repeat(length)).into_spare().map(|spare| spare.text_room_bytes())
     };
     assert!(spare(100).is_some_and(|texts| texts >= 100), "the value that matched has a place");
     // The texts that it copied to, of one value, are given back sooner than all its values.

@@ -1,11 +1,10 @@
 //! What the firewall may cost, and what happens when it cannot do its work.
 
 use std::fmt::Write as _;
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use super::*;
-use crate::support::BASTIDE;
+use crate::small_disk::{self, can_mount};
 
 /// Rules of which none matches and each reads all of what it looks at: no literal is needed,
 /// and a counted gap makes more states than are kept.
@@ -191,30 +190,12 @@ async fn an_engine_that_cannot_say_blocks_in_block_mode() {
     assert_eq!(ask(&detecting, &many(1100)).await.status, 200);
 }
 
-/// Whether this machine lets an ordinary test mount a small disk of its own.
-fn can_mount() -> bool {
-    let script = "mount -t tmpfs -o size=64k tmpfs /mnt";
-    let output =
-        Command::new("unshare").args(["--user", "--map-root-user", "--mount", "sh", "-c", script]).output();
-    output.is_ok_and(|output| output.status.success())
-}
-
 /// A gateway whose firewall's log lies on a disk of 64 KiB.
 async fn testbed_on_a_small_disk(upstream: &Upstream, waf: &str, rules: &str) -> TestBed {
     let mut testbed =
         TestBed::prepare(&format!("{}audit: {{ firewall: small }}\n", configuration(upstream, waf, "")));
     std::fs::write(testbed.path("rules.conf"), rules).unwrap();
-    std::fs::create_dir(testbed.path("small")).unwrap();
-    let script = format!(
-        "mount -t tmpfs -o size=64k,mode=0700 tmpfs small && exec {BASTIDE} serve --config bastide.yaml"
-    );
-    let mut command = Command::new("unshare");
-    command
-        .args(["--user", "--map-root-user", "--mount", "sh", "-c", &script])
-        .current_dir(testbed.folder.path())
-        .stdout(Stdio::null())
-        .stderr(std::fs::File::create(testbed.path("log")).unwrap());
-    testbed.start_gateway_by(command).await;
+    small_disk::start(&mut testbed, "small", "64k", None).await;
     testbed
 }
 
