@@ -41,7 +41,7 @@ pub(super) fn forward(
         mirror: route.mirror.map(|mirror| Mirror { service: mirror.service, percent: mirror.percent }),
         timeouts: timeouts(&route.timeouts),
         retries,
-        upgrades: upgrades(route, configuration).0,
+        upgrades: upgrades(route, configuration),
         strip_prefix: route.strip_prefix.as_ref().map(|prefix| Bytes::from(prefix.clone().into_bytes())),
         add_prefix: route.add_prefix.as_ref().map(|prefix| Bytes::from(prefix.clone().into_bytes())),
         template: route.rewrite.clone(),
@@ -51,21 +51,25 @@ pub(super) fn forward(
     })
 }
 
-/// The protocols that a route's clients may switch to, and whether that holds past a firewall for
-/// `websocket`. INVARIANT: past a contract, which does not see what follows, only those that are written.
-fn upgrades(route: &config::Route, configuration: &Configuration) -> (Vec<Bytes>, WebSocket) {
+/// Whether a route's clients may switch to a WebSocket. INVARIANT: past a contract, which does not see
+/// what follows, only where it is written.
+fn websocket(route: &config::Route, configuration: &Configuration) -> WebSocket {
     let service = configuration.services.get(route.service);
-    // Our own services, and our own answers, have none to switch to.
-    let ignores = service.is_none_or(|service| service.in_process);
     match &route.upgrades {
-        Some(written) => {
-            let is_written = written.iter().any(|name| name.as_bytes() == WEBSOCKET);
-            let websocket = if is_written || ignores { WebSocket::Allowed } else { WebSocket::Refused };
-            (written.iter().map(|name| Bytes::from(name.clone().into_bytes())).collect(), websocket)
-        }
-        None if ignores => (Vec::new(), WebSocket::Allowed),
-        None if route.validation.is_some() => (Vec::new(), WebSocket::Refused),
-        None => (vec![Bytes::from_static(WEBSOCKET)], WebSocket::Uninspected),
+        // Our own services, and our own answers, have nothing to switch to.
+        _ if service.is_none_or(|service| service.in_process) => WebSocket::Allowed,
+        Some(written) if written.iter().any(|name| name.as_bytes() == WEBSOCKET) => WebSocket::Allowed,
+        None if route.validation.is_none() => WebSocket::Uninspected,
+        _ => WebSocket::Refused,
+    }
+}
+
+/// The protocols that a route's clients may switch to.
+fn upgrades(route: &config::Route, configuration: &Configuration) -> Vec<Bytes> {
+    match (&route.upgrades, websocket(route, configuration)) {
+        (Some(written), _) => written.iter().map(|name| Bytes::from(name.clone().into_bytes())).collect(),
+        (None, WebSocket::Uninspected) => vec![Bytes::from_static(WEBSOCKET)],
+        (None, _) => Vec::new(),
     }
 }
 
@@ -118,7 +122,7 @@ pub(super) fn settings(
         contract: route.validation.as_ref().map(contract),
         response: response(route),
         own_answer: route.own_answer.clone(),
-        websocket: upgrades(route, configuration).1,
+        websocket: websocket(route, configuration),
         body_bytes_max: route.body_max.unwrap_or(limits.body_bytes_max),
         request_headers: headers(&route.request_headers),
         response_headers: headers(&route.response_headers),
@@ -242,9 +246,8 @@ mod tests {
             std::fs::write(&path, &text).unwrap();
             let configuration = load(&path, &|_| None, &Disk).unwrap();
             let [read] = &configuration.routes[..] else { panic!("{text}") };
-            let (found, how) = upgrades(read, &configuration);
             assert_eq!(
-                (found, how),
+                (upgrades(read, &configuration), super::websocket(read, &configuration)),
                 (protocols.iter().map(|name| Bytes::from(*name)).collect(), websocket),
                 "{text}"
             );
