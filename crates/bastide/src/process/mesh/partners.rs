@@ -85,11 +85,13 @@ pub(super) struct Shelf {
     pub(super) random: Arc<SystemRandom>,
 }
 
-/// Keeps what was fetched for the next start, unless another process has kept a newer one there.
+/// Keeps what was fetched for the next start, unless it is there, or another process has kept a newer
+/// one.
 /// Whether that could be done.
 pub(super) async fn put(store: &Store, partner: &Partner, bundle: &Bundle) -> bool {
     let there = stored(store, std::slice::from_ref(partner)).await;
-    if there.get(&partner.trust_domain).is_some_and(|there| there.sequence > bundle.sequence) {
+    let is_there = |there: &Bundle| there == bundle || there.sequence > bundle.sequence;
+    if there.get(&partner.trust_domain).is_some_and(is_there) {
         return true;
     }
     let kept = Fetched { from: origin(partner), document: bundle.to_document() };
@@ -113,12 +115,9 @@ pub(super) async fn run(partners: Vec<Partner>, before: Vec<Partner>, shelf: She
     // trusts by a file alone is trusted before that. A file beside an endpoint may be older than what
     // was fetched.
     foreign.send_if_modified(|current| {
-        let mut next = known(current, &before, &none, &partners);
-        for partner in partners.iter().filter(|partner| partner.endpoint.is_some()) {
-            if !current.contains_key(&partner.trust_domain) {
-                next.remove(&partner.trust_domain);
-            }
-        }
+        let is_sure =
+            |partner: &&Partner| partner.endpoint.is_none() || current.contains_key(&partner.trust_domain);
+        let next = known(current, &before, &none, partners.iter().filter(is_sure));
         let is_other = **current != next;
         if is_other {
             *current = Arc::new(next);
@@ -137,7 +136,12 @@ pub(super) async fn run(partners: Vec<Partner>, before: Vec<Partner>, shelf: She
 }
 
 /// The bundles of these domains before anything else was fetched.
-fn known(current: &Foreign, before: &[Partner], stored: &Foreign, partners: &[Partner]) -> Foreign {
+fn known<'p>(
+    current: &Foreign,
+    before: &[Partner],
+    stored: &Foreign,
+    partners: impl IntoIterator<Item = &'p Partner>,
+) -> Foreign {
     let of_file = |bundle: &Bundle| before.iter().any(|partner| partner.bundle.as_ref() == Some(bundle));
     let one = |partner: &Partner| {
         // What was fetched of a partner that stays is kept, and its file counts until then, as it is
@@ -147,7 +151,7 @@ fn known(current: &Foreign, before: &[Partner], stored: &Foreign, partners: &[Pa
         let bundle = fetched.or(stored.get(&partner.trust_domain)).or(partner.bundle.as_ref())?;
         Some((partner.trust_domain.clone(), bundle.clone()))
     };
-    partners.iter().filter_map(one).collect()
+    partners.into_iter().filter_map(one).collect()
 }
 
 async fn follow(partner: Partner, Shelf { foreign, store, outdated, random }: Shelf) {
@@ -397,6 +401,7 @@ mod tests {
         assert_eq!(begins(&[partner(Some("https://partner.example/other"), Some(1))]).await, Some(bundle(1)));
         assert_eq!(begins(&[partner(None, Some(1))]).await, Some(bundle(1)));
     }
+
     #[tokio::test]
     async fn what_was_fetched_is_kept_as_it_was_fetched_last_although_it_is_the_same() {
         let (store, newest) = (store(), whole(7));
@@ -414,7 +419,10 @@ mod tests {
         take(newest.clone(), &other, (&store, &mut kept), &foreign).await;
         assert_eq!(kept, Some(newest.clone()));
         let version = store.version();
-        take(newest, &other, (&store, &mut kept), &foreign).await;
+        take(newest.clone(), &other, (&store, &mut kept), &foreign).await;
+        assert_eq!(store.version(), version);
+        // Nor is it written again after a start, when nothing is known of what is kept.
+        take(newest, &other, (&store, &mut None), &foreign).await;
         assert_eq!(store.version(), version);
     }
 
