@@ -239,14 +239,15 @@ fn explain_hypothetical(
         what.headers.insert(name.trim().to_ascii_lowercase(), OneOrMany::One(value.trim().to_owned()));
     }
     let finder = wire::Finder::new(configuration)?;
-    if let Err(why) = finder.find(&what) {
+    let found = finder.find(&what);
+    if let Err(why) = &found {
         match arguments.output {
             Output::Text => say(format_args!("refused before any policy is asked: {why}")),
-            Output::Json => say(serde_json::to_string_pretty(&json!({ "allowed": false, "refused": why }))?),
+            Output::Json => say_json(&json!({ "allowed": false, "refused": why })),
         }
         return Ok(ExitCode::FAILURE);
     }
-    let (circumstances, request) = what.request(&policies, &|what| finder.find(what)).map_err(wrong)?;
+    let (circumstances, request) = what.request(&policies, &|_| found.clone()).map_err(wrong)?;
     let explanation: Explanation = explain_request(&policies, &principal, &circumstances, &request);
     match arguments.output {
         Output::Text => say(&explanation),
