@@ -67,10 +67,15 @@ impl Cors {
     }
 
     fn allows(&self, origin: &[u8]) -> bool {
+        Switch::CrossOrigin.is_off() || self.known(origin).is_some()
+    }
+
+    fn known(&self, origin: &[u8]) -> Option<Caller> {
         match &self.origins {
-            _ if Switch::CrossOrigin.is_off() => true,
-            Origins::Any => true,
-            Origins::List(list) => list.iter().any(|allowed| allowed.as_bytes() == origin),
+            Origins::Any => Some(Caller::Anyone),
+            Origins::List(list) => {
+                list.iter().position(|allowed| allowed.as_bytes() == origin).map(Caller::Listed)
+            }
         }
     }
 
@@ -121,13 +126,7 @@ impl Cors {
     /// Who asks from another origin, where the rules allow it: for [`Cors::mark_refusal`], when the
     /// head is gone.
     pub(crate) fn caller(&self, head: &RequestHead) -> Option<Caller> {
-        let origin = head.fields.get(Known::Origin)?;
-        match &self.origins {
-            Origins::Any => Some(Caller::Anyone),
-            Origins::List(list) => {
-                list.iter().position(|allowed| allowed.as_bytes() == origin).map(Caller::Listed)
-            }
-        }
+        self.known(head.fields.get(Known::Origin)?)
     }
 
     /// Adds what a page needs to see that it was refused, and how.
