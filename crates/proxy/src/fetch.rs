@@ -405,10 +405,17 @@ pub fn special_address(url: &str) -> Option<IpAddr> {
     let uri: Uri = url.parse().ok()?;
     let host = uri.host()?.trim_start_matches('[').trim_end_matches(']').trim_end_matches('.');
     let host = host.to_ascii_lowercase();
-    // RFC 6761 §6.3.
-    let local = host == "localhost" || host.ends_with(".localhost");
-    let address = if local { IpAddr::V4(Ipv4Addr::LOCALHOST) } else { host.parse().ok()? };
+    let address = if host == "localhost" || is_below_localhost(&host) {
+        IpAddr::V4(Ipv4Addr::LOCALHOST)
+    } else {
+        host.parse().ok()?
+    };
     (!is_public(address)).then_some(address)
+}
+
+/// Whether a name leads to this host, whatever the system's resolver knows of it (RFC 6761 §6.3).
+fn is_below_localhost(host: &str) -> bool {
+    host.ends_with(".localhost")
 }
 
 /// Whether an address belongs to the public internet: not to this host, its networks,

@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::{FetchError, FetchRules, Target, connect, is_public};
+use super::{FetchError, FetchRules, Target, connect, is_below_localhost, is_public};
 use crate::link::Link;
 
 /// An open stream, with TLS or without.
@@ -34,8 +34,7 @@ pub async fn open(host: &str, port: u16, tls: bool, rules: &FetchRules) -> Resul
 /// There are none, or none that is public where private ones are not allowed.
 pub async fn resolve(host: &str, port: u16, rules: &FetchRules) -> Result<Vec<SocketAddr>, FetchError> {
     let failed = |source| FetchError::Connect { host: host.to_owned(), source };
-    // RFC 6761 §6.3: loopback, whatever the system's resolver knows of the name.
-    let found: Vec<SocketAddr> = if host.ends_with(".localhost") {
+    let found: Vec<SocketAddr> = if is_below_localhost(host) {
         vec![(Ipv4Addr::LOCALHOST, port).into(), (Ipv6Addr::LOCALHOST, port).into()]
     } else {
         tokio::net::lookup_host((host, port)).await.map_err(failed)?.collect()
