@@ -105,17 +105,15 @@ impl CallConnection {
 
     /// Moves what there is of the body to the service. An error: it does not want the rest.
     pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if let Stage::Gathered(..) = &self.stage {
+        self.stage = match std::mem::replace(&mut self.stage, Stage::New) {
             // More of it takes its time, or is too much to wait for.
-            let (sender, receiver) = mpsc::channel(PIECES_MAX);
-            let next = Stage::Sends(PollSender::new(sender), VecDeque::new());
-            if let Stage::Gathered(head, pieces, _) = std::mem::replace(&mut self.stage, next) {
+            Stage::Gathered(head, pieces, _) => {
+                let (sender, receiver) = mpsc::channel(PIECES_MAX);
                 self.hand_over(*head, CallBody::Pieces(Pieces::new(receiver)));
-                if let Stage::Sends(_, waiting) = &mut self.stage {
-                    waiting.extend(pieces.into_iter().map(Piece::Data));
-                }
+                Stage::Sends(PollSender::new(sender), pieces.into_iter().map(Piece::Data).collect())
             }
-        }
+            other => other,
+        };
         let Stage::Sends(sender, waiting) = &mut self.stage else { return Poll::Ready(Ok(())) };
         let unwanted = |_| io::Error::from(io::ErrorKind::BrokenPipe);
         while let Some(piece) = waiting.front() {
