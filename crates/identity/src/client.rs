@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use keys::{Algorithm, KeySet};
 use schemars::JsonSchema;
+use serde::de::IntoDeserializer as _;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -72,11 +73,7 @@ impl GrantType {
 
     /// By its `grant_type` value, or by the last word of a URN: `device_code`, `token_exchange`.
     pub fn named(text: &str) -> Option<Self> {
-        match text {
-            "device_code" => Some(Self::DeviceCode),
-            "token_exchange" => Some(Self::TokenExchange),
-            _ => Self::ALL.into_iter().find(|grant| grant.name() == text),
-        }
+        Self::deserialize(text.into_deserializer()).map_err(|_: serde::de::value::Error| ()).ok()
     }
 
     /// Those of a client of which nothing else is said: by where answers to it go.
