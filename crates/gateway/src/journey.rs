@@ -432,8 +432,8 @@ fn text(bytes: &[u8]) -> Cow<'_, str> {
     std::str::from_utf8(bytes).map_or_else(|_| String::from_utf8_lossy(bytes), Cow::Borrowed)
 }
 
-/// A query can hold credentials; the log does not.
-/// The path of a target as logs and traces show it: without the query and the secrets of API keys.
+/// The path of a target as logs and traces show it: without the query, which can hold credentials, and
+/// without the secrets of API keys.
 fn shown_path(target: &Bytes) -> Bytes {
     let end = target.iter().position(|&byte| byte == b'?' || byte == b'#').unwrap_or(target.len());
     let path = target.slice(..end);

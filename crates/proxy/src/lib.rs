@@ -15,6 +15,7 @@ pub mod address;
 pub mod admit;
 pub mod challenge;
 pub mod concurrency;
+mod control_bytes;
 pub mod deadline;
 pub mod exchange;
 pub mod fetch;
@@ -33,8 +34,6 @@ pub mod live;
 mod opaque;
 pub mod proxy_protocol;
 pub mod rate;
-
-mod control_bytes;
 pub mod route;
 mod serve1;
 mod serve2;
