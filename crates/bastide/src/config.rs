@@ -95,7 +95,7 @@ pub use outline::{Entry, Kind, Outline, Setting, Written};
 pub use outward::{Hidden, Outward};
 pub use policies::Policies;
 pub use rates::{LimitBy, RateLimit};
-pub use realms::{BackChannel, IDENTITY_SERVICE, Mail, MailSecurity, Realm, issuer_host};
+pub use realms::{BackChannel, IDENTITY_SERVICE, Mail, MailSecurity, PRIVATE_SWITCH, Realm, issuer_host};
 pub use reference::reference;
 pub use resilience::{Balance, Breaker, Ejection, HealthCheck, HealthKind, Resilience, RetryBudget};
 pub use roles::{Member, Role};

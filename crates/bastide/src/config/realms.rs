@@ -21,7 +21,7 @@ use super::values::{self, Unfit};
 use super::{Authentication, Proof, Role, Route, Service};
 
 pub(super) use back_channel::BACK_CHANNEL_LOGOUT;
-pub use back_channel::BackChannel;
+pub use back_channel::{BackChannel, PRIVATE_SWITCH};
 pub(super) use clients::{CLIENT, TLS_CLIENT_AUTH};
 pub(super) use factors::of_members;
 pub(super) use mail::MAIL;

@@ -3,20 +3,18 @@
 use http::{HeaderMap, StatusCode};
 use identity::NoDelivery;
 use identity::deliver::{Deliver, Delivery};
-use proxy::fetch::{FetchError, FetchRules, special_address};
+use proxy::fetch::{FetchError, FetchRules};
 use proxy::tls::{ClientTls, ClientTlsSettings, certificates_from_pem};
 
 use super::fetch::{FETCH_TIME_MAX, post_form};
-use crate::config::BackChannel;
+use crate::config::{BackChannel, PRIVATE_SWITCH};
 
 /// Most bytes of an answer to a logout token.
 const ANSWER_BYTES_MAX: u64 = 64 * 1024;
 
-/// What allows addresses that are not public.
-const SWITCH: &str = "the realm's `back_channel_logout: { allow_private_addresses: true }` allows it";
-
 /// The way to the clients of one realm.
 pub struct BackChannelWay {
+    settings: BackChannel,
     rules: FetchRules,
 }
 
@@ -35,7 +33,7 @@ impl BackChannelWay {
             timeout: FETCH_TIME_MAX,
             ..FetchRules::new(tls.map_err(|error| error.to_string())?)
         };
-        Ok(Self { rules })
+        Ok(Self { settings: settings.clone(), rules })
     }
 
     /// Posts a logout token: 200 and 204 are good.
@@ -44,21 +42,11 @@ impl BackChannelWay {
             Ok(reply) if matches!(reply.status, StatusCode::OK | StatusCode::NO_CONTENT) => Ok(()),
             Ok(reply) => Err(format!("{url}: expected 200 or 204, found {}", reply.status)),
             Err(FetchError::Private { host, address }) => {
-                Err(format!("{host} is at {address}, which is not a public address; {SWITCH}"))
+                Err(format!("{host} is at {address}, which is not a public address; {PRIVATE_SWITCH}"))
             }
             Err(error) => Err(error.to_string()),
         }
     }
-}
-
-/// Why a realm with these settings never delivers to an address, as far as its text tells.
-pub fn refusal(settings: &BackChannel, url: &str) -> Option<String> {
-    refusal_by(settings.allow_private_addresses, url)
-}
-
-fn refusal_by(allow_private_addresses: bool, url: &str) -> Option<String> {
-    let address = special_address(url).filter(|_| !allow_private_addresses)?;
-    Some(format!("{address} is not a public address, so no logout token would get there; {SWITCH}"))
 }
 
 impl Deliver for BackChannelWay {
@@ -67,7 +55,7 @@ impl Deliver for BackChannelWay {
     }
 
     fn refusal(&self, url: &str) -> Option<String> {
-        refusal_by(self.rules.allow_private_addresses, url)
+        self.settings.refusal(url)
     }
 }
 
@@ -81,6 +69,6 @@ impl Deliver for DeliveredElsewhere {
     }
 
     fn refusal(&self, url: &str) -> Option<String> {
-        refusal(&self.0, url)
+        self.0.refusal(url)
     }
 }

@@ -1,9 +1,15 @@
 //! `realms.NAME.back_channel_logout`: how far logout tokens to clients may go.
 
+use proxy::fetch::special_address;
+
 use crate::config::decoder::Decoder;
 use crate::config::node::Node;
 use crate::config::schema::Section;
 use crate::config::{outward, pem};
+
+/// What allows addresses that are not public.
+pub const PRIVATE_SWITCH: &str =
+    "the realm's `back_channel_logout: { allow_private_addresses: true }` allows it";
 
 /// How far logout tokens may go.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -12,6 +18,16 @@ pub struct BackChannel {
     pub allow_private_addresses: bool,
     /// PEM certificates that a client's has to lead to; `None`: the public ones.
     pub ca: Option<Vec<u8>>,
+}
+
+impl BackChannel {
+    /// Why no logout token is ever delivered to an address, as far as its text tells.
+    pub fn refusal(&self, url: &str) -> Option<String> {
+        let address = special_address(url).filter(|_| !self.allow_private_addresses)?;
+        Some(format!(
+            "{address} is not a public address, so no logout token would get there; {PRIVATE_SWITCH}"
+        ))
+    }
 }
 
 impl std::fmt::Debug for BackChannel {

@@ -11,7 +11,6 @@ use crate::config::decoder::{Decoder, Table};
 use crate::config::node::{Name, Node};
 use crate::config::schema::{Section, key};
 use crate::config::values::Unfit;
-use crate::process::back_channel::refusal;
 
 use super::BackChannel;
 
@@ -130,7 +129,7 @@ impl Decoder<'_> {
                 self.fault(name.at, error.to_string());
             }
             let uri = client.backchannel_logout_uri.as_ref().filter(|_| !client.disabled);
-            if let Some(why) = uri.and_then(|uri| refusal(back_channel, uri)) {
+            if let Some(why) = uri.and_then(|uri| back_channel.refusal(uri)) {
                 let at = table.get("backchannel_logout_uri").map_or(name.at, |node| node.at);
                 self.fault(at, format!("backchannel_logout_uri: {why}"));
             }

@@ -12,7 +12,6 @@ use super::{INTERNAL_CLIENTS, Importer, QUIET_SCOPES, Records, flag, items, text
 use crate::config::BackChannel;
 use crate::config::node::Node;
 use crate::import::Outcome;
-use crate::process::back_channel::refusal;
 
 /// The hash of no secret: nobody can find a text with it.
 pub(super) const NOBODYS_HASH: &str = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
@@ -228,7 +227,7 @@ impl<'n> Translation<'_, 'n> {
             }
         }
         if let Some(uri) = self.attribute("backchannel.logout.url").map(whole) {
-            let why = redirect_fault(&uri, false).or_else(|| refusal(&BackChannel::default(), &uri));
+            let why = redirect_fault(&uri, false).or_else(|| BackChannel::default().refusal(&uri));
             match why {
                 None => client.backchannel_logout_uri = Some(uri),
                 Some(why) => self.find("back-channel logout", Outcome::Dropped, why),
