@@ -16,10 +16,14 @@
 
 use std::collections::BTreeSet;
 use std::process::Command;
+use std::sync::Mutex;
 
 use bastide::demo::tour::ROWS;
 use model::Switch;
 use serde_json::Value;
+
+/// How many tours are made at a time, each of a shop of its own.
+const SHOPS: usize = 3;
 
 /// The rows that came out wrong with `switch` off, of the rows `only`.
 fn red_rows(switch: Switch, only: &[&str]) -> BTreeSet<String> {
@@ -56,8 +60,21 @@ fn unmoved(switch: Switch) -> Option<String> {
 
 #[test]
 fn each_switch_turns_the_rows_red_that_name_it() {
-    let wrong: Vec<String> = switches().into_iter().filter_map(unmoved).collect();
-    assert_eq!(wrong, Vec::<String>::new());
+    let (left, wrong) = (Mutex::new(switches()), Mutex::new(Vec::<String>::new()));
+    let next = || left.lock().unwrap().pop_first();
+    // A shop waits more than it works.
+    let work = || {
+        while let Some(switch) = next() {
+            let unmoved = unmoved(switch);
+            wrong.lock().unwrap().extend(unmoved);
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..SHOPS {
+            scope.spawn(work);
+        }
+    });
+    assert_eq!(wrong.into_inner().unwrap(), Vec::<String>::new());
 }
 
 #[test]
