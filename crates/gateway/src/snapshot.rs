@@ -181,7 +181,7 @@ pub struct Route {
 pub enum WebSocket {
     /// They may, or the route would ignore it.
     Allowed,
-    /// They may where no firewall inspects the request: nothing is written about it.
+    /// They may where no firewall blocks: nothing is written about it.
     Uninspected,
     /// They are refused.
     Refused,

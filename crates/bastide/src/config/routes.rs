@@ -161,7 +161,7 @@ pub(super) const ROUTE: Section = Section {
         key(
             "upgrades",
             "list of protocols",
-            "websocket; none with `validate` or a firewall",
+            "websocket; none with `validate` or a firewall that blocks",
             "Protocols that `Upgrade` may ask for. `[]`: none. What follows an upgrade is inspected by nothing.",
         ),
         key("strip_prefix", "path", "nothing", "Removed from the path before it goes upstream."),

@@ -6,6 +6,7 @@ use model::event::Step;
 use proxy::route::WhyUnrouted;
 use proxy::{Admitted, RequestHead, Routed};
 
+use crate::firewall::Mode;
 use crate::journey::Journey;
 use crate::respond::{Refusal, Stop};
 use crate::serve::Gateway;
@@ -79,7 +80,9 @@ pub fn websocket(
         WebSocket::Allowed => return Ok(()),
         WebSocket::Uninspected => {
             let listener = &journey.connection().listener;
-            if gateway.snapshot().firewalls.of(listener, Some(route)).is_none() {
+            let firewall = gateway.snapshot().firewalls.of(listener, Some(route));
+            // One that only detects changes nothing but the log.
+            if firewall.is_none_or(|firewall| firewall.mode == Mode::Detect) {
                 return Ok(());
             }
             "a WebSocket, which the firewall would not inspect, and the route does not allow it (upgrades)"

@@ -116,7 +116,12 @@ async fn a_switch_of_protocols_waits_for_its_verdict_and_then_flows() {
 #[tokio::test]
 async fn past_a_firewall_a_switch_of_protocols_has_to_be_written() {
     let upstream = Upstream::start().await;
-    for (more, status) in [("", 403), ("    upgrades: [ websocket ]\n", 101), ("    waf: off\n", 101)] {
+    for (more, status) in [
+        ("", 403),
+        ("    upgrades: [ websocket ]\n", 101),
+        ("    waf: off\n", 101),
+        ("    waf: { mode: detect }\n", 101),
+    ] {
         let testbed = testbed_with(&upstream, "SecAction \"id:1,phase:1,pass,nolog\"\n", "", more).await;
         let mut stream = TcpStream::connect(testbed.clear_address()).await.unwrap();
         let head =
