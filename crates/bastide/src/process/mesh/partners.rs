@@ -143,11 +143,18 @@ fn known<'p>(
     partners: impl IntoIterator<Item = &'p Partner>,
 ) -> Foreign {
     let of_file = |bundle: &Bundle| before.iter().any(|partner| partner.bundle.as_ref() == Some(bundle));
+    let is_same = |partner: &Partner| {
+        let before = before.iter().find(|before| before.trust_domain == partner.trust_domain);
+        before.is_none_or(|before| origin(before) == origin(partner))
+    };
     let one = |partner: &Partner| {
-        // What was fetched of a partner that stays is kept, and its file counts until then, as it is
-        // now: whoever is no longer in it is no longer trusted. Without an endpoint it is all there is.
+        // What was fetched of a partner that stays as it was is kept, and its file counts until then, as
+        // it is now: whoever is no longer in it is no longer trusted. Without an endpoint it is all there
+        // is.
         let current = current.get(&partner.trust_domain);
-        let fetched = current.filter(|bundle| partner.endpoint.is_some() && !of_file(bundle));
+        let fetched = current
+            .filter(|bundle| partner.endpoint.is_some() && !of_file(bundle))
+            .filter(|_| is_same(partner));
         let bundle = fetched.or(stored.get(&partner.trust_domain)).or(partner.bundle.as_ref())?;
         Some((partner.trust_domain.clone(), bundle.clone()))
     };
@@ -318,7 +325,15 @@ mod tests {
         let before = [partner(there, Some(1))];
         assert_eq!(known(&of(1), &before, &none, &[partner(there, Some(2))]), of(2));
         assert_eq!(known(&of(1), &before, &none, &before), of(1));
-        assert_eq!(known(&of(7), &before, &none, &[partner(there, Some(2))]), of(7));
+        // What was fetched counts only for whom it was fetched.
+        assert_eq!(known(&of(7), &before, &none, &before), of(7));
+        let elsewhere = Some("https://partner.example/other");
+        let ca = Partner { ca: Some(("ca.pem".into(), b"another".to_vec())), ..partner(there, Some(1)) };
+        assert_eq!(known(&of(7), &before, &none, &[partner(there, Some(2))]), of(2));
+        assert_eq!(known(&of(7), &before, &none, &[partner(elsewhere, Some(1))]), of(1));
+        assert_eq!(known(&of(7), &before, &none, &[ca]), of(1));
+        assert_eq!(known(&of(7), &before, &of(3), &[partner(elsewhere, None)]), of(3));
+        assert_eq!(known(&of(7), &before, &none, &[partner(elsewhere, None)]), none);
     }
 
     #[test]
