@@ -108,14 +108,14 @@ async fn an_older_bundle_of_a_partner_takes_the_place_of_no_newer_one() {
     partner.say(4, &older);
     until("the refusal", async || (refused(&testbed).await >= 2).then_some(())).await;
     assert_eq!(trusted(&testbed).await.unwrap(), std::slice::from_ref(&first));
-    let log = testbed.log();
-    assert!(log.contains("its sequence number is 4, below 5 of the bundle in use"), "{log}");
-    assert!(!log.contains("without a new sequence number"), "{log}");
+    let logged = async |words: &str| until(words, async || testbed.log().contains(words).then_some(())).await;
+    logged("its sequence number is 4, below 5 of the bundle in use").await;
+    assert!(!testbed.log().contains("without a new sequence number"), "{}", testbed.log());
 
     // Another one of the same number is taken, and said.
     partner.say(5, &renewed);
     trusts(&testbed, &renewed).await;
-    assert!(testbed.log().contains("without a new sequence number"), "{}", testbed.log());
+    logged("without a new sequence number").await;
     partner.say(6, &newest);
     trusts(&testbed, &newest).await;
 

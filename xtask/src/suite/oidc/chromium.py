@@ -108,7 +108,20 @@ class Page:
             time.sleep(0.3 if found else 0.05)
         raise AssertionError(f"expected {text!r}, found {html}; {self.complaints}")
 
+    def focused(self):
+        """What has the focus, as it is told to who cannot see it."""
+        for node in self.call("Accessibility.getFullAXTree")["nodes"]:
+            focused = any(p["name"] == "focused" and p["value"].get("value") for p in node.get("properties", []))
+            if focused and node.get("role", {}).get("value") != "RootWebArea":
+                return node
+        return {}
+
     def type(self, text):
+        # A page is there before its field has the focus.
+        end = time.monotonic() + WAIT_SECONDS
+        while self.focused().get("role", {}).get("value") != "textbox":
+            assert time.monotonic() < end, f"no field has the focus; {self.html()}"
+            time.sleep(0.05)
         self.call("Input.insertText", text=text)
 
     def key(self, name, code):
@@ -147,12 +160,8 @@ class Page:
     def to(self, text):
         """Tabs to what is called so."""
         for _ in range(60):
-            tree = self.call("Accessibility.getFullAXTree")["nodes"]
-            for node in tree:
-                focused = any(p["name"] == "focused" and p["value"].get("value") for p in node.get("properties", []))
-                if focused and node.get("role", {}).get("value") != "RootWebArea":
-                    if text == node.get("name", {}).get("value"):
-                        return
+            if text == self.focused().get("name", {}).get("value"):
+                return
             self.tab()
             time.sleep(0.03)
         raise AssertionError(f"no way to {text!r} by keyboard; {self.html()}")
