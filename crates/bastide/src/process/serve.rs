@@ -21,7 +21,6 @@ use super::mesh::{Registered, Role};
 use super::notify::Notifier;
 use super::otlp::Exporter;
 use super::program::{self, Program, RunningProgram};
-use super::running;
 use super::signals::Signals;
 use super::sinks::Sinks;
 use super::watch::Watched;
@@ -75,7 +74,7 @@ pub(super) fn run_as(
 ) -> anyhow::Result<ExitCode> {
     let log_writer = log::start(arguments.log_format).context("the log")?;
     let log = log_writer.log();
-    let (configuration, written) = match load() {
+    let loaded = match load() {
         Ok(loaded) => loaded,
         Err(refused) => {
             say_faults(&refused.faults);
@@ -89,7 +88,7 @@ pub(super) fn run_as(
         .build()?;
     runtime.block_on(async {
         let mut signals = Signals::new(arguments.leash, program.is_some())?;
-        let mut starting = std::pin::pin!(Server::start(arguments, configuration, load, (role, log.clone())));
+        let mut starting = std::pin::pin!(Server::start(arguments, loaded, load, (role, log.clone())));
         let mut server = loop {
             tokio::select! {
                 biased;
@@ -104,7 +103,6 @@ pub(super) fn run_as(
                 server = &mut starting => break server?,
             }
         };
-        running::keep(server.parts.state.path(), &server.configuration, &written);
         if let Some(program) = program {
             server.start_program(program, log)?;
         }

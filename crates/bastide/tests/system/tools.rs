@@ -74,6 +74,8 @@ fn fmt_lays_out_in_place_and_check_shows_what_it_would_do() {
 async fn diff_says_what_a_reload_would_change_and_the_reload_does_it() {
     let upstream = Upstream::start().await;
     let mut testbed = TestBed::start(&one_route(&upstream, "100/minute per address", "")).await;
+    let when = |file: &str| std::fs::metadata(testbed.path(file)).unwrap().modified().unwrap();
+    assert!(when("state/running.json") <= when("state/ready.json"), "it is ready before it can be compared");
     assert_eq!(testbed.bastide(&["diff"]), (0, "nothing would change\n".to_owned(), String::new()));
     let absolute = testbed.path("bastide.yaml").display().to_string();
     assert_eq!(testbed.bastide(&["diff", "--config", &absolute]).0, 0);

@@ -23,7 +23,7 @@ use super::{Loader, READY, Server};
 use crate::acme::Orders;
 use crate::cli::ServeArguments;
 use crate::cli::check::environment;
-use crate::config::{self, Configuration};
+use crate::config::{self, Configuration, Written};
 use crate::process::administration::Administration;
 use crate::process::audit_handle::AuditHandle;
 use crate::process::background;
@@ -38,6 +38,7 @@ use crate::process::mesh::{MeshHost, Role};
 use crate::process::notify::Notifier;
 use crate::process::otlp::{self, Exporter};
 use crate::process::realms::Realms;
+use crate::process::running;
 use crate::process::sessions::SessionService;
 use crate::process::sinks::Sinks;
 use crate::process::state::{REVOCATIONS, StateFolder, write_atomically};
@@ -279,7 +280,7 @@ impl Server {
     /// cannot be used.
     pub(super) async fn start(
         arguments: &ServeArguments,
-        configuration: Configuration,
+        (configuration, written): (Configuration, Written),
         load: Loader,
         (role, own_log): (Role, Log),
     ) -> anyhow::Result<Self> {
@@ -340,18 +341,22 @@ impl Server {
             arguments: arguments.clone(),
             notifier: Notifier::new(environment("NOTIFY_SOCKET").as_deref()),
         };
-        server.open_for_business(predecessor).await?;
+        server.open_for_business(predecessor, &written).await?;
         Ok(server)
     }
 
     /// Says that it serves, to everybody who waits for that.
-    async fn open_for_business(&self, predecessor: Option<TakenOver>) -> anyhow::Result<()> {
+    async fn open_for_business(
+        &self,
+        predecessor: Option<TakenOver>,
+        written: &Written,
+    ) -> anyhow::Result<()> {
         const GONE: &str = "the process to take over from has gone";
         // Two processes never order at the same time: who is taken over from is told first.
         if predecessor.is_none() {
             self.parts.acme.follow(&self.configuration);
             self.take_places()?;
-            self.announce()?;
+            self.announce(written)?;
         }
         if let Some(predecessor) = predecessor {
             predecessor.is_awaited().context(GONE)?;
@@ -359,7 +364,7 @@ impl Server {
             predecessor.ready().context(GONE)?;
             tracing::info!("took over");
             // Whatever fails now: the one before has begun to end.
-            for fault in [self.take_places(), self.announce()].into_iter().filter_map(Result::err) {
+            for fault in [self.take_places(), self.announce(written)].into_iter().filter_map(Result::err) {
                 tracing::error!("{fault:#}");
             }
             self.parts.acme.follow(&self.configuration);
@@ -384,8 +389,9 @@ impl Server {
         self.administration.leave();
     }
 
-    /// Says where it listens: in the log, and in `ready.json` for scripts.
-    fn announce(&self) -> anyhow::Result<()> {
+    /// Says where it listens: in the log, and in `ready.json` for scripts. Whoever waited for that can
+    /// compare a configuration with what is served.
+    fn announce(&self, written: &Written) -> anyhow::Result<()> {
         let (configuration, admin) = (&self.configuration, self.admin_socket.local_addr()?);
         let listen: Vec<SocketAddr> =
             self.listeners.open.iter().filter_map(|key| self.cores.address(*key)).collect();
@@ -402,6 +408,7 @@ impl Server {
         for warning in &configuration.warnings {
             tracing::warn!("{warning}");
         }
+        running::keep(self.parts.state.path(), configuration, written);
         let ready = serde_json::json!({ "listen": listen, "admin": admin, "process": std::process::id() });
         write_atomically(&self.parts.state.join(READY), ready.to_string().as_bytes())?;
         Ok(())
