@@ -132,6 +132,12 @@ pub struct Slot {
 }
 
 impl Slot {
+    /// Whether what is committed is written. Otherwise it is counted as dropped: the queue is full,
+    /// and the configuration says so.
+    pub fn has_place(&self) -> bool {
+        self.placed
+    }
+
     /// Hands the event to the writer. Cannot fail and does not wait.
     pub fn commit(mut self, event: &AccessEvent<'_>) {
         if let Some(queue) = self.queue.take() {

@@ -155,7 +155,9 @@ fn a_full_queue_refuses_or_drops_as_configured_at_its_limit() {
         assert_eq!(queue.free(), 0);
         let fourth = queue.reserve(event(3).id, event(3).time);
         assert_eq!(fourth.is_err(), when_full == WhenFull::Refuse);
+        assert!(slots.iter().all(Slot::has_place));
         if let Ok(slot) = fourth {
+            assert!(!slot.has_place(), "it will be dropped");
             slot.commit(&event(3));
         }
         slots.into_iter().zip(0..).for_each(|(slot, n)| slot.commit(&event(n)));

@@ -12,7 +12,7 @@ use crate::serve::Gateway;
 
 impl Gateway {
     /// Writes the event. Whether there was a place for it: nobody waits for one, because there
-    /// is nobody to be let in afterwards.
+    /// is nobody to be let in afterwards. Where events are dropped then, it counts as one of those.
     pub(crate) fn write_refused_handshake(&self, refused: &RefusedHandshake<'_>) -> bool {
         let Some(queue) = self.core().audit.as_ref().filter(|_| !Switch::Audit.is_off()) else {
             return false;
@@ -20,7 +20,7 @@ impl Gateway {
         let time = self.snapshot().process.clock.now();
         let id = self.core().ids.next(time);
         let Ok(slot) = queue.reserve(id, time) else { return false };
-        let connection = refused.connection;
+        let (connection, has_place) = (refused.connection, slot.has_place());
         slot.commit(&AccessEvent {
             outcome: Outcome::Denied,
             step: Step::Accept,
@@ -29,7 +29,7 @@ impl Gateway {
             client_port: connection.peer.port(),
             ..AccessEvent::bare(id, time)
         });
-        true
+        has_place
     }
 }
 

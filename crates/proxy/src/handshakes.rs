@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::io;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use model::ClientNetwork;
 
@@ -64,6 +64,13 @@ impl Sources {
         (known.tat_ms, self.tat_ms) = (of_one, of_all);
         Some(std::mem::take(&mut known.left_out))
     }
+
+    /// So many of a source were not written down after all.
+    fn leave_out(&mut self, source: ClientNetwork, count: u64) {
+        if let Some(known) = self.known.get_mut(&source) {
+            known.left_out += count;
+        }
+    }
 }
 
 /// The refused handshakes of all cores. The lock is taken for those alone.
@@ -79,12 +86,19 @@ impl RefusedHandshakes {
     /// `write` had no place. What `write` is given is how many of the same source were left out
     /// before.
     pub(crate) fn take(&self, source: IpAddr, now_ms: u64, write: impl FnOnce(u64) -> bool) {
-        let taken = {
-            let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
-            sources.take(ClientNetwork::of(source), now_ms)
-        };
-        let counter = if taken.is_some_and(write) { &self.written } else { &self.left_out };
+        let source = ClientNetwork::of(source);
+        let taken = self.sources().take(source, now_ms);
+        let is_written = taken.is_some_and(write);
+        if let (Some(left_out), false) = (taken, is_written) {
+            // The next one of it that is written says so.
+            self.sources().leave_out(source, left_out + 1);
+        }
+        let counter = if is_written { &self.written } else { &self.left_out };
         counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn sources(&self) -> MutexGuard<'_, Sources> {
+        self.sources.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How many were written down, and how many were not.
@@ -175,7 +189,16 @@ mod tests {
     fn what_finds_no_place_in_the_log_is_counted_as_left_out() {
         let refused = RefusedHandshakes::default();
         refused.take(ONE, 1_000, |_| false);
-        assert_eq!(refused.totals(), (0, 1));
+        refused.take(ONE, 1_000, |left_out| left_out != 1);
+        assert_eq!(refused.totals(), (0, 2));
+        let mut found = None;
+        refused.take(ONE, 1_000, |left_out| {
+            found = Some(left_out);
+            true
+        });
+        assert_eq!(found, Some(2), "each is said by the next that is written");
+        refused.take(ONE, 1_000, |left_out| left_out == 0);
+        assert_eq!(refused.totals(), (2, 2));
     }
 
     #[test]
