@@ -397,8 +397,9 @@ async fn handshake<W: World>(
     within: Duration,
 ) -> io::Result<Option<(TlsStream<TcpStream>, TlsPeer)>> {
     let refused = |error| {
-        core.connections().handshakes_failed.fetch_add(1, Ordering::Relaxed);
         tell_refused(core, tls, info, &error);
+        // Last, so that whoever sees it finds told what there was to tell.
+        core.connections().handshakes_failed.fetch_add(1, Ordering::Relaxed);
         Err(error)
     };
     let stream = match tokio::time::timeout(within, tls.accept(socket)).await {
