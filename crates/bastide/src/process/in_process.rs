@@ -84,6 +84,10 @@ where
         }
         let date = dated.value();
         for Call { request, answerer } in calls.drain(..) {
+            // It may have waited here for longer than its client.
+            if answerer.is_gone() {
+                continue;
+            }
             let told = tell(answer(request.map(body)), date.clone());
             match begin(told).await {
                 Begun::There(Told { head, first, rest: None }) => answerer.whole(head, first, &mut untold),

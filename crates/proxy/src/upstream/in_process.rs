@@ -14,7 +14,8 @@
 //! does not answer: the caller bounds the time as it does for a socket.
 //!
 //! How many calls there are at once is bounded where they are made: each holds a place of its
-//! pool (`connections_per_core_max`).
+//! pool (`connections_per_core_max`) until the service has let go of it, whether its client
+//! still waits or not. So no more of them wait in the channel between the two.
 
 mod call;
 mod connection;
@@ -65,3 +66,6 @@ impl InProcessListener {
         self.0.recv_many(calls, most).await
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -136,6 +136,22 @@ impl Drop for Slot {
     }
 }
 
+#[cfg(test)]
+impl Slot {
+    /// One of as many as there are, for what holds one.
+    pub(crate) fn of_no_pool() -> Self {
+        let slots = Slots {
+            open: Cell::new(1),
+            waiting: Cell::default(),
+            connections_max: Cell::new(u32::MAX),
+            freed: Notify::new(),
+            room: Notify::new(),
+        };
+        let entered = Arc::<ConnectionLimiter>::default().enter(ConnectionLimits::default());
+        Self(Rc::new(slots), entered.expect("it has no bound"))
+    }
+}
+
 /// A request that waits for a connection.
 struct Waits(Rc<Slots>, #[expect(dead_code, reason = "counted while it lives")] Waiting);
 

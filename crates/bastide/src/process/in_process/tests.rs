@@ -1,10 +1,21 @@
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use axum::http::StatusCode;
 use axum::response::IntoResponse as _;
 use model::Timestamp;
+use proxy::upstream::ServiceSettings;
+use proxy::upstream::in_process::{InProcessConnector, in_process_pair};
+use proxy::{Cores, Limits, Upstreams};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
 use super::*;
+use crate::process::clock::SystemClock;
+
+#[path = "../../../../proxy/tests/support/mod.rs"]
+mod support;
+use support::{TestRoute, TestWorld};
 
 const NOW: HeaderValue = HeaderValue::from_static("Sun, 06 Nov 1994 08:49:37 GMT");
 
@@ -73,4 +84,89 @@ async fn what_waits_or_panics_holds_nobody_up() {
     assert_eq!(&later.await.first[..], b"later");
     let panics = begin(async { unreachable!("as it should") });
     assert!(matches!(panics.await, Begun::Failed));
+}
+
+/// A gateway's core before a service that answers by `answer`, and how many calls may wait there.
+struct Served {
+    cores: Cores<TestWorld>,
+    upstreams: Arc<Upstreams>,
+    ended: Arc<AtomicUsize>,
+}
+
+impl Served {
+    fn by(connector: InProcessConnector) -> Self {
+        let services = vec![ServiceSettings::in_process("served", connector)];
+        let routes = vec![TestRoute { path: "/**", settings: support::settings(0) }];
+        let listener = support::cleartext("127.0.0.1:0".parse().unwrap());
+        let mut world = TestWorld::new(vec![listener], services, routes, Limits::default(), None);
+        let (upstreams, ended) = (Arc::clone(&world.upstreams), Arc::<AtomicUsize>::default());
+        let counted = Arc::clone(&ended);
+        world.report = Some(Arc::new(move |_| drop(counted.fetch_add(1, Ordering::SeqCst))));
+        Self { cores: Cores::start(1, Arc::new(world)).unwrap(), upstreams, ended }
+    }
+
+    /// A client that has asked.
+    async fn ask(&self, path: &str) -> TcpStream {
+        let mut client = TcpStream::connect(self.cores.addresses()[0].1).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n");
+        client.write_all(request.as_bytes()).await.unwrap();
+        client
+    }
+
+    async fn text(&self, path: &str) -> String {
+        let mut text = String::new();
+        self.ask(path).await.read_to_string(&mut text).await.unwrap();
+        text
+    }
+
+    /// Calls that hold a place.
+    fn open(&self) -> u32 {
+        self.upstreams.services()[0].endpoints[0].limiter.open()
+    }
+}
+
+async fn until(what: &str, condition: impl Fn() -> bool) {
+    let holds = async {
+        while !condition() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    assert!(tokio::time::timeout(PATIENCE, holds).await.is_ok(), "waited in vain for {what}");
+}
+
+/// So long a test waits for what must come. Nothing is asserted about it.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn served<F, R>(listener: InProcessListener, answer: F) -> JoinSet<()>
+where
+    F: Fn(Request) -> R + Clone + Send + 'static,
+    R: Future<Output = Response> + Send + 'static,
+{
+    let mut server = JoinSet::new();
+    server.spawn(serve(listener, Arc::new(SystemClock::start()), answer));
+    server
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn nothing_is_done_for_calls_that_were_given_up_before_they_were_taken() {
+    const GIVEN_UP: usize = 40;
+    let (connector, listener) = in_process_pair();
+    let testbed = Served::by(connector);
+    // Nobody takes any yet.
+    let mut clients = Vec::new();
+    for count in 1..=GIVEN_UP {
+        clients.push(testbed.ask("/given-up").await);
+        until("the call", || testbed.open() as usize == count).await;
+    }
+    drop(clients);
+    until("all to be given up", || testbed.ended.load(Ordering::SeqCst) == GIVEN_UP).await;
+    assert_eq!(testbed.open() as usize, GIVEN_UP, "each keeps its place");
+    let (sender, seen) = std::sync::mpsc::channel();
+    let _server = served(listener, move |request: Request| {
+        sender.send(request.uri().path().to_owned()).unwrap();
+        async { "done".into_response() }
+    });
+    assert!(testbed.text("/waits").await.ends_with("done"));
+    assert_eq!(seen.try_iter().collect::<Vec<_>>(), ["/waits"]);
+    until("the places", || testbed.open() == 0).await;
 }

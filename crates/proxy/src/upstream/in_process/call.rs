@@ -71,15 +71,17 @@ impl Shared {
         }
     }
 
-    /// Nobody waits any more.
-    pub(super) fn give_up(&self) {
+    /// Nobody waits any more. Whether the service still has the call: then its [`Answerer`] says
+    /// when it lets go of it.
+    pub(super) fn give_up(&self) -> bool {
         let mut state = self.state();
         state.is_gone = true;
-        let waker = state.service.take();
+        let (is_there, waker) = (!state.is_over, state.service.take());
         drop(state);
         if let Some(waker) = waker {
             waker.wake();
         }
+        is_there
     }
 
     fn settle(&self, answer: Option<Answer>) {
@@ -165,6 +167,11 @@ pub struct Answerer {
 impl Answerer {
     pub(super) fn new(call: &Arc<Shared>, answers: &Arc<Answers>) -> Self {
         Self { call: Arc::clone(call), answers: Arc::clone(answers), is_answered: false }
+    }
+
+    /// Whether nobody waits for the answer any more.
+    pub fn is_gone(&self) -> bool {
+        self.call.state().is_gone
     }
 
     /// Ready when nobody waits for the answer any more.

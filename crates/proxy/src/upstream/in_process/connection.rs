@@ -28,7 +28,8 @@ pub(crate) struct CallConnection {
     line: Rc<Line>,
     stage: Stage,
     answer: Answer,
-    _slot: Slot,
+    /// Always there until it is dropped.
+    slot: Option<Slot>,
 }
 
 /// How far the request is.
@@ -55,7 +56,7 @@ enum Answer {
 
 impl CallConnection {
     pub(crate) fn new(line: &Rc<Line>, slot: Slot) -> Self {
-        Self { line: Rc::clone(line), stage: Stage::New, answer: Answer::None, _slot: slot }
+        Self { line: Rc::clone(line), stage: Stage::New, answer: Answer::None, slot: Some(slot) }
     }
 
     /// Takes a request head.
@@ -176,8 +177,8 @@ impl CallConnection {
 /// The service stops where nobody waits for its answer any more.
 impl Drop for CallConnection {
     fn drop(&mut self) {
-        if let Answer::Awaited(call) = &self.answer {
-            call.give_up();
+        if let (Answer::Awaited(call), Some(slot)) = (&self.answer, self.slot.take()) {
+            self.line.give_up(call, slot);
         }
     }
 }

@@ -3,12 +3,14 @@
 //! is woken from another thread.
 
 use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use super::InProcessConnector;
 use super::call::{Answerer, Call, CallBody, Shared, keep};
+use crate::upstream::pool::Slot;
 
 /// After so many calls a core does not wait for the end of its turn.
 const HANDED_AT_ONCE: usize = 16;
@@ -70,6 +72,9 @@ struct Outgoing {
     calls: RefCell<Vec<Call>>,
     /// The line's task, while it waits.
     task: RefCell<Option<Waker>>,
+    /// Places of calls that were given up, until the service lets go of them. What a key points
+    /// at lives as long: the service's side holds it, and then [`Answers`].
+    given_up: RefCell<HashMap<*const Shared, Slot>>,
     is_over: Cell<bool>,
 }
 
@@ -101,6 +106,20 @@ impl Line {
         }
         shared
     }
+
+    /// Nobody waits for a call any more. While the service has it, it keeps its place: clients that
+    /// come and go make no more calls at once than others do.
+    pub(super) fn give_up(&self, call: &Arc<Shared>, place: Slot) {
+        if call.give_up() {
+            self.outgoing.given_up.borrow_mut().insert(Arc::as_ptr(call), place);
+        }
+    }
+
+    /// Places of calls that were given up.
+    #[cfg(test)]
+    pub(super) fn held(&self) -> usize {
+        self.outgoing.given_up.borrow().len()
+    }
 }
 
 impl Drop for Line {
@@ -125,7 +144,10 @@ async fn carry(connector: InProcessConnector, outgoing: Rc<Outgoing>, answers: A
     std::future::poll_fn(|cx| {
         outgoing.calls.borrow_mut().drain(..).for_each(|call| connector.send(call));
         while answers.poll_take(cx, &mut answered).is_ready() {
-            answered.drain(..).for_each(|call| call.wake_core());
+            for call in answered.drain(..) {
+                call.wake_core();
+                outgoing.given_up.borrow_mut().remove(&Arc::as_ptr(&call));
+            }
         }
         if outgoing.is_over.get() {
             return Poll::Ready(());
