@@ -88,8 +88,11 @@ where
             if answerer.is_gone() {
                 continue;
             }
-            let told = tell(answer(request.map(body)), date.clone());
-            match begin(told).await {
+            let begun = match caught(|| answer(request.map(body))) {
+                Some(answered) => begin(tell(answered, date.clone())).await,
+                None => Begun::Failed,
+            };
+            match begun {
                 Begun::There(Told { head, first, rest: None }) => answerer.whole(head, first, &mut untold),
                 Begun::There(told) => drop(tokio::spawn(finish(told, answerer))),
                 Begun::Waits(told) => drop(tokio::spawn(go_on(told, answerer))),
@@ -121,17 +124,19 @@ enum Begun<T> {
     Failed,
 }
 
+/// What `work` comes to; `None`: it panicked. That is one call's alone, and what it leaves behind
+/// is dropped with the call.
+fn caught<T>(work: impl FnOnce() -> T) -> Option<T> {
+    catch_unwind(AssertUnwindSafe(work)).ok()
+}
+
 /// Begins an answer.
 async fn begin<T: Future<Output = Told>>(told: T) -> Begun<T> {
     let mut told = Box::pin(told);
-    let first = poll_fn(|cx| {
-        // A panic is one call's alone; what it leaves behind is dropped with the call.
-        Poll::Ready(catch_unwind(AssertUnwindSafe(|| told.as_mut().poll(cx))))
-    });
-    match first.await {
-        Ok(Poll::Ready(told)) => Begun::There(told),
-        Ok(Poll::Pending) => Begun::Waits(told),
-        Err(_) => Begun::Failed,
+    match poll_fn(|cx| Poll::Ready(caught(|| told.as_mut().poll(cx)))).await {
+        Some(Poll::Ready(told)) => Begun::There(told),
+        Some(Poll::Pending) => Begun::Waits(told),
+        None => Begun::Failed,
     }
 }
 

@@ -170,3 +170,24 @@ async fn nothing_is_done_for_calls_that_were_given_up_before_they_were_taken() {
     assert_eq!(seen.try_iter().collect::<Vec<_>>(), ["/waits"]);
     until("the places", || testbed.open() == 0).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn an_answer_that_panics_is_one_calls_alone_even_before_it_is_begun() {
+    let (connector, listener) = in_process_pair();
+    let testbed = Served::by(connector);
+    // One thread: a server that ended would leave none.
+    let _server = served(listener, |request: Request| {
+        let path = request.uri().path().to_owned();
+        assert_ne!(path, "/called", "as it should");
+        async move {
+            assert_ne!(path, "/begun", "as it should");
+            tokio::task::yield_now().await;
+            assert_ne!(path, "/later", "as it should");
+            "good".into_response()
+        }
+    });
+    for path in ["/called", "/good", "/begun", "/good", "/later", "/good"] {
+        let text = testbed.text(path).await;
+        assert_eq!(text.starts_with("HTTP/1.1 502"), path != "/good", "{path}: {text}");
+    }
+}
