@@ -160,7 +160,12 @@ async fn finish(told: Told, answerer: Answerer) {
         if !next.is_empty() && !sender.send(next).await {
             return;
         }
-        next = match poll_fn(|cx| Pin::new(&mut rest).poll_frame(cx)).await {
+        let frame = tokio::select! {
+            frame = poll_fn(|cx| Pin::new(&mut rest).poll_frame(cx)) => frame,
+            // The body may be silent for as long as it likes.
+            () = sender.gone() => return,
+        };
+        next = match frame {
             None => return sender.end().await,
             // Trailers: nobody reads them.
             Some(Ok(frame)) => frame.into_data().unwrap_or_default(),

@@ -9,6 +9,7 @@ use proxy::upstream::in_process::{InProcessConnector, in_process_pair};
 use proxy::{Cores, Limits, Upstreams};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio_stream::StreamExt as _;
 
 use super::*;
 use crate::process::clock::SystemClock;
@@ -189,5 +190,68 @@ async fn an_answer_that_panics_is_one_calls_alone_even_before_it_is_begun() {
     for path in ["/called", "/good", "/begun", "/good", "/later", "/good"] {
         let text = testbed.text(path).await;
         assert_eq!(text.starts_with("HTTP/1.1 502"), path != "/good", "{path}: {text}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn an_answer_is_dropped_once_nobody_waits_for_it_or_for_more_of_it() {
+    /// Tells when it is dropped.
+    struct Held(std::sync::mpsc::Sender<()>);
+    impl Drop for Held {
+        fn drop(&mut self) {
+            let _ = self.0.send(());
+        }
+    }
+    let (connector, listener) = in_process_pair();
+    let testbed = Served::by(connector);
+    let (begun, mut is_begun) = tokio::sync::mpsc::unbounded_channel();
+    let (dropped, is_dropped) = std::sync::mpsc::channel();
+    let _server = served(listener, move |request: Request| {
+        let held = Held(dropped.clone());
+        begun.send(()).unwrap();
+        async move {
+            let _held = &held;
+            if request.uri().path() == "/waits" {
+                std::future::pending::<()>().await;
+            }
+            // Says one word, and is silent then.
+            let word = tokio_stream::once(Ok::<_, io::Error>("word"));
+            Response::new(Body::from_stream(word.chain(tokio_stream::pending()).map(move |word| {
+                let _held = &held;
+                word
+            })))
+        }
+    });
+    for path in ["/waits", "/silent"] {
+        let mut client = testbed.ask(path).await;
+        is_begun.recv().await.unwrap();
+        if path == "/silent" {
+            let mut all = Vec::new();
+            while !all.ends_with(b"word\r\n") {
+                assert_ne!(client.read_buf(&mut all).await.unwrap(), 0);
+            }
+        }
+        assert!(is_dropped.try_recv().is_err(), "{path}: somebody waits");
+        drop(client);
+        until("the answer to be dropped", || is_dropped.try_recv().is_ok()).await;
+        until("its place", || testbed.open() == 0).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn an_answer_that_breaks_off_never_looks_whole() {
+    let (connector, listener) = in_process_pair();
+    let testbed = Served::by(connector);
+    let _server = served(listener, |request: Request| async move {
+        let mut pieces = vec![Ok("data")];
+        if request.uri().path() == "/torn" {
+            pieces.push(Err(io::Error::other("torn")));
+        }
+        Response::new(own_stream(pieces))
+    });
+    for (path, is_whole) in [("/whole", true), ("/torn", false)] {
+        let text = testbed.text(path).await;
+        assert!(text.contains("\r\n\r\n4\r\ndata\r\n"), "{text}");
+        assert_eq!(text.ends_with("\r\n0\r\n\r\n"), is_whole, "{text}");
     }
 }

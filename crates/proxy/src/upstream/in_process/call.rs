@@ -227,6 +227,11 @@ impl AnswerBody {
         self.0.send(Piece::Data(piece)).await.is_ok()
     }
 
+    /// Waits until nobody wants more.
+    pub async fn gone(&self) {
+        self.0.closed().await;
+    }
+
     /// It was whole.
     pub async fn end(self) {
         // An error means that nobody is there to hear it.
