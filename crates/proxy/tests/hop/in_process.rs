@@ -1,16 +1,51 @@
 //! Services that live in this process.
 
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderValue, header, request, response};
-use proxy::Limits;
 use proxy::upstream::in_process::{Call, CallBody, GATHERED_BYTES_MAX, Untold, in_process_pair};
-use proxy::upstream::{ForwardSettings, InProcessListener, ServiceSettings, Timeouts};
+use proxy::upstream::{ConnectionLimits, ForwardSettings, InProcessListener, ServiceSettings, Timeouts};
+use proxy::{Limits, Upstreams};
 
-use crate::support::settings;
-use crate::testbed::{PATIENCE, TestBed};
+use crate::resilience::until;
+use crate::revocation::Fickle;
+use crate::support::{TestRoute, TestWorld, cleartext, settings};
+use crate::testbed::{PATIENCE, TestBed, anywhere};
+
+/// Hands each call to the test.
+fn hand_on(listener: InProcessListener) -> mpsc::Receiver<Call> {
+    let (sender, calls) = mpsc::channel();
+    serve(listener, move |call| {
+        let _ = sender.send(call);
+        std::future::ready(())
+    });
+    calls
+}
+
+/// A hop that takes so many calls at once, of whom nobody has to wait.
+fn of_few_places(
+    connections_per_core_max: u32,
+    waiting_max: u32,
+) -> (TestBed, InProcessListener, Arc<Upstreams>) {
+    let (connector, listener) = in_process_pair();
+    let connection_limits = ConnectionLimits { connections_max: 0, waiting_max };
+    let service = ServiceSettings {
+        connections_per_core_max,
+        connection_limits,
+        ..ServiceSettings::in_process("few", connector)
+    };
+    let routes = vec![TestRoute { path: "/**", settings: settings(0) }];
+    let mut world =
+        TestWorld::new(vec![cleartext(anywhere())], vec![service], routes, Limits::default(), None);
+    let upstreams = Arc::clone(&world.upstreams);
+    let outcomes: Arc<Mutex<Vec<String>>> = Arc::default();
+    let reported = Arc::clone(&outcomes);
+    world.report = Some(Arc::new(move |_| reported.lock().unwrap().push(String::new())));
+    (TestBed::start(world, outcomes), listener, upstreams)
+}
 
 /// Works on each call with `work`, on a runtime of its own, until nobody can come any more.
 fn serve<F>(mut listener: InProcessListener, work: impl Fn(Call) -> F + Send + 'static)
@@ -128,15 +163,49 @@ fn a_service_that_has_ended_is_a_502_and_one_that_does_not_answer_a_504() {
     let testbed = testbed(drop, Limits::default());
     assert_eq!(testbed.get("/").status, 502);
 
-    let (silent, listener) = in_process_pair();
+    let (silent, _listener) = in_process_pair();
     let soon = impatient(Duration::from_millis(200));
     let testbed = TestBed::with(ServiceSettings::in_process("silent", silent), soon, Limits::default());
     assert_eq!(testbed.get("/").status, 504);
-    // It ends with the call in its hands, and with another that it has not taken.
-    let mut client = testbed.client();
-    client.send(post("/", b"x"));
-    drop(listener);
-    assert_eq!(client.reply().status, 502);
+    // It ends with a call in its hands, and with another that it has not taken.
+    let (testbed, mut listener, upstreams) = of_few_places(2, 0);
+    let mut clients = [testbed.client(), testbed.client()];
+    let mut calls = Vec::new();
+    clients[0].send(post("/", b"x"));
+    testbed.runtime.block_on(listener.accept(&mut calls, 1));
+    clients[1].send(post("/", b"x"));
+    until("the other", || upstreams.services()[0].endpoints[0].limiter.open() == 2);
+    drop((listener, calls));
+    for client in &mut clients {
+        assert_eq!(client.reply().status, 502);
+    }
+}
+
+#[test]
+fn a_call_that_its_client_gave_up_keeps_its_place_until_the_service_lets_go_of_it() {
+    let (testbed, mut listener, upstreams) = of_few_places(2, 0);
+    for path in ["/first", "/second"] {
+        let mut client = testbed.client();
+        client.send(post(path, b"x"));
+        let state = &upstreams.services()[0].endpoints[0].limiter;
+        until("the call", || state.open() == if path == "/first" { 1 } else { 2 });
+        drop(client);
+    }
+    until("both to be given up", || testbed.outcomes.lock().unwrap().len() == 2);
+    // Nobody waits, and yet there is no place for more: as where both are open.
+    let reply = testbed.get("/");
+    assert_eq!(reply.status, 503, "{}", reply.text());
+    assert_eq!(upstreams.services()[0].endpoints[0].limiter.refused_total(), 1);
+    let mut calls = Vec::new();
+    testbed.runtime.block_on(async {
+        while calls.len() < 2 {
+            listener.accept(&mut calls, 2).await;
+        }
+    });
+    assert!(calls.iter().all(|call| call.answerer.is_gone()));
+    drop(calls);
+    serve(listener, |call| whole(call, |_, body| body));
+    until("a place", || testbed.get("/").status == 200);
 }
 
 #[test]
@@ -159,10 +228,12 @@ fn an_answer_that_never_comes_is_a_502_and_takes_no_other_with_it() {
 #[test]
 fn a_request_that_broke_off_never_looks_whole_and_is_given_up() {
     let (sender, seen) = mpsc::channel();
+    let (taken, is_taken) = mpsc::channel();
     let told = |listener| {
         serve(listener, move |call| {
-            let sender = sender.clone();
+            let (sender, taken) = (sender.clone(), taken.clone());
             async move {
+                taken.send(()).unwrap();
                 let body = read(call.request.into_parts().1).await;
                 std::future::poll_fn(|cx| call.answerer.poll_gone(cx)).await;
                 sender.send(body).unwrap();
@@ -174,12 +245,14 @@ fn a_request_that_broke_off_never_looks_whole_and_is_given_up() {
         let mut client = testbed.client();
         client.send(format!("POST / HTTP/1.1\r\nhost: shop\r\ncontent-length: {promised}\r\n\r\n"));
         client.send(bytes(sent));
+        is_taken.recv_timeout(PATIENCE).unwrap();
         drop(client);
         assert!(seen.recv_timeout(PATIENCE).unwrap().is_err(), "{sent} of {promised}");
     }
     // Whole, but nobody waits for the answer.
     let mut client = testbed.client();
     client.send(post("/", b"all of it"));
+    is_taken.recv_timeout(PATIENCE).unwrap();
     drop(client);
     assert_eq!(seen.recv_timeout(PATIENCE).unwrap(), Ok(b"all of it".to_vec()));
 }
@@ -219,7 +292,12 @@ fn an_answer_is_judged_as_an_upstreams() {
         serve(listener, |call| async move {
             let mut head = good();
             match call.request.uri().path() {
-                "/hop" => drop(head.headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("x"))),
+                "/good" => {}
+                hop @ ("/connection" | "/keep-alive" | "/proxy-connection" | "/transfer-encoding"
+                | "/upgrade") => {
+                    let name = header::HeaderName::from_bytes(&hop.as_bytes()[1..]).unwrap();
+                    head.headers.insert(name, HeaderValue::from_static("x"));
+                }
                 "/lengths" => {
                     for length in [1, 2] {
                         head.headers.append(header::CONTENT_LENGTH, HeaderValue::from(length));
@@ -233,11 +311,123 @@ fn an_answer_is_judged_as_an_upstreams() {
         });
     };
     let testbed = testbed(evil, Limits::default());
-    for path in ["/hop", "/lengths", "/interim", "/switch"] {
+    let hop = ["/connection", "/keep-alive", "/proxy-connection", "/transfer-encoding", "/upgrade"];
+    for path in hop.iter().chain(&["/lengths", "/interim", "/switch"]) {
         assert_eq!(testbed.get(path).status, 502, "{path}");
     }
     let reply = testbed.get("/short");
     assert_eq!((reply.status, reply.whole), (200, false));
+    assert_eq!(testbed.get("/good").body, b"two");
+}
+
+#[test]
+fn an_answer_to_head_has_no_body_whatever_the_service_makes() {
+    let (told, gone) = mpsc::channel();
+    let never_ends = |listener| {
+        serve(listener, move |call| {
+            let told = told.clone();
+            async move {
+                if call.request.uri().path() == "/whole" {
+                    return call.answerer.whole(good(), Bytes::from("text"), &mut Untold::default());
+                }
+                let body = call.answerer.begin(good());
+                body.gone().await;
+                told.send(()).unwrap();
+            }
+        });
+    };
+    let testbed = testbed(never_ends, Limits::default());
+    let mut client = testbed.client();
+    for path in ["/whole", "/pieces", "/whole"] {
+        client.send(format!("HEAD {path} HTTP/1.1\r\nhost: shop\r\n\r\n"));
+        assert_eq!(client.reply_to("HEAD").status, 200, "{path}");
+    }
+    gone.recv_timeout(PATIENCE).unwrap();
+    assert_eq!(client.get("/whole").body, b"text", "nothing of them stands before it");
+}
+
+#[test]
+fn a_request_that_is_too_large_is_a_413_and_breaks_off_for_the_service() {
+    let (sender, seen) = mpsc::channel();
+    let (connector, listener) = in_process_pair();
+    serve(listener, move |call| {
+        let sender = sender.clone();
+        async move {
+            let body = read(call.request.into_parts().1).await;
+            let is_whole = body.is_ok();
+            sender.send(body.map(|body| body.len())).unwrap();
+            if is_whole {
+                call.answerer.whole(good(), Bytes::new(), &mut Untold::default());
+            }
+        }
+    });
+    // More than is gathered: the service has it before it is known to be too large.
+    let limit = GATHERED_BYTES_MAX * 2;
+    let bounded = ForwardSettings { body_bytes_max: limit as u64, ..settings(0) };
+    let testbed = TestBed::with(ServiceSettings::in_process("some", connector), bounded, Limits::default());
+    for (length, status) in [(limit, 200), (limit + 1, 413)] {
+        let mut client = testbed.client();
+        client.send(b"POST / HTTP/1.1\r\nhost: shop\r\ntransfer-encoding: chunked\r\n\r\n");
+        client.send([format!("{length:x}\r\n").as_bytes(), &bytes(length), b"\r\n0\r\n\r\n"].concat());
+        assert_eq!(client.reply().status, status, "{length}");
+        assert_eq!(seen.recv_timeout(PATIENCE).unwrap().ok(), (status == 200).then_some(length));
+    }
+    // What says so itself does not come so far.
+    let mut client = testbed.client();
+    client.send(format!("POST / HTTP/1.1\r\nhost: shop\r\ncontent-length: {}\r\n\r\n", limit + 1));
+    assert_eq!(client.reply().status, 413);
+    assert!(seen.try_recv().is_err());
+}
+
+#[test]
+fn the_service_hears_of_whoever_is_cut_or_leaves_before_its_answer_or_while_that_is_silent() {
+    let (told, gone) = mpsc::channel();
+    let (taken, is_taken) = mpsc::channel();
+    let (connector, listener) = in_process_pair();
+    serve(listener, move |call| {
+        let (told, taken) = (told.clone(), taken.clone());
+        async move {
+            taken.send(()).unwrap();
+            if call.request.uri().path() == "/waits" {
+                std::future::poll_fn(|cx| call.answerer.poll_gone(cx)).await;
+            } else {
+                let mut body = call.answerer.begin(good());
+                assert!(body.send(Bytes::from("hello")).await);
+                body.gone().await;
+            }
+            told.send(()).unwrap();
+        }
+    });
+    let judge = Arc::new(Fickle { epoch: AtomicU64::new(0), holds_for: None, falls: true });
+    let judged = Arc::clone(&judge);
+    let build = move || {
+        let routes = vec![TestRoute { path: "/**", settings: settings(0) }];
+        let services = vec![ServiceSettings::in_process("held", connector.clone())];
+        let mut world =
+            TestWorld::new(vec![cleartext(anywhere())], services, routes, Limits::default(), None);
+        world.judge = judged.clone();
+        world
+    };
+    let mut testbed = TestBed::start(build(), Arc::default());
+    let begin = |testbed: &TestBed, path: &str| {
+        let mut client = testbed.client();
+        client.send(format!("GET {path} HTTP/1.1\r\nhost: shop\r\n\r\n"));
+        is_taken.recv_timeout(PATIENCE).unwrap();
+        if path == "/silent" {
+            client.head().unwrap();
+        }
+        client
+    };
+    drop(begin(&testbed, "/silent"));
+    gone.recv_timeout(PATIENCE).unwrap();
+    for path in ["/silent", "/waits"] {
+        judge.epoch.store(0, Ordering::SeqCst);
+        let _client = begin(&testbed, path);
+        judge.epoch.store(1, Ordering::SeqCst);
+        let cores = testbed.cores.as_mut().unwrap();
+        testbed.runtime.block_on(cores.publish(Arc::new(build()))).unwrap();
+        gone.recv_timeout(PATIENCE).unwrap();
+    }
 }
 
 #[test]
@@ -271,14 +461,11 @@ fn an_answer_that_nobody_reads_stops_at_its_bound() {
 #[test]
 fn a_request_that_nobody_takes_stops_at_its_bound() {
     // Dropped pieces of the call would end it.
-    let (sender, calls) = mpsc::channel();
-    let kept = move |listener| {
-        serve(listener, move |call| {
-            sender.send(call).unwrap();
-            std::future::ready(())
-        });
-    };
-    let testbed = testbed(kept, Limits { request_ms_max: PATIENCE, ..Limits::default() });
+    let mut calls = None;
+    let testbed = testbed(
+        |listener| calls = Some(hand_on(listener)),
+        Limits { request_ms_max: PATIENCE, ..Limits::default() },
+    );
     let mut client = testbed.client();
     client.send(b"POST / HTTP/1.1\r\nhost: shop\r\ntransfer-encoding: chunked\r\n\r\n");
     client.stream.set_write_timeout(Some(Duration::from_secs(1))).unwrap();
@@ -288,31 +475,24 @@ fn a_request_that_nobody_takes_stops_at_its_bound() {
         written += chunk.len();
         assert!(written < 256 * 1024 * 1024, "nothing holds the client back");
     }
-    let call = calls.recv_timeout(PATIENCE).unwrap();
+    let call = calls.unwrap().recv_timeout(PATIENCE).unwrap();
     assert!(matches!(call.request.body(), CallBody::Pieces(_)));
 }
 
 #[test]
 fn no_more_calls_at_once_than_the_service_takes() {
-    let (sender, calls) = mpsc::channel();
-    let kept = move |listener| {
-        serve(listener, move |call| {
-            sender.send(call).unwrap();
-            std::future::ready(())
-        });
-    };
-    let (connector, listener) = in_process_pair();
-    kept(listener);
-    let service =
-        ServiceSettings { connections_per_core_max: 2, ..ServiceSettings::in_process("two", connector) };
-    let testbed = TestBed::with(service, settings(0), Limits::default());
+    let (testbed, listener, upstreams) = of_few_places(2, 1);
+    let calls = hand_on(listener);
     let mut clients: Vec<_> = (0..3).map(|_| testbed.client()).collect();
     for client in &mut clients {
         client.send(post("/", b"x"));
     }
     let first = calls.recv_timeout(PATIENCE).unwrap();
     let second = calls.recv_timeout(PATIENCE).unwrap();
-    assert!(calls.recv_timeout(Duration::from_millis(300)).is_err(), "a third at once");
+    until("the third to wait", || {
+        assert!(calls.try_recv().is_err(), "a third at once");
+        upstreams.services()[0].endpoints[0].limiter.waiting() == 1
+    });
     first.answerer.whole(good(), Bytes::new(), &mut Untold::default());
     let third = calls.recv_timeout(PATIENCE).unwrap();
     for call in [second, third] {
