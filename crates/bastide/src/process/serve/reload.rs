@@ -290,3 +290,30 @@ pub(super) fn watch(configuration: &Configuration) -> Watched {
     Watched::look(configuration.files.iter().cloned().chain([configuration.authentication.api_keys.clone()]))
         .with_globs(configuration.globs.clone())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_renewal_is_tried_again_only_while_something_is_missing() {
+        let mut renewal = Renewal::default();
+        for (is_whole, seconds) in [
+            (true, None),
+            (false, Some(2)),
+            (false, Some(4)),
+            (true, None),
+            (false, Some(2)),
+            (false, Some(4)),
+            (false, Some(8)),
+            (false, Some(16)),
+            (false, Some(30)),
+            (false, Some(30)),
+        ] {
+            renewal.ended(is_whole);
+            let begun = Instant::now();
+            let due = tokio::time::timeout(Duration::from_secs(3_600), renewal.is_due()).await;
+            assert_eq!(due.ok().map(|()| begun.elapsed().as_secs()), seconds);
+        }
+    }
+}
