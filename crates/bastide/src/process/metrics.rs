@@ -20,7 +20,7 @@ families! {
     HANDSHAKES_REFUSED = Metric::counter(
         "bastide_handshakes_refused_total",
         &["event"],
-        "TLS handshakes that were refused where clients are asked for a certificate: written to the audit log, or left_out: too many came at once.",
+        "TLS handshakes that were refused where clients are asked for a certificate: written to the audit log, or left_out: too many came at once, or the log had no place.",
     );
     CONNECTIONS_PLAIN_TEXT = Metric::counter(
         "bastide_plain_text_connections_total",
