@@ -349,10 +349,12 @@ fn an_answer_to_head_has_no_body_whatever_the_service_makes() {
 #[test]
 fn a_request_that_is_too_large_is_a_413_and_breaks_off_for_the_service() {
     let (sender, seen) = mpsc::channel();
+    let (taken, is_taken) = mpsc::channel();
     let (connector, listener) = in_process_pair();
     serve(listener, move |call| {
-        let sender = sender.clone();
+        let (sender, taken) = (sender.clone(), taken.clone());
         async move {
+            taken.send(()).unwrap();
             let body = read(call.request.into_parts().1).await;
             let is_whole = body.is_ok();
             sender.send(body.map(|body| body.len())).unwrap();
@@ -361,14 +363,17 @@ fn a_request_that_is_too_large_is_a_413_and_breaks_off_for_the_service() {
             }
         }
     });
-    // More than is gathered: the service has it before it is known to be too large.
     let limit = GATHERED_BYTES_MAX * 2;
     let bounded = ForwardSettings { body_bytes_max: limit as u64, ..settings(0) };
     let testbed = TestBed::with(ServiceSettings::in_process("some", connector), bounded, Limits::default());
     for (length, status) in [(limit, 200), (limit + 1, 413)] {
         let mut client = testbed.client();
         client.send(b"POST / HTTP/1.1\r\nhost: shop\r\ntransfer-encoding: chunked\r\n\r\n");
-        client.send([format!("{length:x}\r\n").as_bytes(), &bytes(length), b"\r\n0\r\n\r\n"].concat());
+        let chunk = |length| [format!("{length:x}\r\n").as_bytes(), &bytes(length), b"\r\n"].concat();
+        client.send(chunk(GATHERED_BYTES_MAX));
+        // The service has it before it is known to be too large.
+        is_taken.recv_timeout(PATIENCE).unwrap();
+        client.send([chunk(length - GATHERED_BYTES_MAX), b"0\r\n\r\n".to_vec()].concat());
         assert_eq!(client.reply().status, status, "{length}");
         assert_eq!(seen.recv_timeout(PATIENCE).unwrap().ok(), (status == 200).then_some(length));
     }
@@ -376,7 +381,7 @@ fn a_request_that_is_too_large_is_a_413_and_breaks_off_for_the_service() {
     let mut client = testbed.client();
     client.send(format!("POST / HTTP/1.1\r\nhost: shop\r\ncontent-length: {}\r\n\r\n", limit + 1));
     assert_eq!(client.reply().status, 413);
-    assert!(seen.try_recv().is_err());
+    assert!(is_taken.try_recv().is_err());
 }
 
 #[test]
@@ -429,6 +434,8 @@ fn the_service_hears_of_whoever_is_cut_or_leaves_before_its_answer_or_while_that
         gone.recv_timeout(PATIENCE).unwrap();
     }
 }
+
+// How much both sides of a call hold is told exactly beside them; these two show that it reaches the client.
 
 #[test]
 fn an_answer_that_nobody_reads_stops_at_its_bound() {
