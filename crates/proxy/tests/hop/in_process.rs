@@ -67,7 +67,14 @@ where
 fn testbed(listener: impl FnOnce(InProcessListener), limits: Limits) -> TestBed {
     let (connector, taken) = in_process_pair();
     listener(taken);
-    TestBed::with(ServiceSettings::in_process("echo", connector), settings(0), limits)
+    TestBed::with(ServiceSettings::in_process("echo", connector), patient(), limits)
+}
+
+/// What ends in a test does not end by time.
+fn patient() -> ForwardSettings {
+    let (connect, first_byte, idle) = (PATIENCE, 2 * PATIENCE, 2 * PATIENCE);
+    let timeouts = Timeouts { connect, first_byte, idle, ..Timeouts::default() };
+    ForwardSettings { timeouts, ..settings(0) }
 }
 
 fn good() -> response::Parts {
@@ -321,6 +328,24 @@ fn an_answer_is_judged_as_an_upstreams() {
 }
 
 #[test]
+fn an_answer_may_come_before_the_request_is_over_which_nobody_reads_then() {
+    let unread = |listener| {
+        serve(listener, |call| async move {
+            drop(call.request);
+            call.answerer.whole(good(), Bytes::from("enough"), &mut Untold::default());
+        });
+    };
+    let testbed = testbed(unread, Limits::default());
+    for sent in [3, GATHERED_BYTES_MAX * 2] {
+        let mut client = testbed.client();
+        client.send(format!("POST / HTTP/1.1\r\nhost: shop\r\ncontent-length: {}\r\n\r\n", sent + 1));
+        client.send(bytes(sent));
+        let reply = client.reply();
+        assert_eq!((reply.status, &reply.body[..]), (200, &b"enough"[..]), "{sent}");
+    }
+}
+
+#[test]
 fn an_answer_to_head_has_no_body_whatever_the_service_makes() {
     let (told, gone) = mpsc::channel();
     let never_ends = |listener| {
@@ -397,7 +422,7 @@ fn the_service_hears_of_whoever_is_cut_or_leaves_before_its_answer_or_while_that
                 std::future::poll_fn(|cx| call.answerer.poll_gone(cx)).await;
             } else {
                 let mut body = call.answerer.begin(good());
-                assert!(body.send(Bytes::from("hello")).await);
+                body.send(Bytes::from("hello")).await;
                 body.gone().await;
             }
             told.send(()).unwrap();
@@ -406,7 +431,7 @@ fn the_service_hears_of_whoever_is_cut_or_leaves_before_its_answer_or_while_that
     let judge = Arc::new(Fickle { epoch: AtomicU64::new(0), holds_for: None, falls: true });
     let judged = Arc::clone(&judge);
     let build = move || {
-        let routes = vec![TestRoute { path: "/**", settings: settings(0) }];
+        let routes = vec![TestRoute { path: "/**", settings: patient() }];
         let services = vec![ServiceSettings::in_process("held", connector.clone())];
         let mut world =
             TestWorld::new(vec![cleartext(anywhere())], services, routes, Limits::default(), None);
@@ -420,6 +445,7 @@ fn the_service_hears_of_whoever_is_cut_or_leaves_before_its_answer_or_while_that
         is_taken.recv_timeout(PATIENCE).unwrap();
         if path == "/silent" {
             client.head().unwrap();
+            assert_eq!(client.exactly(10).unwrap(), b"5\r\nhello\r\n");
         }
         client
     };
