@@ -63,7 +63,8 @@ async fn submit(realm: &Arc<Realm>, call: &Call) -> Answer {
     interaction::check_form(realm, call, &waiting.value.csrf)?;
     let username = call.parameters.get("username").unwrap_or_default();
     let password = Secret::new(call.parameters.get("password").unwrap_or_default().to_owned());
-    // Whoever is refused there leaves no record.
+    // Whoever is refused there or here leaves no record, and takes no turn.
+    refuse_spent(&waiting)?;
     let attempt = throttle::admit(realm, call, username).await?;
     if let Err(refusal) = count_attempt(realm, call, waiting).await {
         attempt.never_judged(realm, call.now).await;
@@ -91,18 +92,28 @@ async fn submit(realm: &Arc<Realm>, call: &Call) -> Answer {
     Ok(response)
 }
 
+/// Refuses a login in which nothing is tried any more.
+fn refuse_spent(waiting: &Waiting) -> Answer<()> {
+    if waiting.value.attempts < ATTEMPTS_MAX {
+        Ok(())
+    } else {
+        Err(too_many("a login with too many attempts"))
+    }
+}
+
 /// Counts an attempt before it is judged: of many at once one is tried.
 async fn count_attempt(realm: &Realm, call: &Call, waiting: Waiting) -> Answer<()> {
-    let refused = |reason: &str| Err(Refusal::person(Code::AccessDenied, Notice::TooManyAttempts, reason));
-    if waiting.value.attempts >= ATTEMPTS_MAX {
-        return refused("a login with too many attempts");
-    }
+    refuse_spent(&waiting)?;
     let mut counted = waiting;
     counted.value.attempts += 1;
     match interaction::written(realm, call, &counted).await? {
         Written::Done => Ok(()),
-        Written::Conflict => refused("a login with several attempts at once"),
+        Written::Conflict => Err(too_many("a login with several attempts at once")),
     }
+}
+
+fn too_many(reason: &str) -> Box<Refusal> {
+    Refusal::person(Code::AccessDenied, Notice::TooManyAttempts, reason)
 }
 
 fn show(realm: &Realm, call: &Call, waiting: &Waiting, error: Option<Notice>) -> Answer {

@@ -17,11 +17,11 @@
 //! that do not exist are counted like others.
 //!
 //! A newcomer is of a network (of IPv6 a /48, of IPv4 the address) that had fewer than three places
-//! among the newcomers while the account is tried in turn. A place is counted when it is taken, also
-//! of whoever hangs up, and forgotten when its attempt succeeds: one subscriber, however many
-//! addresses they hold, keeps nobody waiting who is elsewhere. Nor do they fill the turn of those who
-//! are no newcomers any more: what one network takes of it is counted when it is taken, like the
-//! attempts at one address.
+//! among the newcomers while the account is tried in turn. A place is counted when it is taken,
+//! whatever comes of its turn, also of whoever hangs up or sends a form twice, and forgotten when its
+//! attempt succeeds: one subscriber, however many addresses they hold, keeps nobody waiting who is
+//! elsewhere. Nor do they fill the turn of those who are no newcomers any more: what one network takes
+//! of it is counted when it is taken, like the attempts at one address.
 //!
 //! Where nobody says which address a request is from (the gateway always does), nothing is
 //! counted by it: all of them together would be one address, at which everybody could lock
@@ -194,7 +194,7 @@ pub(crate) async fn admit(realm: &Realm, call: &Call, account: &str) -> Answer<A
     match attempt.take_turns(realm, call).await {
         Ok(turn) => tokio::time::sleep(turn.since(call.now)).await,
         Err(refusal) => {
-            attempt.never_judged(realm, call.now).await;
+            attempt.never_in_turn(realm, call.now).await;
             return Err(refusal);
         }
     }
@@ -267,12 +267,16 @@ impl Attempt {
         }
     }
 
-    /// Nobody looked whether it was good or wrong: it is not counted.
+    /// Nobody looked whether it was good or wrong: it is not counted. Its place is: the turn that it
+    /// had is gone.
     pub(crate) async fn never_judged(&self, realm: &Realm, now: Timestamp) {
-        let place = self.place().map(Vec::from);
-        for path in self.beforehand().into_iter().chain(place) {
-            noted(change(realm, &path, now, |tally| Some(tally.taken_back(now))).await);
-        }
+        take_back(realm, self.beforehand(), now).await;
+    }
+
+    /// It took no turn of the account: its place is free again too.
+    async fn never_in_turn(&self, realm: &Realm, now: Timestamp) {
+        take_back(realm, self.beforehand(), now).await;
+        take_back(realm, self.place().map(Vec::from), now).await;
     }
 
     /// It was the person's own: what failed before it at this place is forgotten. Gives the
@@ -283,6 +287,13 @@ impl Attempt {
             noted(realm.records.remove(Kind::Failures, &path).await);
         }
         Ok(browser::remember(realm, call, &self.account)?)
+    }
+}
+
+/// Takes back what was counted there.
+async fn take_back(realm: &Realm, path: Option<Vec<&str>>, now: Timestamp) {
+    if let Some(path) = path {
+        noted(change(realm, &path, now, |tally| Some(tally.taken_back(now))).await);
     }
 }
 

@@ -158,7 +158,7 @@ pub(crate) struct TestBed {
 }
 
 /// A response, read whole.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Reply {
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,

@@ -475,3 +475,89 @@ async fn one_line_that_takes_turns_and_hangs_up_fills_no_queue() {
     let reply = attempt(&mut Browser::at(&testbed, "192.0.2.50"), "alice", PASSWORD).await;
     assert!(is_in(&reply), "{reply:?}");
 }
+
+/// The same form sent from as many addresses of a network, at once.
+async fn sent_at_once(testbed: &Arc<TestBed>, form: &Ready, addresses: &[String]) -> Vec<u16> {
+    let (cookies, page, (username, password)) = form;
+    let sent = addresses.iter().map(|address| {
+        let ready = (cookies.clone(), page.clone(), (username.clone(), *password));
+        let (testbed, address) = (Arc::clone(testbed), address.clone());
+        tokio::spawn(async move { submitted(&testbed, &address, vec![ready]).await })
+    });
+    let mut statuses = Vec::new();
+    for one in sent.collect::<Vec<_>>() {
+        statuses.push(one.await.unwrap()[0].status.as_u16());
+    }
+    statuses
+}
+
+/// Six addresses of an ordinary home line.
+fn line(network: u16) -> Vec<String> {
+    (0..6).map(|number| format!("2001:db8:{network:x}:{number}::1")).collect()
+}
+
+#[tokio::test]
+async fn a_login_whose_attempts_are_used_up_takes_no_turns() {
+    let testbed = Arc::new(TestBed::new().await);
+    guessed_at(&testbed).await;
+    no_newcomer(&testbed, "192.0.2.50").await;
+    let mut bot = Browser::at(&testbed, "203.0.113.1");
+    let page = bot.authorize("web", &[]).await;
+    for number in 0..10 {
+        let username = format!("person-{number}");
+        let reply = bot.submit(&page, &[("username", username.as_str()), ("password", "wrong")]).await;
+        assert_eq!(reply.status, 401, "{number}");
+    }
+    let before = testbed.store.version();
+    let spent = (bot.cookies, page, ("alice".to_owned(), "wrong"));
+    for round in 0..4 {
+        // Two networks would fill the newcomers' turn as well.
+        let statuses = sent_at_once(&testbed, &spent, &line(7 + round % 2)).await;
+        assert_eq!(statuses, [400; 6], "{round}");
+    }
+    assert_eq!(testbed.store.version(), before, "it leaves nothing");
+    for address in ["192.0.2.50", "192.0.2.51"] {
+        let reply = attempt(&mut Browser::at(&testbed, address), "alice", PASSWORD).await;
+        assert!(is_in(&reply), "{address}: {reply:?}");
+    }
+}
+
+#[tokio::test]
+async fn one_line_that_sends_each_form_several_times_fills_no_queue() {
+    let testbed = Arc::new(TestBed::new().await);
+    guessed_at(&testbed).await;
+    no_newcomer(&testbed, "192.0.2.50").await;
+    let mut taken = 0;
+    for round in 0..6 {
+        testbed.advance(6);
+        let mut bot = Browser::at(&testbed, "2001:db8:7::1");
+        let page = bot.authorize("web", &[]).await;
+        let statuses =
+            sent_at_once(&testbed, &(bot.cookies, page, ("alice".to_owned(), "wrong")), &line(7)).await;
+        // One of them is judged, if that.
+        assert!(statuses.iter().filter(|status| **status == 401).count() <= 1, "{round}: {statuses:?}");
+        taken += statuses.iter().filter(|status| **status != 429).count();
+    }
+    assert!((6..20).contains(&taken), "{taken}");
+    let reply = attempt(&mut Browser::at(&testbed, "192.0.2.50"), "alice", PASSWORD).await;
+    assert!(is_in(&reply), "{reply:?}");
+}
+
+#[tokio::test]
+async fn one_line_takes_only_so_many_turns_in_which_all_is_busy() {
+    const WAITING_MAX: usize = 256;
+    let testbed = Arc::new(TestBed::with(|settings| settings.password_hashes_at_once = 1).await);
+    let (alice, password) = (User::new("alice", "alice", testbed.now()), Secret::new(PASSWORD.to_owned()));
+    guessed_at(&testbed).await;
+    let many = waiting(&testbed, &alice, &password, WAITING_MAX).await;
+    let mut statuses = Vec::new();
+    for number in 0..30 {
+        let mut bot = Browser::at(&testbed, &format!("2001:db8:7:{number:x}::1"));
+        statuses.push(attempt(&mut bot, "alice", "wrong").await.status.as_u16());
+        testbed.advance(1);
+    }
+    drop(many);
+    let taken = statuses.iter().filter(|status| **status == 503).count();
+    assert!((13..20).contains(&taken), "{statuses:?}");
+    assert!(statuses.iter().all(|status| matches!(status, 503 | 429)), "{statuses:?}");
+}
