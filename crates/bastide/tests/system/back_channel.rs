@@ -37,6 +37,13 @@ fn with_client_at(upstream: &Upstream, uri: &str, realm: &str) -> String {
     rules.replace("    clients:\n", &format!("    {realm}\n    clients:\n"))
 }
 
+/// Changes the rules, and waits until they count.
+async fn reload(testbed: &TestBed, rules: &str) {
+    let before = testbed.log().matches("reloaded").count();
+    testbed.configure(rules);
+    until("the reload", async || (testbed.log().matches("reloaded").count() > before).then_some(())).await;
+}
+
 #[tokio::test]
 async fn logout_tokens_go_to_private_addresses_and_behind_private_authorities_where_the_realm_says_so() {
     let (upstream, heard) = (Upstream::start().await, Heard::default());
@@ -51,15 +58,14 @@ async fn logout_tokens_go_to_private_addresses_and_behind_private_authorities_wh
     tokio::spawn(async move { axum::serve(tls, one).await });
     tokio::spawn(async move { axum::serve(tcp, two).await });
 
+    let hash = identity::Client::secret_hash("a-secret-of-43-characters-0123456789-0123456").unwrap();
     // Without the switch nobody registers what would be told nothing, and all are told why.
     let client = json!({
-        "id": "probe", "authentication": { "method": "none" }, "grant_types": ["authorization_code"],
+        "id": "probe", "authentication": { "method": "secret", "hashes": [hash] }, "grant_types": ["authorization_code"],
         "redirect_uris": ["https://probe.test/cb"], "backchannel_logout_uri": clear,
     });
-    let put = async |testbed: &TestBed| {
-        call(testbed, "PUT", "/v1/realms/town/clients/probe", Some(client.clone())).await
-    };
-    let (status, refused) = put(&testbed).await;
+    let probe = "/v1/realms/town/clients/probe";
+    let (status, refused) = call(&testbed, "PUT", probe, Some(client.clone())).await;
     let detail = refused["detail"].as_str().unwrap_or_default();
     assert!(status == 422 && detail.contains(SWITCH), "{status} {refused}");
     for uri in [&private, &clear, "https://localhost/bcl", "https://[::1]/bcl", "https://10.0.0.7/bcl"] {
@@ -77,10 +83,7 @@ async fn logout_tokens_go_to_private_addresses_and_behind_private_authorities_wh
         (&private, by(", ca: others.pem"), false),
         (&private, by(", ca: clients.pem"), true),
     ] {
-        let before = testbed.log().matches("reloaded").count();
-        testbed.configure(&with_client_at(&upstream, uri, &realm));
-        until("the reload", async || (testbed.log().matches("reloaded").count() > before).then_some(()))
-            .await;
+        reload(&testbed, &with_client_at(&upstream, uri, &realm)).await;
         tokens(&testbed, "alice", "correct horse").await;
         let failed = testbed.log().matches("a logout token was not delivered").count();
         assert_eq!(call(&testbed, "DELETE", &sessions, None).await.0, 200);
@@ -94,13 +97,24 @@ async fn logout_tokens_go_to_private_addresses_and_behind_private_authorities_wh
         })
         .await;
     }
-    let (status, registered) = put(&testbed).await;
+    let (status, registered) = call(&testbed, "PUT", probe, Some(client.clone())).await;
     assert_eq!(status, 200, "{registered}");
+
+    // What is registered can be changed when the switch is gone, but to no other such address.
+    reload(&testbed, &rules(&upstream, POLICIES)).await;
+    let (status, made) = call(&testbed, "POST", &format!("{probe}/secret"), Some(json!({}))).await;
+    assert!(status == 200 && made["secret"].is_string(), "{status} {made}");
+    let mut elsewhere = client.clone();
+    elsewhere["backchannel_logout_uri"] = json!("https://10.0.0.7/bcl");
+    let (status, refused) = call(&testbed, "PUT", probe, Some(elsewhere.clone())).await;
+    let detail = refused["detail"].as_str().unwrap_or_default();
+    assert!(status == 422 && detail.contains(SWITCH), "{status} {refused}");
 
     // Without a process it is the same.
     testbed.stop_gateway().await;
-    std::fs::write(testbed.path("probe.json"), client.to_string()).unwrap();
-    testbed.configure(&rules(&upstream, POLICIES));
-    let (code, out, err) = testbed.bastide(&["client", "put", "probe.json"]);
-    assert!(code != 0 && format!("{out}{err}").contains(SWITCH), "{code} {out}{err}");
+    for (client, good) in [(client, true), (elsewhere, false)] {
+        std::fs::write(testbed.path("probe.json"), client.to_string()).unwrap();
+        let (code, out, err) = testbed.bastide(&["client", "put", "probe.json"]);
+        assert!((code == 0) == good && format!("{out}{err}").contains(SWITCH) != good, "{code} {out}{err}");
+    }
 }

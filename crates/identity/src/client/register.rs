@@ -42,11 +42,6 @@ impl Realm {
     /// As [`Self::put_client`].
     pub async fn write_client(&self, client: &Client, expect: Expect) -> Result<Written, Error> {
         client.check(&self.settings)?;
-        let uri = client.backchannel_logout_uri.as_ref().filter(|_| !client.disabled);
-        if let Some(why) = uri.and_then(|uri| self.deliver.refusal(uri)) {
-            let what = format!("client \"{}\"", keys::encoding::quote(&client.id));
-            return Err(Error::Record { what, why: format!("backchannel_logout_uri: {why}") });
-        }
         let (records, path) = (&self.records, [client.id.as_str()]);
         let ended = Ended::Client { id: client.id.clone() };
         for attempt in 0..ATTEMPTS_MAX {
@@ -59,6 +54,7 @@ impl Realm {
             if !is_as(expect, version) {
                 return Ok(Written::Conflict);
             }
+            self.check_told_at(client, before.as_ref().map(|before| &before.value))?;
             let mut changes = Transaction::new().require(ended.key(self), Expect::Absent);
             if before.is_none() {
                 changes = unused(records, changes, Kind::User, &client.id).await?;
@@ -77,6 +73,17 @@ impl Realm {
             }
         }
         Err(Error::Contended("a client"))
+    }
+
+    /// Refuses an address at which no logout token arrives. One that is told there already stays as it
+    /// is: otherwise nothing of it could be changed any more, not even a secret that others know.
+    fn check_told_at(&self, client: &Client, before: Option<&Client>) -> Result<(), Error> {
+        let Some(uri) = told_at(client).filter(|uri| before.and_then(told_at) != Some(uri)) else {
+            return Ok(());
+        };
+        let Some(why) = self.deliver.refusal(uri) else { return Ok(()) };
+        let what = format!("client \"{}\"", keys::encoding::quote(&client.id));
+        Err(Error::Record { what, why: format!("backchannel_logout_uri: {why}") })
     }
 
     /// Removes a client that is as expected. What it was granted, and what people consented to, is
@@ -145,6 +152,11 @@ impl Realm {
         }
         Ok(())
     }
+}
+
+/// Where a client is told that a session has ended.
+fn told_at(client: &Client) -> Option<&str> {
+    client.backchannel_logout_uri.as_deref().filter(|_| !client.disabled)
 }
 
 /// Adds to a transaction that an id is not that of somebody of the other kind, a user's or a

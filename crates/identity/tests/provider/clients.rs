@@ -2,13 +2,13 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use identity::{Client, ClientAuthentication, GrantType, User, Written, client::CertificateSubject};
+use identity::{Client, ClientAuthentication, Error, GrantType, User, Written, client::CertificateSubject};
 use keys::encoding::encode_base64url;
 use keys::{Algorithm, LocalSigner, Signer, SystemRandom, publish, sign_token};
 use serde_json::{Value, json};
 
 use crate::sign_out::gateway_takes;
-use crate::support::{Browser, ISSUER, NOW, Reply, SECRET, Steps, TestBed, client, payload, web};
+use crate::support::{Browser, ISSUER, NOW, Reply, SECRET, Steps, TestBed, client, payload, secret, web};
 
 const GRANT: (&str, &str) = ("grant_type", "client_credentials");
 const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
@@ -423,4 +423,35 @@ async fn what_a_client_fetches_while_it_ends_is_none() {
         testbed.realm.remove_client("asking", store::Expect::Any).await.map(drop).unwrap();
     }
     assert!(between > 0, "{between}");
+}
+
+#[tokio::test]
+async fn a_client_that_is_told_where_nothing_gets_any_more_changes_in_all_but_that() {
+    let testbed = TestBed::new().await;
+    let mut told = web("told", secret());
+    told.backchannel_logout_uri = Some("https://10.0.0.1/logout".to_owned());
+    testbed.put(told.clone()).await;
+    "https://10.".clone_into(&mut testbed.mailbox.refuses.lock().unwrap());
+    // Its secret leaked.
+    let fresh = "another-secret-of-43-characters-0123456789a";
+    told.authentication = ClientAuthentication::Secret { hashes: vec![Client::secret_hash(fresh).unwrap()] };
+    testbed.put(told.clone()).await;
+    let shown = [("token", "x"), ("client_id", "told"), ("client_secret", fresh)];
+    assert_eq!(testbed.post("/revoke", &shown).await.status, 200);
+    let refused = async |client: &Client| {
+        let written = testbed.realm.put_client(client).await;
+        assert!(
+            matches!(&written, Err(Error::Record { why, .. }) if why.contains("gets there")),
+            "{written:?}"
+        );
+    };
+    let other = Some("https://10.0.0.2/logout".to_owned());
+    refused(&Client { backchannel_logout_uri: other.clone(), ..told.clone() }).await;
+    refused(&Client { id: "new".to_owned(), ..told.clone() }).await;
+    // One that is switched off is told nothing: it comes back only where something gets.
+    let off = Client { disabled: true, ..told.clone() };
+    testbed.put(off.clone()).await;
+    testbed.put(Client { backchannel_logout_uri: other, ..off }).await;
+    refused(&told).await;
+    testbed.put(Client { backchannel_logout_uri: Some("https://told.example/".to_owned()), ..told }).await;
 }

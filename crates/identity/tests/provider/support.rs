@@ -99,6 +99,8 @@ pub(crate) struct Mailbox {
     pub(crate) closed: std::sync::atomic::AtomicBool,
     /// Whoever is here never answers; empty: everybody does.
     pub(crate) silent: Mutex<String>,
+    /// Nothing is delivered below this, and whoever registers is told; empty: everywhere.
+    pub(crate) refuses: Mutex<String>,
 }
 
 impl Deliver for Mailbox {
@@ -114,6 +116,11 @@ impl Deliver for Mailbox {
             self.letters.lock().unwrap().push((url, form));
             Ok(())
         })
+    }
+
+    fn refusal(&self, url: &str) -> Option<String> {
+        let refuses = self.refuses.lock().unwrap();
+        (!refuses.is_empty() && url.starts_with(refuses.as_str())).then(|| "nothing gets there".to_owned())
     }
 }
 
