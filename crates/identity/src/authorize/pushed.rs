@@ -47,14 +47,16 @@ pub(crate) async fn endpoint(State(realm): State<Arc<Realm>>, call: Call) -> Ans
             "`request_uri` cannot be pushed (RFC 9126, section 2.1)",
         ));
     }
+    let parameters = call.parameters.without(&AUTHENTICATION);
+    // Refused now rather than in front of a person.
+    let target = Target::read(&client, &parameters)?;
+    Request::read(&realm, &client, &target, &parameters, None)?;
+    // A proof is remembered as well: whoever may be anybody is counted before.
     if client.is_public() {
         throttle::keep_for_stranger(&realm, &call).await?;
     }
     let jkt = proof::at_endpoint(&realm, &call, "/par").await?;
-    let parameters = call.parameters.without(&AUTHENTICATION);
-    // Refused now rather than in front of a person.
-    let target = Target::read(&client, &parameters)?;
-    Request::read(&realm, &client, &target, &parameters, jkt.clone())?;
+    request::key(&parameters, jkt.clone())?;
     let life: Duration = realm.settings.lifetimes.pushed_request;
     let name = crate::random::secret(realm.random.as_ref())?;
     let until = call.now.plus(life);

@@ -6,16 +6,16 @@ use keys::encoding::encode_base64url;
 use keys::{Algorithm, LocalSigner, Signer, SystemRandom};
 use serde_json::{Value, json};
 
-use crate::support::{Browser, CALLBACK, ISSUER, NOW, Reply, TestBed, VERIFIER, payload};
+use crate::support::{Browser, CALLBACK, ISSUER, NOW, Reply, TestBed, VERIFIER, challenge, form, payload};
 
-struct Key(LocalSigner);
+pub(crate) struct Key(LocalSigner);
 
 impl Key {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(LocalSigner::generate(Algorithm::Es256, &SystemRandom::new()).unwrap().0)
     }
 
-    fn proof(&self, method: &str, endpoint: &str, id: &str, more: Value) -> String {
+    pub(crate) fn proof(&self, method: &str, endpoint: &str, id: &str, more: Value) -> String {
         let header = json!({ "typ": "dpop+jwt", "alg": "ES256", "jwk": self.0.public_jwk() });
         let mut claims =
             json!({ "htm": method, "htu": format!("{ISSUER}{endpoint}"), "iat": NOW, "jti": id });
@@ -133,6 +133,37 @@ async fn a_code_can_be_bound_ahead() {
         .refused(400, "invalid_grant");
     testbed.redeem("spa", &code).await.refused(400, "invalid_grant");
     assert_eq!(redeem(&testbed, &code, &key.proof("POST", "/token", "2", json!({}))).await.status, 200);
+}
+
+#[tokio::test]
+async fn what_is_pushed_with_a_proof_is_for_its_key() {
+    let testbed = TestBed::new().await;
+    let (key, thief) = (Key::new(), Key::new());
+    let challenge = challenge();
+    let push = async |id: &str, jkt: &str| {
+        let mut pairs = vec![
+            ("client_id", "spa"),
+            ("redirect_uri", CALLBACK),
+            ("response_type", "code"),
+            ("code_challenge", challenge.as_str()),
+            ("code_challenge_method", "S256"),
+        ];
+        pairs.extend((!jkt.is_empty()).then_some(("dpop_jkt", jkt)));
+        testbed.post_with("/par", ("dpop", &key.proof("POST", "/par", id, json!({}))), &pairs).await
+    };
+    push("1", thief.0.key_id()).await.refused(400, "invalid_dpop_proof");
+    for (number, jkt) in ["", key.0.key_id()].into_iter().enumerate() {
+        let pushed = push(&format!("{number} is good"), jkt).await.json();
+        let pairs = form(&[("client_id", "spa"), ("request_uri", pushed["request_uri"].as_str().unwrap())]);
+        let mut browser = Browser::new(&testbed);
+        let page = browser.go(&format!("{ISSUER}/authorize?{pairs}")).await;
+        let code = browser.log_in(&page).await.answer()["code"].clone();
+        redeem(&testbed, &code, &thief.proof("POST", "/token", &format!("{number} redeems"), json!({})))
+            .await
+            .refused(400, "invalid_grant");
+        let proof = key.proof("POST", "/token", &format!("{number} redeems"), json!({}));
+        assert_eq!(redeem(&testbed, &code, &proof).await.status, 200);
+    }
 }
 
 #[tokio::test]

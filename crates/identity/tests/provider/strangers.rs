@@ -1,7 +1,9 @@
 //! Those who may be anybody: what they begin fills no disk.
 
 use identity::{ClientAuthentication, GrantType};
+use serde_json::json;
 
+use crate::dpop;
 use crate::support::{
     Browser, CALLBACK, ISSUER, PASSWORD, Reply, SECRET, TestBed, authorization, challenge, client, query,
     read_form, secret, web,
@@ -127,6 +129,32 @@ async fn public_clients_push_and_begin_for_devices_so_many_at_once() {
     assert_eq!(testbed.post_by(b"x", "/device_authorization", &known).await.status, 200);
     // Nor is anybody counted of whom nobody says where they are.
     assert_eq!(testbed.post("/par", &public).await.status, 201);
+}
+
+#[tokio::test]
+async fn what_is_pushed_in_vain_counts_for_nothing_and_leaves_nothing() {
+    let testbed = TestBed::new().await;
+    let challenge = challenge();
+    let with = |redirect_uri| {
+        [
+            ("client_id", "spa"),
+            ("redirect_uri", redirect_uri),
+            ("response_type", "code"),
+            ("code_challenge", challenge.as_str()),
+            ("code_challenge_method", "S256"),
+        ]
+    };
+    let wrong = with("https://evil.example/cb");
+    let before = written(&testbed);
+    for _ in 0..=KEPT_AT_ONCE {
+        testbed.post_by(b"x", "/par", &wrong).await.refused(400, "invalid_request");
+    }
+    // A proof that comes with it is not written down either.
+    let proof = dpop::Key::new().proof("POST", "/par", "1", json!({}));
+    testbed.post_with("/par", ("dpop", &proof), &wrong).await.refused(400, "invalid_request");
+    assert_eq!(written(&testbed), before);
+    // A neighbour behind the same address begins.
+    assert_eq!(testbed.post_by(b"x", "/par", &with(CALLBACK)).await.status, 201);
 }
 
 #[tokio::test]
