@@ -2,11 +2,12 @@
 
 use identity::{ClientAuthentication, GrantType};
 use serde_json::json;
+use store::Key;
 
 use crate::dpop;
 use crate::support::{
-    Browser, CALLBACK, ISSUER, PASSWORD, Reply, SECRET, TestBed, authorization, challenge, client, query,
-    read_form, secret, web,
+    Browser, CALLBACK, ISSUER, PASSWORD, Reply, SECRET, Steps, TestBed, authorization, challenge, client,
+    query, read_form, secret, web,
 };
 
 /// What is kept at once for strangers of one network.
@@ -214,6 +215,72 @@ async fn nobody_makes_or_changes_what_a_browser_carries() {
     let mut there = Browser { cookies: browser.cookies.clone(), ..Browser::new(&other_process) };
     let answer = there.submit(&page, &[("username", "alice"), ("password", PASSWORD)]).await.answer();
     assert_eq!(answer["state"], "the state");
+}
+
+/// Two realms of one store, and one browser, whose cookies have the same value at both.
+#[tokio::test]
+async fn what_a_browser_carries_is_of_one_realm_alone() {
+    let shop = TestBed::new().await;
+    let fair = TestBed::on(shop.store.clone(), shop.clock.clone(), |settings| {
+        "fair".clone_into(&mut settings.name);
+        settings.issuer = settings.issuer.replace("/realms/shop", "/realms/fair");
+    });
+    let fair = fair.await;
+    let mut at_shop = Browser::new(&shop);
+    let page = at_shop.authorize("web", &[]).await;
+    let of_shop = read_form(&page.text).1["flow"].clone();
+    let value = at_shop.cookies["__Host-shop-browser"].clone();
+    let mut at_fair = Browser::new(&fair);
+    at_fair.cookies.insert("__Host-fair-browser".to_owned(), value);
+    let begin = authorization("web", &[]).replace("/realms/shop", "/realms/fair");
+    let page = at_fair.go(&begin).await;
+    let of_fair = read_form(&page.text).1["flow"].clone();
+    assert_eq!(at_shop.cookies["__Host-shop-browser"], at_fair.cookies["__Host-fair-browser"]);
+    for (browser, issuer, own, foreign) in
+        [(&mut at_shop, ISSUER, &of_shop, &of_fair), (&mut at_fair, fair.realm.issuer(), &of_fair, &of_shop)]
+    {
+        for (flow, status) in [(own, 200), (foreign, 400)] {
+            let reply = browser.go(&format!("{issuer}/login?flow={flow}")).await;
+            assert_eq!(reply.status, status, "{issuer}: {reply:?}");
+        }
+    }
+}
+
+/// However far the one has come when the other is sent.
+#[tokio::test]
+async fn of_two_who_use_what_a_browser_carries_at_once_both_are_counted_in_one_record() {
+    let interactions = Key::new("identity").hidden("shop").name("interaction");
+    let (mut polls, mut conflicts) = (0, 0);
+    loop {
+        let testbed = TestBed::new().await;
+        let mut browser = Browser::new(&testbed);
+        let page = browser.authorize("web", &[]).await;
+        let wrong = [("username", "alice"), ("password", "wrong")];
+        let mut tab = Browser { cookies: browser.cookies.clone(), ..Browser::new(&testbed) };
+        let mut first = Steps::of(tab.submit(&page, &wrong));
+        polls += 1;
+        let begun = first.go(polls).await;
+        let whole = begun.is_some();
+        let second = browser.submit(&page, &wrong).await;
+        let first = match begun {
+            Some(reply) => reply,
+            None => first.go(usize::MAX).await.unwrap(),
+        };
+        let statuses = [first.status.as_u16(), second.status.as_u16()];
+        let records = testbed.store.scan(&interactions, None, 10).await.unwrap().records;
+        assert_eq!(records.len(), 1, "after {polls} polls");
+        let judged = statuses.iter().filter(|status| **status == 401).count();
+        let counted = records[0].json::<serde_json::Value>().unwrap()["attempts"].clone();
+        assert_eq!(counted, judged, "after {polls} polls: {statuses:?}");
+        if judged == 1 {
+            assert!(statuses.contains(&400), "after {polls} polls: {statuses:?}");
+            conflicts += 1;
+        }
+        if whole {
+            break;
+        }
+    }
+    assert!(conflicts > 0, "never between the reading and the writing");
 }
 
 #[tokio::test]

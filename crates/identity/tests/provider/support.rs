@@ -290,7 +290,7 @@ impl TestBed {
             .into();
         settings.resources = [ORDERS, PAYMENTS].map(|name| (name.to_owned(), Resource::default())).into();
         change(&mut settings);
-        let origin = settings.issuer.trim_end_matches("/realms/shop").to_owned();
+        let origin = settings.issuer.split("/realms/").next().unwrap().to_owned();
         let realm = Realm::open(settings, world).await.unwrap();
         let testbed = Self { router: router(Arc::clone(&realm)), realm, clock, mailbox, store, origin };
         testbed.populate().await;
@@ -479,7 +479,9 @@ impl<'a> Browser<'a> {
             let cookie = cookie.to_str().unwrap();
             // What jars refuse to take or return over http (RFC 6265 §5.4, RFC 6265bis §4.1.3).
             let is_https = self.testbed.origin.starts_with("https://");
-            assert!(cookie.starts_with(if is_https { "__Host-shop-" } else { "shop-" }), "{cookie}");
+            let realm = self.testbed.realm.issuer().rsplit('/').next().unwrap();
+            let prefix = format!("{}{realm}-", if is_https { "__Host-" } else { "" });
+            assert!(cookie.starts_with(&prefix), "{cookie}");
             for (attribute, expected) in
                 [("Path=/", true), ("Secure", is_https), ("HttpOnly", true), ("SameSite=Lax", true)]
             {
