@@ -7,9 +7,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use foldhash::fast::RandomState;
 use lru::LruCache;
+use model::Timestamp;
 
 use crate::barrier::StoredKey;
-use crate::record::Record;
+use crate::record::{Record, Version};
 
 /// Parts of the keys, each of which remembers when one of it was last written.
 const PARTS: usize = 256;
@@ -25,6 +26,13 @@ pub(crate) enum Known {
     /// Its record; it may be past its end.
     Record(Record),
     /// There is none.
+    Absent,
+}
+
+/// The same without the record itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    Record { version: Version, expires: Option<Timestamp> },
     Absent,
 }
 
@@ -73,6 +81,18 @@ impl Cache {
             return Some(Known::Record(record.clone()));
         }
         entries.absent.get(key).map(|()| Known::Absent)
+    }
+
+    /// What is known of what stands at a key, for whoever writes; the order in which entries go stays.
+    pub(crate) fn standing(&self, key: &StoredKey) -> Option<Standing> {
+        if self.bytes_max == 0 {
+            return None;
+        }
+        let entries = self.entries();
+        if let Some(record) = entries.records.peek(key) {
+            return Some(Standing::Record { version: record.version, expires: record.expires });
+        }
+        entries.absent.contains(key).then_some(Standing::Absent)
     }
 
     /// Keeps what was read, if nobody wrote it since `revision`.
@@ -166,7 +186,6 @@ fn size_of(key: &StoredKey, known: &Known) -> usize {
 mod tests {
     use super::*;
     use crate::Key;
-    use crate::record::Version;
 
     fn stored(name: &str) -> StoredKey {
         StoredKey::from_bytes(name.as_bytes().to_vec())
@@ -203,6 +222,26 @@ mod tests {
             assert_eq!(cache.get(&stored("a")), Some(known));
         }
         assert_eq!(cache.entries().bytes, size_of(&stored("a"), &Known::Absent));
+    }
+
+    #[test]
+    fn whoever_writes_sees_what_whoever_reads_does_and_keeps_nothing_from_going() {
+        let cache = Cache::new(4, 1 << 20);
+        let (version, expires) = (Version::from_number(1), None);
+        cache.keep(stored("a"), record(1), 0);
+        cache.keep(stored("none"), Known::Absent, 0);
+        assert_eq!(cache.standing(&stored("a")), Some(Standing::Record { version, expires }));
+        assert_eq!(cache.standing(&stored("none")), Some(Standing::Absent));
+        assert_eq!(cache.standing(&stored("unknown")), None);
+        for name in ["b", "c"] {
+            cache.keep(stored(name), record(1), 0);
+            assert!(cache.standing(&stored("a")).is_some());
+        }
+        cache.keep(stored("d"), record(1), 0);
+        assert!(cache.standing(&stored("a")).is_none(), "the oldest goes");
+        cache.writing([stored("d")].iter(), 1);
+        assert!(cache.standing(&stored("d")).is_none());
+        assert!(Cache::new(0, 1 << 20).standing(&stored("a")).is_none());
     }
 
     #[test]

@@ -3,9 +3,12 @@
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
+use model::Timestamp;
 use rusqlite::{Connection, TransactionBehavior};
 
 use super::{Shared, schema};
+use crate::barrier::Head;
+use crate::cache::Standing;
 use crate::error::Error;
 use crate::group::{Group, Job, answer};
 use crate::limits::{GROUP_BYTES_MAX, GROUP_TRANSACTIONS_MAX};
@@ -114,6 +117,11 @@ impl Writer {
             .enumerate()
             .map(|(number, job)| {
                 group.judge(number, &job.operations, |key| {
+                    // Under the lock of the transaction nobody else has written since the cache was
+                    // right: what it knows is what stands there.
+                    if let Some(standing) = shared.cache.standing(key) {
+                        return Ok(head(standing, state.generation));
+                    }
                     let row = schema::get(&transaction, key.as_bytes())?;
                     // What decides is what was sealed, not what a column says.
                     row.map(|row| barrier.open(&row).map(|_| row.head)).transpose().map_err(Error::from)
@@ -153,5 +161,16 @@ impl Writer {
             *revision = state.revision.max(*revision);
             newer
         });
+    }
+}
+
+/// What a judgement sees of what stands at a key.
+fn head(standing: Standing, generation: u32) -> Option<Head> {
+    match standing {
+        Standing::Absent => None,
+        Standing::Record { version, expires } => {
+            let expires = expires.map(Timestamp::unix_nanos);
+            Some(Head { version: version.number(), expires, generation, live: true })
+        }
     }
 }

@@ -9,6 +9,7 @@ use crate::clock::ManualClock;
 use crate::testbed::{Place, TestBed, on_stores};
 
 on_stores!(sqlite, sqlite_uncached: a_changed_column_is_noticed, rows_that_were_swapped_are_noticed, a_forged_end_frees_no_key);
+on_stores!(sqlite_cached, sqlite: a_write_is_judged_by_what_memory_knows_of_its_key);
 on_stores!(postgres, postgres: a_changed_column_is_noticed, rows_that_were_swapped_are_noticed, a_forged_end_frees_no_key);
 
 const RECORDS: u32 = 120;
@@ -94,6 +95,27 @@ async fn a_forged_end_frees_no_key(testbed: TestBed) {
     assert!(matches!(again, Err(Error::Corrupt(_))), "{again:?}");
     let removed = testbed.store.maintain().await;
     assert!(matches!(removed, Err(Error::Corrupt(_))), "{removed:?}");
+}
+
+/// It was sealed when it came there, so it decides, and the row is not read for it: that is what this
+/// shows, by a row that cannot be.
+async fn a_write_is_judged_by_what_memory_knows_of_its_key(testbed: TestBed) {
+    let store = &testbed.store;
+    let version = store.put(user(1), "honest", None, Expect::Absent).await.unwrap();
+    forge(&testbed, "UPDATE RECORD SET sealed = X'00'").await;
+    let late = store.put(user(1), "another", None, Expect::Absent).await;
+    assert!(matches!(late, Err(Error::Conflict { .. })), "{late:?}");
+    store.put(user(1), "next", None, Expect::Version(version)).await.unwrap();
+    store.verify().await.unwrap();
+    // Nor is what is past its end.
+    let end = store.clock().now().plus(std::time::Duration::from_secs(60));
+    store.put(user(2), "for a while", Some(end), Expect::Absent).await.unwrap();
+    forge(&testbed, "UPDATE RECORD SET sealed = X'00' WHERE expires IS NOT NULL").await;
+    let early = store.put(user(2), "again", None, Expect::Absent).await;
+    assert!(matches!(early, Err(Error::Conflict { .. })), "{early:?}");
+    testbed.clock.advance(std::time::Duration::from_secs(60));
+    store.put(user(2), "again", None, Expect::Absent).await.unwrap();
+    store.verify().await.unwrap();
 }
 
 /// A store in a file, closed, with its records.

@@ -11,6 +11,7 @@ use crate::watches::next;
 on_every_store!(
     what_one_writes_the_other_reads_and_is_told,
     counting_by_two_is_exact,
+    a_write_is_judged_by_what_others_wrote_whatever_was_read_before,
     another_key_opens_nothing,
     a_store_is_made_once,
 );
@@ -55,6 +56,24 @@ async fn counting_by_two_is_exact(testbed: TestBed) {
     let third = testbed.again().await.unwrap();
     let count: u64 = third.get(&user("count")).await.unwrap().unwrap().json().unwrap();
     assert_eq!(count, 200);
+}
+
+async fn a_write_is_judged_by_what_others_wrote_whatever_was_read_before(testbed: TestBed) {
+    let Some(other) = testbed.again().await else { return };
+    let first = testbed.store.put(user("a"), "1", None, Expect::Absent).await.unwrap();
+    assert!(testbed.store.get(&user("b")).await.unwrap().is_none());
+    let second = other.put(user("a"), "2", None, Expect::Version(first)).await.unwrap();
+    other.put(user("b"), "2", None, Expect::Absent).await.unwrap();
+    // At once: nobody has told this process yet.
+    for (name, expect) in [("a", Expect::Version(first)), ("a", Expect::Absent), ("b", Expect::Absent)] {
+        let late = testbed.store.put(user(name), "3", None, expect).await;
+        assert!(matches!(late, Err(Error::Conflict { .. })), "{name} {expect:?}: {late:?}");
+    }
+    testbed.store.put(user("a"), "3", None, Expect::Version(second)).await.unwrap();
+    testbed.store.delete(user("b"), Expect::Present).await.unwrap();
+    let gone = other.put(user("b"), "4", None, Expect::Present).await;
+    assert!(matches!(gone, Err(Error::Conflict { .. })), "{gone:?}");
+    other.put(user("b"), "4", None, Expect::Absent).await.unwrap();
 }
 
 async fn add_one(store: &Store) -> bool {
