@@ -2,7 +2,11 @@
 //! `@endsWith`: comparisons of texts, byte for byte.
 
 use super::Found;
-use memchr::memmem;
+use memchr::{memchr_iter, memmem};
+
+/// A text of at most so many bytes is looked through without preparing a search: that costs
+/// more than to compare where a byte of what is looked for stands.
+const SHORT_TEXT_BYTES: usize = 256;
 
 /// How a value is compared with the argument.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,14 +29,26 @@ impl Comparison {
         let range = match self {
             Self::BeginsWith => value.starts_with(argument).then_some(0..argument.len()),
             Self::EndsWith => value.ends_with(argument).then(|| value.len() - argument.len()..value.len()),
-            Self::Contains => memmem::find(value, argument).map(|start| start..start + argument.len()),
+            Self::Contains => find(value, argument).map(|start| start..start + argument.len()),
             Self::ContainsWord => word(value, argument),
             Self::Equal => (value == argument).then_some(0..value.len()),
             // The empty value is within everything.
-            Self::Within => memmem::find(argument, value).map(|_| 0..value.len()),
+            Self::Within => find(argument, value).map(|_| 0..value.len()),
         };
         range.map(|range| found.matched(range)).is_some()
     }
+}
+
+/// Where `part` first stands in `text`.
+fn find(text: &[u8], part: &[u8]) -> Option<usize> {
+    if text.len() > SHORT_TEXT_BYTES {
+        return memmem::find(text, part);
+    }
+    // Lists are written between signs, so the first letter tells more than the first byte.
+    let telling = part.iter().position(u8::is_ascii_alphanumeric).unwrap_or(0);
+    let Some(byte) = part.get(telling) else { return Some(0) };
+    let mut starts = memchr_iter(*byte, text).filter_map(|at| at.checked_sub(telling));
+    starts.find(|start| text.get(*start..).is_some_and(|rest| rest.starts_with(part)))
 }
 
 /// Where `word` stands with no letter, digit or underscore right before and after it.
@@ -45,7 +61,7 @@ fn word(value: &[u8], word: &[u8]) -> Option<std::ops::Range<usize>> {
     }
     // Overlapping places count: the next search starts one byte on.
     let mut from = 0;
-    while let Some(at) = value.get(from..).and_then(|rest| memmem::find(rest, word)) {
+    while let Some(at) = value.get(from..).and_then(|rest| find(rest, word)) {
         let (start, end) = (from + at, from + at + word.len());
         if !inside(start.checked_sub(1)) && !inside(Some(end)) {
             return Some(start..end);
@@ -58,6 +74,8 @@ fn word(value: &[u8], word: &[u8]) -> Option<std::ops::Range<usize>> {
 #[cfg(test)]
 mod tests {
     use super::super::tests::{expect, expect_expanded, finds};
+    use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn texts_compare_as_documented() {
@@ -79,6 +97,14 @@ mod tests {
             &[b"select", b"_sel", b"sel1", b"1sel"],
         );
         expect("containsWord", "a-a", &[b"xa-a-a"], &[b"xa-ab"]);
+    }
+
+    proptest! {
+        #[test]
+        fn a_text_is_found_where_it_first_stands(text in "[ab/]{0,12}", part in "[ab/]{0,3}", before in 0..600_usize) {
+            let text = ["c".repeat(before), text].concat();
+            prop_assert_eq!(find(text.as_bytes(), part.as_bytes()), text.find(&part));
+        }
     }
 
     #[test]
