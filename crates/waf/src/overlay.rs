@@ -13,7 +13,7 @@ use crate::{
     settings::Settings,
     sources::{SourceFault, Sources},
     target::{Exclusion, Selector, Target},
-    transaction::{Opening, Value},
+    transaction::{Opening, Settled, Value},
     variable::Variable,
 };
 use std::sync::Arc;
@@ -74,6 +74,11 @@ impl Laid {
         of_rule
             .take_while(move |(known, _)| *known == rule)
             .filter_map(|(_, at)| self.exclusions.get(*at as usize))
+    }
+
+    /// Whether a rule does not run.
+    pub(crate) fn removes(&self, rule: usize) -> bool {
+        self.removed.get(rule / 64).is_some_and(|word| word >> (rule % 64) & 1 == 1)
     }
 
     fn remove(&mut self, rule: usize, rules: usize) {
@@ -139,6 +144,7 @@ impl RuleSet {
             phases: Arc::clone(&self.phases),
             gates: Arc::clone(&self.gates),
             opening: Opening::default(),
+            settled: Arc::default(),
             names: Arc::clone(&self.names),
             scores: self.scores,
             plan: Arc::clone(&self.plan),
@@ -146,6 +152,7 @@ impl RuleSet {
             laid,
         };
         set.opening = Opening::new(&set);
+        set.settled = Arc::new(Settled::new(&set));
         Ok(set)
     }
 

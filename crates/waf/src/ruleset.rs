@@ -15,7 +15,7 @@ use crate::{
     },
     settings::{EngineMode, Settings},
     sources::Sources,
-    transaction::Opening,
+    transaction::{Opening, Settled},
 };
 use model::suggestion::nearest;
 use std::{collections::HashMap, sync::Arc};
@@ -101,6 +101,7 @@ pub struct RuleSet {
     pub(crate) phases: Arc<[Vec<Entry>; 5]>,
     pub(crate) gates: Arc<[Gate; 5]>,
     pub(crate) opening: Opening,
+    pub(crate) settled: Arc<Settled>,
     pub(crate) names: Arc<Names>,
     pub(crate) scores: ScoreSlots,
     pub(crate) plan: Arc<Plan>,
@@ -213,10 +214,12 @@ fn finish(mut builder: Builder<'_>, options: &Options) -> RuleSet {
         names: Arc::new(builder.names),
         plan: Arc::new(plan),
         opening: Opening::default(),
+        settled: Arc::default(),
         plain: options.plain,
         laid: Laid::default(),
     };
     set.opening = Opening::new(&set);
+    set.settled = Arc::new(Settled::new(&set));
     set
 }
 

@@ -183,6 +183,76 @@ fn rules_that_are_worked_out_at_load_come_to_the_same() {
     assert!(came_to.len() >= 12, "the openings differ too little: {}", came_to.len());
 }
 
+/// What may come between rules that compare a variable which the opening sets, each of which
+/// might make it matter that they are not looked at.
+const COURSES: &[&str] = &[
+    // Nothing.
+    "",
+    // Jumps into what is skipped, over a jump, and onto its end.
+    "SecRule REQUEST_HEADERS:X \"@rx .\" \"id:20,phase:2,pass,nolog,skipAfter:WITHIN\"",
+    "SecRule REQUEST_HEADERS:X \"@rx .\" \"id:20,phase:2,pass,nolog,skip:1\"",
+    "SecRule REQUEST_HEADERS:X \"@rx .\" \"id:20,phase:2,pass,nolog,skip:2\"",
+    "SecRule REQUEST_HEADERS:X \"@rx .\" \"id:20,phase:2,pass,nolog,skipAfter:END\"",
+    // The variable is changed after all, or one of a name that may be its.
+    "SecRule REQUEST_HEADERS:X \"@rx .\" \"id:20,phase:2,pass,nolog,setvar:tx.level=4\"",
+    "SecRule REQUEST_HEADERS:X \"@rx .\" \"id:20,phase:2,pass,nolog,setvar:!tx.level\"",
+    "SecRule REQUEST_HEADERS:X \"@rx (.*)\" \"id:20,phase:2,pass,nolog,capture,setvar:tx.%{tx.1}=4\"",
+    "SecRule REQUEST_HEADERS:X \"@rx (.*)\" \"id:20,phase:2,pass,nolog,capture,setvar:tx.LE%{REQUEST_HEADERS.Y}=4\"",
+    "SecRule REQUEST_HEADERS:X \"@rx (.*)\" \"id:20,phase:2,pass,nolog,capture,setvar:tx.other_%{tx.1}=4\"",
+    // Rules are taken out, or something of them.
+    "SecRule REQUEST_HEADERS:X \"@rx .\" \"id:20,phase:2,pass,nolog,ctl:ruleRemoveById=31\"",
+    "SecRule REQUEST_HEADERS:X \"@rx .\" \"id:20,phase:2,pass,nolog,ctl:ruleRemoveTargetById=31;TX:level\"",
+    "SecRule REQUEST_HEADERS:X \"@rx .\" \"id:20,phase:2,pass,nolog,ctl:ruleRemoveTargetByTag=jump;TX:level\"",
+    "SecRule REQUEST_HEADERS:X \"@rx .\" \"id:20,phase:1,pass,nolog,ctl:ruleRemoveById=31\"",
+    "SecRule REQUEST_HEADERS:X \"@rx .\" \"id:20,phase:1,pass,nolog,ctl:ruleRemoveTargetById=31;TX:level\"",
+    // The phase ends.
+    "SecRule REQUEST_HEADERS:X \"@rx .\" \"id:20,phase:2,allow:phase,nolog\"",
+    "SecRule REQUEST_HEADERS:X \"@rx .\" \"id:20,phase:2,deny,nolog\"",
+    "SecRule REQUEST_HEADERS:X \"@rx .\" \"id:20,phase:1,deny,nolog\"",
+    // What matched last is seen.
+    "SecAction \"id:20,phase:2,pass,log,msg:'%{MATCHED_VAR_NAME}=%{MATCHED_VAR} %{RULE.id}'\"",
+    "SecRule MATCHED_VAR \"@rx 2\" \"id:20,phase:2,pass,log,msg:'seen'\"",
+    "SecAction \"id:20,phase:2,pass,nolog,sanitiseMatched,setvar:tx.kept=%{MATCHED_VAR_NAME}\"",
+];
+
+#[test]
+fn rules_whose_outcome_is_settled_come_to_the_same() {
+    // The level compared as a number, and whether there is one.
+    const JUMPS: &[(&str, &str)] = &[
+        ("TX:level \"@lt 3", "TX:level \"@ge 3"),
+        ("&TX:level \"@eq 1", "&TX:none \"!@eq 0"),
+        ("TX:level \"@lt 1", "TX:none \"@eq 0"),
+    ];
+    const LAST: &str = "%{MATCHED_VAR_NAME}=%{MATCHED_VAR} %{tx.kept}";
+    let mut came_to = std::collections::BTreeSet::new();
+    for (course, (jump, other)) in
+        COURSES.iter().flat_map(|course| JUMPS.iter().map(move |jump| (course, jump)))
+    {
+        for set_to in ["2", "2x"] {
+            let text = format!(
+                "SecRuleEngine On\nSecAction \"id:1,phase:1,pass,nolog,setvar:tx.level={set_to}\"\n{course}\n\
+                 SecRule {jump}\" \"id:31,phase:2,pass,nolog,skipAfter:END,tag:jump\"\n\
+                 SecRule {other}\" \"id:32,phase:2,pass,nolog,skipAfter:WITHIN,tag:jump\"\n\
+                 SecRule REQUEST_HEADERS \"@rx a\" \"id:33,phase:2,pass,log,msg:'first {LAST}'\"\nSecMarker WITHIN\n\
+                 SecRule REQUEST_HEADERS \"@rx a\" \"id:34,phase:2,pass,log,msg:'then {LAST}'\"\nSecMarker END\n\
+                 SecAction \"id:35,phase:2,pass,log,msg:'{LAST} %{{RULE.id}}'\"\n\
+                 SecRule {other}\" \"id:36,phase:2,pass,nolog,skip:1\"\n\
+                 SecRule {jump}\" \"id:37,phase:2,pass,nolog,skip:1\"\n\
+                 SecRule TX:level|MATCHED_VAR \"@rx ^\" \"id:38,phase:3,pass,log,msg:'{LAST}'\"\n\
+                 SecRule {jump}\" \"id:39,phase:5,pass,log,setvar:tx.kept=5,msg:'{LAST}'\"\n"
+            );
+            let (planned, plain) =
+                (support::rules(&text, &Options::default()), support::rules(&text, &plain()));
+            for field in ["", "X: 1\r\n", "X: level\r\nY: VEL\r\n"] {
+                let request = format!("GET / HTTP/1.1\r\nHost: a\r\n{field}\r\n");
+                compare(&planned, &plain, request.as_bytes(), &text);
+                came_to.insert(outcome(&planned, &Raw::parse(request.as_bytes())));
+            }
+        }
+    }
+    assert!(came_to.len() >= 20, "the courses differ too little: {}", came_to.len());
+}
+
 #[test]
 fn shortcuts_change_nothing_on_the_core_rule_set() {
     let Some(shared) = support::shared() else {

@@ -27,6 +27,7 @@ use crate::{
     rule::{Link, Names, Phase, Rule, Test},
     target::{Selector, Target},
     template::Template,
+    transaction::Value,
     transform::Transformation,
     variable::{Stability, Variable},
 };
@@ -94,6 +95,20 @@ pub(crate) enum Quick {
     Group(u32, Filter),
     /// Its first link compares a `TX` variable, or whether there is one, with a number.
     Slot { slot: u16, count: bool, order: Order, number: i64, negated: bool },
+}
+
+impl Quick {
+    /// Whether a rule that compares a variable matches by what that holds.
+    #[inline]
+    pub(crate) fn compares(self, value: &Value) -> Option<bool> {
+        let Self::Slot { count, order, number, negated, .. } = self else { return None };
+        let value = match (value, count) {
+            (Value::Unset, false) => return Some(false),
+            (value, true) => i64::from(*value != Value::Unset),
+            (value, false) => value.number(),
+        };
+        Some(order.evaluate(value, number) != negated)
+    }
 }
 
 /// How a link is evaluated.

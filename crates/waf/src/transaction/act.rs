@@ -7,7 +7,8 @@ use super::{
 };
 use crate::{
     action::{Act, Change, Ctl, Sanitise, SetName, SetVar},
-    ruleset::RuleSet,
+    plan::Quick,
+    ruleset::{Entry, RuleSet},
     template::{Part, Template},
     variable::Variable,
 };
@@ -38,16 +39,26 @@ impl State {
     pub(super) fn remember_slot(&mut self, set: &RuleSet, index: usize, slot: u16, count: bool) {
         let matched = &mut self.matched_var;
         (matched.variable, matched.count) = (Some(Variable::Tx), count);
-        matched.name.clear();
-        matched.value.clear();
-        let value = self.tx.slot(slot);
-        matched.name.extend_from_slice(set.names.name(slot).as_bytes());
-        match count {
-            true => super::tx::write_number(i64::from(*value != Value::Unset), &mut matched.value),
-            false => _ = value.write(&mut matched.value),
+        matched.number = match (self.tx.slot(slot), count) {
+            (value, true) => Some((slot, i64::from(*value != Value::Unset))),
+            (Value::Number(number), false) => Some((slot, *number)),
+            (Value::Text(_) | Value::Unset, false) => None,
+        };
+        if matched.number.is_none() {
+            matched.name.clear();
+            matched.name.extend_from_slice(set.names.name(slot).as_bytes());
+            matched.value.clear();
+            self.tx.slot(slot).write(&mut matched.value);
         }
         self.matched_vars.clear();
         self.rule = index;
+    }
+
+    /// The same of a rule at this position of the phase.
+    pub(super) fn remember_jump(&mut self, set: &RuleSet, entries: &[Entry], position: usize) {
+        if let Some(Entry { rule, quick: Quick::Slot { slot, count, .. }, .. }) = entries.get(position) {
+            self.remember_slot(set, *rule as usize, *slot, *count);
+        }
     }
 
     /// Executes one action of a link.
@@ -74,7 +85,10 @@ impl State {
                 self.set_env(name, value);
             }
             Act::Sanitise(what) => self.sanitise(what),
-            Act::Ctl(ctl) => self.ctl(ctl, ActAt { rule: here.index, link: here.number, act: position }),
+            Act::Ctl(ctl) => {
+                self.ctl(ctl, ActAt { rule: here.index, link: here.number, act: position });
+                self.keep_course(set);
+            }
         }
     }
 
@@ -154,7 +168,11 @@ impl State {
 
     fn sanitise(&mut self, what: &Sanitise) {
         let found: Vec<Vec<u8>> = match what {
-            Sanitise::Matched => vec![self.matched_var.value.clone()],
+            Sanitise::Matched => {
+                let mut value = Vec::new();
+                self.matched_var.write_value(&mut value);
+                vec![value]
+            }
             Sanitise::Argument(name) => self.named(Variable::Args, name),
             Sanitise::RequestHeader(name) => self.named(Variable::RequestHeaders, name),
             Sanitise::ResponseHeader(name) => self.named(Variable::ResponseHeaders, name),

@@ -16,6 +16,13 @@ impl Candidates {
         self.asked.resize(groups.div_ceil(64), 0);
     }
 
+    /// Only these may match.
+    pub(super) fn limit(&mut self, rules: &[u64]) {
+        for (word, left) in self.rules.iter_mut().zip(rules) {
+            *word &= left;
+        }
+    }
+
     /// The first rule at or behind `from` that may match; past the end when there is none.
     pub(super) fn next(&self, from: usize) -> usize {
         let mut skipped = u64::MAX << (from % 64);

@@ -64,16 +64,21 @@ impl State {
                 return true;
             }
             let position = self.candidates.next(self.position);
-            let Some(entry) = entries.get(position) else { return true };
-            if self.work_left == 0 {
+            if self.work_left == 0 && position < entries.len() {
                 return false;
             }
+            if let Some(jump) =
+                self.course(set, phase).and_then(|course| course.jump(self.position, position))
+            {
+                self.remember_jump(set, entries, jump);
+            }
+            let Some(entry) = entries.get(position) else { return true };
             self.spend(1);
             self.position = position + 1;
             if phase == Phase::RequestHeaders
                 && let Some(block) = set.opening.at(self.opened, position)
             {
-                self.open(block);
+                self.open(set, block);
                 continue;
             }
             let index = entry.rule as usize;
@@ -120,21 +125,16 @@ impl State {
                 }
                 self.candidates.has(position)
             }
-            Quick::Slot { slot, count, order, number, negated } => {
-                let value = match (self.tx.slot(slot), count) {
-                    (Value::Unset, false) => return false,
-                    (value, true) => i64::from(*value != Value::Unset),
-                    (value, false) => value.number(),
-                };
-                order.evaluate(value, number) != negated
-            }
+            Quick::Slot { slot, .. } => quick.compares(self.tx.slot(slot)).unwrap_or(true),
         }
     }
 
     /// Takes out every rule of the phase that looks at a group and cannot match it; those of all
     /// groups of its base too, where no chain of theirs changes what it holds.
     fn ask(&mut self, set: &RuleSet, phase: Phase, group: u32) {
-        let (Some(gate), plan) = (set.gates.get(phase.index()), &set.plan) else { return };
+        let whole = set.gates.get(phase.index());
+        let gate = self.course(set, phase).map(|course| &course.gate).or(whole);
+        let (Some(gate), plan) = (gate, &set.plan) else { return };
         let before = self.store.values.bytes_read();
         let base = plan.groups.get(group as usize).map_or(group, |group| group.base);
         let whole = gate.family(base, self.store.group_classes(plan, base));

@@ -9,6 +9,7 @@ mod evaluate;
 mod head;
 mod opening;
 mod record;
+mod settled;
 mod state;
 mod store;
 mod tx;
@@ -17,6 +18,7 @@ mod volatile;
 
 pub use body::KeptBody;
 pub(crate) use opening::Opening;
+pub(crate) use settled::Settled;
 pub use state::Spare;
 pub(crate) use tx::Value;
 
@@ -373,6 +375,7 @@ impl Transaction {
             true => usize::MAX,
             false => 0,
         };
+        state.take_course(&self.set, phase);
         self.resume(budget)
     }
 

@@ -6,7 +6,7 @@ use super::{
     Connection,
     evaluate::Here,
     state::{Matched, State},
-    tx::Value,
+    tx::{Tx, Value},
 };
 use crate::{
     action::{Act, Change, Ctl, SetName, SetVar},
@@ -93,6 +93,32 @@ impl Opening {
         Self { blocks }
     }
 
+    /// Where evaluation goes on behind all blocks.
+    pub(super) fn end(&self) -> usize {
+        self.blocks.last().map_or(0, |block| block.next)
+    }
+
+    /// Whether a transaction that has so many blocks behind it is past all of them.
+    pub(super) fn is_over(&self, opened: usize) -> bool {
+        opened == self.blocks.len()
+    }
+
+    /// The positions of all rules that are run as part of a block.
+    pub(super) fn positions(&self) -> impl Iterator<Item = usize> {
+        self.blocks.iter().flat_map(|block| block.first..block.next)
+    }
+
+    /// What a variable holds behind all blocks.
+    pub(super) fn leaves(&self, set: &RuleSet, slot: u16) -> Value {
+        let mut changes = self.blocks.iter().rev().flat_map(|block| &block.set);
+        let changed = changes.find(|(changed, _)| *changed == slot).map(|(_, value)| value.clone());
+        changed.unwrap_or_else(|| {
+            let mut tx = Tx::default();
+            tx.prepare(set);
+            tx.slot(slot).clone()
+        })
+    }
+
     /// The block of this number, where it begins at a position.
     pub(super) fn at(&self, number: usize, position: usize) -> Option<&Block> {
         self.blocks.get(number).filter(|block| block.first == position)
@@ -101,22 +127,25 @@ impl Opening {
 
 impl State {
     /// Takes over what the rules of a block come to.
-    pub(super) fn open(&mut self, block: &Block) {
+    pub(super) fn open(&mut self, set: &RuleSet, block: &Block) {
         for (slot, value) in &block.set {
             if let Some(kept) = self.tx.slot_mut(*slot) {
                 kept.clone_from(value);
             }
         }
         if let Some(matched) = &block.matched {
-            let Matched { variable, name, value, count } = matched;
+            let Matched { variable, name, value, count, number } = matched;
             let own = &mut self.matched_var;
-            (own.variable, own.count) = (*variable, *count);
+            (own.variable, own.count, own.number) = (*variable, *count, *number);
             own.name.clone_from(name);
             own.value.clone_from(value);
         }
         self.rule = block.rule.unwrap_or(self.rule);
         self.position = block.next;
         self.opened += 1;
+        if set.opening.is_over(self.opened) {
+            self.take_course(set, Phase::RequestHeaders);
+        }
     }
 }
 
@@ -153,12 +182,8 @@ fn known(state: &mut State, set: &RuleSet, index: usize, rule: &Rule) -> Known {
 /// Whether the first link of a rule would match; None where that is not easily told.
 fn would_match(state: &State, set: &RuleSet, index: usize, rule: &Rule) -> Option<bool> {
     match set.plan.quick(index, rule) {
-        Quick::Slot { slot, count, order, number, negated } => Some(match (state.tx.slot(slot), count) {
-            (Value::Unset, false) => false,
-            (value, true) => order.evaluate(i64::from(*value != Value::Unset), number) != negated,
-            (value, false) => order.evaluate(value.number(), number) != negated,
-        }),
-        _ => None,
+        quick @ Quick::Slot { slot, .. } => quick.compares(state.tx.slot(slot)),
+        Quick::Look | Quick::Group(..) => None,
     }
 }
 

@@ -33,7 +33,7 @@ pub(super) fn record(state: &mut State, set: &RuleSet, rule: &Rule) {
         readable(&text)
     };
     let mut variable = Vec::new();
-    state.matched_var.write_name(&mut variable);
+    state.matched_var.write_name(&set.names, &mut variable);
     let kept = Match {
         rule: rule.id,
         phase: rule.phase as u8,

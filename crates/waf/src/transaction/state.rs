@@ -1,13 +1,18 @@
 //! Everything that a transaction holds besides its rule set.
 
 use super::{
-    Connection, Match, Verdict, body::Body, candidates::Candidates, collections::Collections,
-    evaluate::Origin, store::Store, tx::Tx,
+    Connection, Match, Verdict,
+    body::Body,
+    candidates::Candidates,
+    collections::Collections,
+    evaluate::Origin,
+    store::Store,
+    tx::{Tx, write_number},
 };
 use crate::{
     action::{Act, Ctl, Selection},
     operator::{BYTES_PER_WORK, Found},
-    rule::{AllowScope, Disruptive, Phase, Rule},
+    rule::{AllowScope, Disruptive, Names, Phase, Rule},
     ruleset::RuleSet,
     settings::EngineMode,
     target::Exclusion,
@@ -35,6 +40,9 @@ pub(super) struct Matched {
     pub(super) name: Vec<u8>,
     pub(super) value: Vec<u8>,
     pub(super) count: bool,
+    /// In the place of the name and the value, of a `TX` variable that is a number: hardly
+    /// anybody asks for either.
+    pub(super) number: Option<(u16, i64)>,
 }
 
 impl Matched {
@@ -42,6 +50,7 @@ impl Matched {
     pub(super) fn become_of(&mut self, origin: Origin<'_>, value: &[u8]) {
         self.variable = Some(origin.variable);
         self.count = origin.count;
+        self.number = None;
         self.name.clear();
         self.name.extend_from_slice(origin.name);
         self.value.clear();
@@ -49,15 +58,24 @@ impl Matched {
     }
 
     /// `ARGS:q`, `&TX:x`, `REQUEST_LINE`.
-    pub(super) fn write_name(&self, out: &mut Vec<u8>) {
+    pub(super) fn write_name(&self, names: &Names, out: &mut Vec<u8>) {
         let Some(variable) = self.variable else { return };
         if self.count {
             out.push(b'&');
         }
         out.extend_from_slice(variable.name().as_bytes());
-        if !self.name.is_empty() {
+        let name = self.number.map_or(&*self.name, |(slot, _)| names.name(slot).as_bytes());
+        if !name.is_empty() {
             out.push(b':');
-            out.extend_from_slice(&self.name);
+            out.extend_from_slice(name);
+        }
+    }
+
+    /// Appends the value.
+    pub(super) fn write_value(&self, out: &mut Vec<u8>) {
+        match self.number {
+            Some((_, number)) => write_number(number, out),
+            None => out.extend_from_slice(&self.value),
         }
     }
 }
@@ -90,6 +108,8 @@ pub(super) struct State {
     pub(super) candidates: Candidates,
     /// How many blocks of the opening are behind; past all of them where every rule is run.
     pub(super) opened: usize,
+    /// Whether the phase at hand is run without the rules whose outcome is settled.
+    pub(super) on_course: bool,
     pub(super) work_left: u64,
     pub(super) work_done: u64,
     pub(super) engine: EngineMode,
@@ -207,6 +227,7 @@ impl State {
             position: 0,
             candidates,
             opened: if set.plain { usize::MAX } else { 0 },
+            on_course: false,
             work_left: u64::MAX,
             work_done: 0,
             engine: set.settings.engine,

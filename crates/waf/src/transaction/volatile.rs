@@ -41,7 +41,7 @@ impl State {
             Variable::MatchedVars | Variable::MatchedVarsNames => {
                 let taken = self.matched_vars.iter().map(|matched| {
                     let mut name = Vec::new();
-                    matched.write_name(&mut name);
+                    matched.write_name(&set.names, &mut name);
                     let value =
                         if variable == Variable::MatchedVars { matched.value.clone() } else { name.clone() };
                     (None, name, value)
@@ -65,7 +65,7 @@ impl State {
             }
             single => {
                 let mut value = Vec::new();
-                match self.volatile_value(single, &mut value) {
+                match self.volatile_value(set, single, &mut value) {
                     true => vec![(None, Vec::new(), value)],
                     false => Vec::new(),
                 }
@@ -117,14 +117,14 @@ impl State {
     }
 
     /// Appends a volatile variable that is a single value; false when it has none.
-    fn volatile_value(&self, variable: Variable, out: &mut Vec<u8>) -> bool {
+    fn volatile_value(&self, set: &RuleSet, variable: Variable, out: &mut Vec<u8>) -> bool {
         use Variable as V;
         let mut number = |number: i64| write_number(number, out);
         let moment = || Moment::new(self.now_ms);
         match variable {
             V::MatchedVar | V::MatchedVarName if self.matched_var.variable.is_none() => return false,
-            V::MatchedVar => out.extend_from_slice(&self.matched_var.value),
-            V::MatchedVarName => self.matched_var.write_name(out),
+            V::MatchedVar => self.matched_var.write_value(out),
+            V::MatchedVarName => self.matched_var.write_name(&set.names, out),
             V::HighestSeverity => number(i64::from(self.highest_severity)),
             V::Duration => number(self.now_ms.saturating_sub(self.start_ms).saturating_mul(1_000)),
             V::Time => out.extend_from_slice(moment().clock().as_bytes()),
@@ -190,7 +190,7 @@ impl State {
                 }
             }
             Stability::Volatile if !variable.is_collection() => {
-                self.volatile_value(variable, out);
+                self.volatile_value(set, variable, out);
             }
             Stability::Volatile => {
                 if let Some((_, _, value)) =
