@@ -45,6 +45,8 @@ pub(crate) const HIGH: Classes = 1 << 26;
 pub(crate) const ODD: Classes = 1 << 27;
 /// No byte: every value has it.
 pub(crate) const ALWAYS: Classes = 1 << 28;
+/// No byte: the value holds two dots in a row.
+pub(crate) const DOTS: Classes = 1 << 29;
 /// Signs that are rare in honest values, and of use to take words apart.
 pub(crate) const SIGNS: Classes = QUOTE
     | PARENTHESIS
@@ -67,6 +69,11 @@ pub(crate) const SIGNS: Classes = QUOTE
     | HIGH;
 /// All of them.
 pub(crate) const ALL: Classes = u32::MAX;
+
+/// The classes of a set, one by one.
+fn each(classes: Classes) -> impl Iterator<Item = Classes> {
+    (0..Classes::BITS).map(|bit| 1 << bit).filter(move |class| classes & class != 0)
+}
 
 /// The class of a byte.
 pub(crate) const fn of_byte(byte: u8) -> Classes {
@@ -108,22 +115,30 @@ pub(crate) fn of(value: &[u8]) -> Classes {
     const DOUBLING: Classes = SPACE | DOT | DASH;
     let class = |byte: &u8| TABLE.get(usize::from(*byte)).copied().unwrap_or(ALL);
     let found = value.iter().fold(ALWAYS, |found, byte| found | class(byte));
-    let odd = found & DOUBLING != 0
-        && (value.first().is_some_and(|first| class(first) & DOUBLING != 0)
-            || value.last() == Some(&b' ')
-            || doubles(value));
-    if odd { found | ODD } else { found }
+    if found & DOUBLING == 0 {
+        return found;
+    }
+    let at_its_ends =
+        value.first().is_some_and(|first| class(first) & DOUBLING != 0) || value.last() == Some(&b' ');
+    let at_its_ends = if at_its_ends { ODD } else { 0 };
+    found | at_its_ends | doubles(value)
 }
 
 /// Whether a space, dot or dash follows itself. Written so that many bytes are compared at a
 /// time.
-fn doubles(value: &[u8]) -> bool {
+fn doubles(value: &[u8]) -> Classes {
     let next = value.get(1..).unwrap_or_default();
     let pairs = value.iter().zip(next);
-    pairs.fold(0, |all, (one, two)| {
-        let doubling = (*one == b' ') | (*one == b'.') | (*one == b'-');
-        all | (u8::from(one == two) & u8::from(doubling))
-    }) != 0
+    let found = pairs.fold(0, |all, (one, two)| {
+        let odd = u8::from((*one == b' ') | (*one == b'-'));
+        let dots = u8::from(*one == b'.') << 1;
+        all | ((odd | dots) & u8::from(one == two).wrapping_neg())
+    });
+    match found {
+        0 => 0,
+        1 => ODD,
+        _ => ODD | DOTS,
+    }
 }
 
 /// How common a class is in honest values; what is rare says more.
@@ -140,7 +155,7 @@ const fn weight(class: Classes) -> u32 {
 }
 
 fn cost(classes: Classes) -> u32 {
-    (0..27).map(|bit| classes & 1 << bit).filter(|class| *class != 0).map(weight).sum()
+    each(classes & !ALWAYS).map(weight).sum()
 }
 
 /// A set of which every match of `expression` holds at least one, when there is a telling one.
@@ -152,15 +167,34 @@ fn need(expression: &Hir) -> Option<Classes> {
     match expression.kind() {
         HirKind::Empty | HirKind::Look(_) => None,
         HirKind::Literal(literal) => {
-            literal.0.iter().map(|byte| of_byte(*byte)).min_by_key(|class| cost(*class))
+            let dots = literal.0.windows(2).any(|pair| pair == b"..").then_some(DOTS);
+            let classes = literal.0.iter().map(|byte| of_byte(*byte));
+            classes.chain(dots).min_by_key(|class| cost(*class))
         }
         HirKind::Class(class) => Some(of_class(class)),
-        HirKind::Repetition(repetition) if repetition.min > 0 => need(&repetition.sub),
+        HirKind::Repetition(repetition) if repetition.min > 0 => match repetition.sub.kind() {
+            HirKind::Literal(literal) if repetition.min > 1 && *literal.0 == *b"." => Some(DOTS),
+            _ => need(&repetition.sub),
+        },
         HirKind::Repetition(_) => None,
         HirKind::Capture(capture) => need(&capture.sub),
         HirKind::Concat(parts) => parts.iter().filter_map(need).min_by_key(|classes| cost(*classes)),
         HirKind::Alternation(parts) => {
             parts.iter().try_fold(0, |all, part| need(part).map(|classes| all | classes))
+        }
+    }
+}
+
+/// The classes of all bytes that an expression names.
+pub(crate) fn held(expression: &Hir) -> Classes {
+    match expression.kind() {
+        HirKind::Empty | HirKind::Look(_) => 0,
+        HirKind::Literal(literal) => literal.0.iter().fold(0, |all, byte| all | of_byte(*byte)),
+        HirKind::Class(class) => of_class(class),
+        HirKind::Repetition(repetition) => held(&repetition.sub),
+        HirKind::Capture(capture) => held(&capture.sub),
+        HirKind::Concat(parts) | HirKind::Alternation(parts) => {
+            parts.iter().fold(0, |all, part| all | held(part))
         }
     }
 }
@@ -200,6 +234,7 @@ mod tests {
             let even = |filled: usize| even.replace('a', &"a".repeat(filled));
             assert!((1..20).all(|filled| of(even(filled).as_bytes()) & ODD == 0), "{}", even(1));
         }
+        assert!(of(b"a..b") & DOTS != 0 && of(b"...") & DOTS != 0 && of(b".a. .") & DOTS == 0);
         assert_eq!(of(b"\xff\0") & (HIGH | CONTROL | LOWER), HIGH | CONTROL);
     }
 
@@ -210,13 +245,16 @@ mod tests {
         assert_eq!(required(&parse("(?:;|x)y")), None);
         assert_eq!(required(&parse(";*a")), None);
         assert_eq!(required(&parse("^$")), None);
+        assert_eq!(required(&parse(r"/\.{2,3}/")), Some(DOTS));
+        assert_eq!(required(&parse(r"/\.\./")), Some(DOTS));
+        assert_eq!(required(&parse(r"a\.?\.a")), Some(DOT));
     }
 
     proptest! {
         #[test]
         fn a_match_holds_what_its_expression_needs(
-            pattern in r"[a-c;$]{0,3}(\([;|]\)|[.]|\[a;\]|\[\^a\])?[*+?]?[a;]{0,2}",
-            value in proptest::collection::vec(prop_oneof![Just(b'a'), Just(b'b'), Just(b';'), Just(b'$'), any::<u8>()], 0..12),
+            pattern in r"[a-c;$]{0,3}(\([;|]\)|[.]|\\\.|\\\.\\\.|\[a;\]|\[\^a\])?([*+?]|\{2\})?[a;]{0,2}",
+            value in proptest::collection::vec(prop_oneof![Just(b'a'), Just(b'b'), Just(b';'), Just(b'$'), Just(b'.'), any::<u8>()], 0..12),
         ) {
             let Ok(regex) = regex::bytes::RegexBuilder::new(&pattern).unicode(false).build() else { return Ok(()) };
             if let Some(needed) = required(&parse(&pattern)) && regex.is_match(&value) {

@@ -68,8 +68,10 @@ pub(super) fn required(expression: &Hir) -> Option<(Vec<Literal>, Classes)> {
         return Some((literals, 0));
     }
     // What takes words apart to hide them is rare: without it they are seen.
-    let plain = without(expression, classes::SIGNS)?;
-    telling(&plain).map(|literals| (literals, classes::SIGNS))
+    // Signs that it does not name make no difference.
+    let absent = classes::SIGNS & classes::held(expression);
+    let plain = without(expression, absent)?;
+    telling(&plain).map(|literals| (literals, absent))
 }
 
 fn telling(expression: &Hir) -> Option<Vec<Literal>> {

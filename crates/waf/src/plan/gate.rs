@@ -44,6 +44,8 @@ pub(crate) struct Waiting {
     pub(crate) literals: Marks,
     /// Values that hold none of these need not be looked through for them.
     pub(crate) wants: Classes,
+    /// Values that hold none of these before the chain are matched by no rule.
+    pub(crate) before: Classes,
 }
 
 /// Groups that see the same values before their transformations: where no chain of theirs
@@ -147,6 +149,7 @@ fn families(groups: usize, mut waits: Vec<Wait>) -> Vec<Vec<Family>> {
 impl Waiting {
     fn add(&mut self, position: u32, filter: Filter) {
         mark(&mut self.rules, position);
+        self.before |= if filter.needs == 0 { classes::ALL } else { filter.before };
         let Some(bit) = filter.needle else { return add(&mut self.free, position, filter) };
         mark(&mut self.literals, bit);
         if filter.unless != 0 {
@@ -284,6 +287,17 @@ mod tests {
         assert_eq!(wants(&[needs(None, 0), Filter { cheap: true, ..needs(Some(1), 2) }]), 0);
         assert_eq!(wants(&[needs(Some(0), 4), needs(Some(1), 8)]), 12);
         assert_eq!(wants(&[needs(Some(0), 4), needs(Some(1), 0)]), classes::ALL);
+    }
+
+    #[test]
+    fn what_is_needed_before_a_chain_is_asked_where_every_rule_needs_something() {
+        let before = |filters: &[Filter]| {
+            let quick = filters.iter().map(|filter| Quick::Group(0, *filter));
+            Gate::new(&groups(&[0]), quick).waiting(0).unwrap().before
+        };
+        let needs = |needs, before| Filter { needs, before, ..Filter::default() };
+        assert_eq!(before(&[needs(4, 12), needs(1, 3)]), 15);
+        assert_eq!(before(&[needs(4, 12), needs(0, 0)]), classes::ALL);
     }
 
     #[test]

@@ -135,6 +135,8 @@ pub(crate) struct Filter {
     pub(crate) unless: Classes,
     /// One of these kinds of bytes; 0 when none is needed.
     pub(crate) needs: Classes,
+    /// Where one is needed, one of these before the chain.
+    pub(crate) before: Classes,
     /// Whether the operator costs less than to look for literals in values that no other rule may
     /// look at: where they are not known, it is run.
     pub(crate) cheap: bool,
@@ -234,10 +236,15 @@ impl Plan {
             Side::Request => &mut builders[0],
             Side::Response => &mut builders[1],
         };
+        let path = self.chains.get(usize::from(chain)).map_or(&[][..], |chain| &chain.path);
+        let before = |needs: Classes| {
+            path.iter().rev().fold(needs, |wanted, (by, _)| wanted | change::brings(*by, wanted))
+        };
         let mut filter = |test: &Test| Filter {
             needle: test.operator.literals().map(|literals| builder.add(literals)),
             unless: test.operator.unless(),
             needs: test.operator.needs(),
+            before: before(test.operator.needs()),
             cheap: chain != 0 && test.operator.cost() <= Cost::Text,
         };
         // What a search for many phrases costs is worth to be saved for the opposite too.

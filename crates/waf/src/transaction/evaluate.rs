@@ -137,7 +137,8 @@ impl State {
         let (Some(gate), plan) = (gate, &set.plan) else { return };
         let before = self.store.values.bytes_read();
         let base = plan.groups.get(group as usize).map_or(group, |group| group.base);
-        let whole = gate.family(base, self.store.group_classes(plan, base));
+        let classes = self.store.group_classes(plan, base);
+        let whole = gate.family(base, classes);
         let holds_it = |family: &&Family| holds(&family.groups, group);
         let (group, waiting) = match (whole.filter(holds_it), gate.waiting(group)) {
             (Some(family), _) => {
@@ -149,7 +150,9 @@ impl State {
         };
         let candidates = &mut self.candidates;
         waiting.rules.iter().for_each(|(word, mask)| candidates.drop(*word, *mask));
-        self.store.ask(plan, group, (gate, waiting), |word, mask| candidates.keep(word, mask));
+        if classes & waiting.before != 0 {
+            self.store.ask(plan, group, (gate, waiting), |word, mask| candidates.keep(word, mask));
+        }
         self.spend_bytes(self.store.values.bytes_read() - before);
     }
 
