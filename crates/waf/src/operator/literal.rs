@@ -16,7 +16,7 @@ pub(crate) struct Literal(Vec<u8>);
 
 impl Literal {
     /// A literal of these bytes; letters are folded.
-    pub(super) fn new(bytes: &[u8]) -> Self {
+    pub(crate) fn new(bytes: &[u8]) -> Self {
         Self(bytes.to_ascii_lowercase())
     }
 

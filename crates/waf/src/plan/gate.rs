@@ -1,7 +1,7 @@
 //! Which rules of a phase wait for the same group: it is asked once for all of them, and
 //! those that need the same are answered together.
 
-use super::{Filter, Group, Quick};
+use super::{Apart, Filter, Group, Quick};
 use crate::classes::{self, Classes};
 
 /// A set of bits: words that hold some, each with its number.
@@ -46,7 +46,13 @@ pub(crate) struct Waiting {
     pub(crate) wants: Classes,
     /// Values that hold none of these before the chain are matched by no rule.
     pub(crate) before: Classes,
+    /// What values hold before the chain where a rule matches one; None where that is not known
+    /// of every rule.
+    pub(crate) apart: Option<Vec<Apart>>,
 }
+
+/// Most literals that are looked for one after the other.
+const APART_MAX: usize = 4;
 
 /// Groups that see the same values before their transformations: where no chain of theirs
 /// changes one, they are asked together.
@@ -148,6 +154,12 @@ fn families(groups: usize, mut waits: Vec<Wait>) -> Vec<Vec<Family>> {
 
 impl Waiting {
     fn add(&mut self, position: u32, filter: Filter) {
+        let known = self.apart.take().or_else(|| self.rules.is_empty().then(Vec::new));
+        self.apart = known.zip(filter.apart).map(|(mut known, apart)| {
+            known.push(apart);
+            known
+        });
+        self.apart = self.apart.take().filter(|known| known.len() <= APART_MAX);
         mark(&mut self.rules, position);
         self.before |= if filter.needs == 0 { classes::ALL } else { filter.before };
         let Some(bit) = filter.needle else { return add(&mut self.free, position, filter) };

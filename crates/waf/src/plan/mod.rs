@@ -12,11 +12,13 @@
 //!   of them is reached: those that cannot match are passed over without a look. So are those
 //!   of all groups of one base, where no chain of theirs changes any of its values.
 
+mod apart;
 mod change;
 mod gate;
 mod needles;
 mod table;
 
+pub(crate) use apart::Apart;
 pub(crate) use change::bound;
 pub(crate) use gate::{Alike, Family, Gate, Waiting, common, holds};
 pub(crate) use needles::{Needles, Side, has};
@@ -140,6 +142,8 @@ pub(crate) struct Filter {
     /// Whether the operator costs less than to look for literals in values that no other rule may
     /// look at: where they are not known, it is run.
     pub(crate) cheap: bool,
+    /// What its values must hold before the chain, where that is cheap to look for.
+    pub(crate) apart: Option<Apart>,
 }
 
 /// The plan of a rule set.
@@ -236,8 +240,9 @@ impl Plan {
             Side::Request => &mut builders[0],
             Side::Response => &mut builders[1],
         };
-        let path = self.chains.get(usize::from(chain)).map_or(&[][..], |chain| &chain.path);
+        let known = self.chains.get(usize::from(chain));
         let before = |needs: Classes| {
+            let path = known.map_or(&[][..], |chain| &chain.path);
             path.iter().rev().fold(needs, |wanted, (by, _)| wanted | change::brings(*by, wanted))
         };
         let mut filter = |test: &Test| Filter {
@@ -246,6 +251,10 @@ impl Plan {
             needs: test.operator.needs(),
             before: before(test.operator.needs()),
             cheap: chain != 0 && test.operator.cost() <= Cost::Text,
+            apart: known
+                .zip(test.operator.literals())
+                .filter(|_| test.operator.unless() == 0)
+                .and_then(|(chain, all)| Apart::new(chain, all)),
         };
         // What a search for many phrases costs is worth to be saved for the opposite too.
         let (plain, negated) = (test.filter(|test| !test.negated), test.filter(|test| test.negated));

@@ -7,7 +7,7 @@ use super::{
     tx::Value,
 };
 use crate::{
-    plan::{Family, LinkPlan, Quick, Side, View, holds},
+    plan::{Apart, Family, LinkPlan, Quick, Side, View, holds},
     rule::{AllowScope, Disruptive, Link, Phase, Rule, Test},
     ruleset::RuleSet,
     settings::EngineMode,
@@ -150,7 +150,8 @@ impl State {
         };
         let candidates = &mut self.candidates;
         waiting.rules.iter().for_each(|(word, mask)| candidates.drop(*word, *mask));
-        if classes & waiting.before != 0 {
+        let told = |apart: &Vec<Apart>| self.store.holds_apart(plan, base, apart);
+        if classes & waiting.before != 0 && waiting.apart.as_ref().is_none_or(told) {
             self.store.ask(plan, group, (gate, waiting), |word, mask| candidates.keep(word, mask));
         }
         self.spend_bytes(self.store.values.bytes_read() - before);

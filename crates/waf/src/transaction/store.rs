@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     classes::Classes,
-    plan::{Alike, Filter, Gate, Group, Plan, Side, View, Waiting, common, has},
+    plan::{Alike, Apart, Filter, Gate, Group, Plan, Side, View, Waiting, common, has},
     target::Selector,
     variable::{COUNT, Variable},
 };
@@ -371,6 +371,20 @@ impl Store {
                 keep(owner.position / 64, 1 << (owner.position % 64));
             }
         }
+    }
+
+    /// Whether any value that a group may look at holds one of these.
+    pub(crate) fn holds_apart(&mut self, plan: &Plan, group: u32, all: &[Apart]) -> bool {
+        let views = plan.groups.get(group as usize).map_or(&[][..], |group| &group.views);
+        let mut members = views.iter().flat_map(|view| self.members.get(view.variable as usize)).flatten();
+        let (mut read, values) = (0, &self.values);
+        let found = members.any(|member| {
+            let value = values.value(member.value);
+            read += value.len();
+            all.iter().any(|apart| apart.is_in(value))
+        });
+        self.values.note_read(read);
+        found
     }
 
     /// Whether any value of a set may pass a filter.

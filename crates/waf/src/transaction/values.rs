@@ -190,6 +190,11 @@ impl Values {
         self.bytes_read
     }
 
+    /// So many bytes of values were read by others.
+    pub(super) fn note_read(&mut self, bytes: usize) {
+        self.bytes_read += bytes;
+    }
+
     /// Whether a chain may change a value.
     pub(crate) fn may_change(&mut self, chains: &[Chain], id: ValueId, chain: u16) -> bool {
         let node = chains.get(usize::from(chain));

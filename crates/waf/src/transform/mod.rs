@@ -47,6 +47,8 @@ mod utf8_to_unicode;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use remove_whitespace::is_white;
+
 use std::{borrow::Cow, ops::Range};
 
 /// What a transformation makes of its input.

@@ -9,9 +9,13 @@ const fn goes(byte: u8) -> bool {
     is_space(byte) || byte == NO_BREAK_SPACE
 }
 
+/// Whether a byte is taken out.
+pub(crate) fn is_white(byte: u8) -> bool {
+    WHITE.get(usize::from(byte)).copied().unwrap_or(false)
+}
+
 pub(super) fn apply(input: &[u8]) -> Option<Vec<u8>> {
-    let white = |byte: u8| WHITE.get(usize::from(byte)).copied().unwrap_or(false);
-    let (mut out, rest) = started(input, input.iter().position(|byte| white(*byte))?);
+    let (mut out, rest) = started(input, input.iter().position(|byte| is_white(*byte))?);
     // Every byte is written, and one that goes is written over: no branch for each.
     let mut length = out.len();
     out.resize(input.len(), 0);
@@ -19,7 +23,7 @@ pub(super) fn apply(input: &[u8]) -> Option<Vec<u8>> {
         if let Some(next) = out.get_mut(length) {
             *next = *byte;
         }
-        length += usize::from(!white(*byte));
+        length += usize::from(!is_white(*byte));
     }
     out.truncate(length);
     Some(out)
