@@ -114,7 +114,11 @@ const TABLE: [Classes; 256] = by_byte!(of_byte);
 pub(crate) fn of(value: &[u8]) -> Classes {
     const DOUBLING: Classes = SPACE | DOT | DASH;
     let class = |byte: &u8| TABLE.get(usize::from(*byte)).copied().unwrap_or(ALL);
-    let found = value.iter().fold(ALWAYS, |found, byte| found | class(byte));
+    let (eights, rest) = value.as_chunks::<8>();
+    let found = eights.iter().fold(ALWAYS, |found, [a, b, c, d, e, f, g, h]| {
+        found | class(a) | class(b) | class(c) | class(d) | class(e) | class(f) | class(g) | class(h)
+    });
+    let found = rest.iter().fold(found, |found, byte| found | class(byte));
     if found & DOUBLING == 0 {
         return found;
     }

@@ -175,8 +175,8 @@ impl Table {
 
     #[inline]
     fn step(&self, row: u32, byte: u8, words: &mut [u64]) -> u32 {
-        let column = self.columns.get(usize::from(byte)).copied().unwrap_or(0);
-        let row = self.next.get(row as usize + usize::from(column)).copied().unwrap_or(0);
+        let column = self.columns.get(usize::from(byte)).map_or(0, |column| u32::from(*column));
+        let Some(row) = self.next.get((row + column) as usize).copied() else { return no_row() };
         if row >= self.ends {
             self.note(row, words);
         }
@@ -194,6 +194,13 @@ impl Table {
             }
         }
     }
+}
+
+/// There is a row for every state: this is never reached.
+#[cold]
+#[inline(never)]
+fn no_row() -> u32 {
+    0
 }
 
 /// A column for each byte that a literal holds, the same for both cases of a letter.
