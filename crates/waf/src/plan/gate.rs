@@ -231,6 +231,8 @@ mod tests {
             base: *base,
             may_change: 1 << number,
             views: Vec::new(),
+            layers: Vec::new(),
+            variables: 0,
         };
         (0..).zip(bases).map(group).collect()
     }

@@ -15,12 +15,14 @@
 mod apart;
 mod change;
 mod gate;
+mod layer;
 mod needles;
 mod table;
 
 pub(crate) use apart::Apart;
 pub(crate) use change::bound;
 pub(crate) use gate::{Alike, Family, Gate, Waiting, common, holds};
+pub(crate) use layer::{Layer, Variables, only};
 pub(crate) use needles::{Needles, Side, has};
 
 use crate::{
@@ -58,6 +60,10 @@ pub(crate) struct Group {
     pub(crate) may_change: Classes,
     /// What its targets hold together, in their order.
     pub(crate) views: Vec<View>,
+    /// All its views, those first that a smaller group does not have.
+    pub(crate) layers: Vec<Layer>,
+    /// The variables of its views.
+    pub(crate) variables: Variables,
 }
 
 /// A cell as a group sees it.
@@ -183,6 +189,10 @@ impl Plan {
             let links = rule.links.iter().map(|link| plan.link(rule.phase, link, &mut builders)).collect();
             plan.links.push(links);
             plan.note_uses(rule);
+        }
+        let layers = layer::layers(&plan.groups);
+        for (group, layers) in plan.groups.iter_mut().zip(layers) {
+            group.layers = layers;
         }
         plan.uses_request_body =
             Variable::all().iter().any(|variable| variable.is_of_request_body() && plan.uses(*variable));
@@ -322,7 +332,10 @@ impl Plan {
         }
         let at = number(self.groups.len());
         let base = base.unwrap_or(at);
-        self.groups.push(Group { targets: targets.to_vec(), chain, stages, side, base, may_change, views });
+        let variables = views.iter().fold(0, |all, view| all | only(view.variable));
+        let (targets, layers) = (targets.to_vec(), Vec::new());
+        let group = Group { targets, chain, stages, side, base, may_change, views, layers, variables };
+        self.groups.push(group);
         at
     }
 

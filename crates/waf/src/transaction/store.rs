@@ -9,7 +9,9 @@ use super::{
 };
 use crate::{
     classes::Classes,
-    plan::{Alike, Apart, Filter, Gate, Group, Plan, Side, View, Waiting, common, has},
+    plan::{
+        Alike, Apart, Filter, Gate, Group, Layer, Plan, Side, Variables, View, Waiting, common, has, only,
+    },
     target::Selector,
     variable::{COUNT, Variable},
 };
@@ -55,6 +57,10 @@ struct GroupState {
     bits: u32,
 }
 
+impl GroupState {
+    const NEVER: Self = Self { at: 0, classes: 0, bits: NONE };
+}
+
 /// All fixed variables, and what rules see of them.
 #[derive(Debug)]
 pub(crate) struct Store {
@@ -62,10 +68,16 @@ pub(crate) struct Store {
     members: Vec<SmallVec<[Member; 2]>>,
     /// The state of the data in which each variable was last changed.
     changes: Vec<u32>,
+    /// Of each state of the data, the variables that were changed in it.
+    changed: Vec<Variables>,
     /// The state of the data: counts what [`Self::changed`] tells.
     now: u32,
     groups: Vec<GroupState>,
     cells: Vec<CellState>,
+    /// The groups and cells of which something is known: most rules of a set are never asked, and
+    /// what is not known of theirs need not be forgotten.
+    known_groups: Vec<u32>,
+    known_cells: Vec<u32>,
     sets: Vec<Set>,
     /// Values of sets, and numbers of members.
     lists: Vec<u32>,
@@ -85,9 +97,12 @@ impl Default for Store {
             values: Values::new(),
             members,
             changes: Vec::new(),
+            changed: Vec::new(),
             now: 1,
             groups: Vec::new(),
             cells: Vec::new(),
+            known_groups: Vec::new(),
+            known_cells: Vec::new(),
             sets: Vec::with_capacity(SETS_AT_FIRST),
             lists: Vec::with_capacity(LISTS_AT_FIRST),
             bits: Vec::with_capacity(BITS_AT_FIRST),
@@ -99,20 +114,32 @@ impl Store {
     /// For a transaction over rules of this plan; nothing is in it yet.
     pub(super) fn prepare(&mut self, plan: &Plan) {
         self.changes.resize(COUNT, 0);
-        self.groups.resize(plan.groups.len(), GroupState { at: 0, classes: 0, bits: NONE });
+        self.changed.resize(self.now as usize + 1, 0);
+        // What is left of them from before is forgotten.
+        self.groups.resize(plan.groups.len(), GroupState::NEVER);
         self.cells.resize(plan.cells.len(), CellState::default());
         self.sets.push(Set::of(0, 0, 0));
     }
 
     /// Forgets everything and keeps the memory.
     pub(super) fn clear(&mut self) {
-        let Self { values, members, changes, now, groups, cells, sets, lists, bits } = self;
+        let Self { values, members, changes, changed, now, sets, lists, bits, .. } = self;
+        let Self { groups, cells, known_groups, known_cells, .. } = self;
         values.clear();
         members.iter_mut().for_each(SmallVec::clear);
         changes.clear();
+        changed.clear();
         *now = 1;
-        groups.clear();
-        cells.clear();
+        for group in known_groups.drain(..) {
+            if let Some(group) = groups.get_mut(group as usize) {
+                *group = GroupState::NEVER;
+            }
+        }
+        for cell in known_cells.drain(..) {
+            if let Some(cell) = cells.get_mut(cell as usize) {
+                *cell = CellState::default();
+            }
+        }
         sets.clear();
         lists.clear();
         bits.clear();
@@ -125,6 +152,7 @@ impl Store {
             + members.sum::<usize>()
             + self.groups.capacity() * size_of::<GroupState>()
             + self.cells.capacity() * size_of::<CellState>()
+            + (self.known_groups.capacity() + self.known_cells.capacity()) * size_of::<u32>()
             + self.sets.capacity() * size_of::<Set>()
             + self.lists.capacity() * size_of::<u32>()
             + self.bits.capacity() * size_of::<u64>()
@@ -133,6 +161,7 @@ impl Store {
     /// The data changed: what is known of the variables that did is stale.
     pub(crate) fn changed(&mut self) {
         self.now += 1;
+        self.changed.resize(self.now as usize + 1, 0);
     }
 
     /// Adds a member.
@@ -204,6 +233,9 @@ impl Store {
         if let Some(change) = self.changes.get_mut(variable as usize) {
             *change = self.now;
         }
+        if let Some(changed) = self.changed.get_mut(self.now as usize) {
+            *changed |= only(variable);
+        }
     }
 
     /// The members of one stored variable.
@@ -245,6 +277,9 @@ impl Store {
         };
         if let Some(kept) = self.cells.get_mut(index as usize) {
             *kept = CellState { at: self.now, set };
+        }
+        if known.at == 0 {
+            self.known_cells.push(index);
         }
         set
     }
@@ -297,19 +332,18 @@ impl Store {
 
     /// What is known of a group, found out anew where the data changed.
     fn group_state(&mut self, plan: &Plan, index: u32) -> GroupState {
-        let never = GroupState { at: 0, classes: 0, bits: NONE };
-        let mut state = self.groups.get(index as usize).copied().unwrap_or(never);
+        let mut state = self.groups.get(index as usize).copied().unwrap_or(GroupState::NEVER);
         if state.at == self.now {
             return state;
         }
-        let Some(group) = plan.groups.get(index as usize) else { return never };
-        if state.at == 0 || !group.views.iter().all(|view| self.holds(view.variable, state.at)) {
+        let Some(group) = plan.groups.get(index as usize) else { return GroupState::NEVER };
+        if state.at == 0 {
+            self.known_groups.push(index);
+        }
+        if state.at == 0 || self.changed_since(state.at) & group.variables != 0 {
             state = match self.unchanged_base(plan, index, group) {
                 Some(base) => self.group_state(plan, base),
-                None => {
-                    let classes = group.views.iter().fold(0, |all, view| all | self.view_classes(plan, view));
-                    GroupState { classes, ..never }
-                }
+                None => GroupState { classes: self.all_classes(plan, group), ..GroupState::NEVER },
             };
         }
         state.at = self.now;
@@ -317,6 +351,28 @@ impl Store {
             *kept = state;
         }
         state
+    }
+
+    /// The variables that were changed in a state of the data or behind it.
+    fn changed_since(&self, at: u32) -> Variables {
+        self.changed.get(at as usize..).unwrap_or_default().iter().fold(0, |all, one| all | one)
+    }
+
+    /// The classes of all that a group sees.
+    fn all_classes(&mut self, plan: &Plan, group: &Group) -> Classes {
+        let mut classes = 0;
+        for Layer { views, rest } in &group.layers {
+            for view in views.iter().filter_map(|at| group.views.get(*at)) {
+                classes |= self.view_classes(plan, view);
+            }
+            if let Some(rest) = *rest {
+                let known = self.group_state(plan, rest).classes;
+                if known & group.may_change == 0 {
+                    return classes | known;
+                }
+            }
+        }
+        classes
     }
 
     /// What the values of a group hold.
@@ -409,7 +465,9 @@ impl Store {
 
     /// Where the bits of all literals of a group's values begin.
     fn group_bits(&mut self, plan: &Plan, index: u32) -> u32 {
-        let Some(group @ Group { side, views, .. }) = plan.groups.get(index as usize) else { return NONE };
+        let Some(group @ Group { side, views, layers, .. }) = plan.groups.get(index as usize) else {
+            return NONE;
+        };
         if let Some(base) = self.unchanged_base(plan, index, group) {
             let known = self.group_state(plan, base).bits;
             let first = if known == NONE { self.group_bits(plan, base) } else { known };
@@ -419,16 +477,27 @@ impl Store {
             return first;
         }
         let mut all = SmallVec::<[u64; 8]>::from_elem(0, plan.words(*side));
-        for view in views {
-            let base = self.base_of(plan, view);
-            let mut note = |store: &mut Self, set: u32| {
-                let first = store.set_bits(plan, *side, set) as usize;
-                join(&mut all, store.bits.get(first..).unwrap_or_default());
-            };
-            match self.sets.get(base as usize).map_or(0, |set| set.classes) {
-                0 => {}
-                classes if classes & view.may_change == 0 => note(self, base),
-                _ => self.each_set(plan, view.cell, note),
+        for Layer { views: own, rest } in layers {
+            for view in own.iter().filter_map(|at| views.get(*at)) {
+                let base = self.base_of(plan, view);
+                let mut note = |store: &mut Self, set: u32| {
+                    let first = store.set_bits(plan, *side, set) as usize;
+                    join(&mut all, store.bits.get(first..).unwrap_or_default());
+                };
+                match self.sets.get(base as usize).map_or(0, |set| set.classes) {
+                    0 => {}
+                    classes if classes & view.may_change == 0 => note(self, base),
+                    _ => self.each_set(plan, view.cell, note),
+                }
+            }
+            let Some(rest) = *rest else { continue };
+            let known = self.group_state(plan, rest);
+            if known.classes & group.may_change == 0 {
+                if known.classes != 0 {
+                    let first = if known.bits == NONE { self.group_bits(plan, rest) } else { known.bits };
+                    join(&mut all, self.bits.get(first as usize..).unwrap_or_default());
+                }
+                break;
             }
         }
         let first = narrow(self.bits.len());
