@@ -167,8 +167,8 @@ pub(crate) struct Plan {
     uses_request_body: bool,
     /// Whether MATCHED_VARS or MATCHED_VARS_NAMES is read by a rule's links.
     matched_vars: Vec<bool>,
-    /// The slots of `TX` that each pattern takes.
-    patterns: Vec<(Selector, Vec<u16>)>,
+    /// The patterns by which rules look at `TX`.
+    patterns: Vec<TxPattern>,
 }
 
 impl Plan {
@@ -224,9 +224,9 @@ impl Plan {
         self.matched_vars.get(rule).copied().unwrap_or(false)
     }
 
-    /// The slots of `TX` whose names a pattern takes.
-    pub(crate) fn slots_of(&self, pattern: &Selector) -> Option<&[u16]> {
-        self.patterns.iter().find(|(known, _)| known == pattern).map(|(_, slots)| slots.as_slice())
+    /// What is known of a pattern by which a rule looks at `TX`.
+    pub(crate) fn pattern(&self, selector: &Selector) -> Option<&TxPattern> {
+        self.patterns.iter().find(|known| known.selector == *selector)
     }
 
     /// How many links have literals.
@@ -381,17 +381,77 @@ impl Plan {
     }
 }
 
-/// Each pattern by which a rule looks at `TX`, with the slots whose names it takes.
-fn patterns(rules: &[Rule], names: &Names) -> Vec<(Selector, Vec<u16>)> {
-    let mut found: Vec<(Selector, Vec<u16>)> = Vec::new();
+/// A pattern by which a rule looks at `TX`.
+#[derive(Debug)]
+pub(crate) struct TxPattern {
+    selector: Selector,
+    /// The slots whose names it takes.
+    pub(crate) slots: Vec<u16>,
+    /// What all names that it takes begin with, in small letters.
+    begin: Vec<u8>,
+    /// Whether it takes all names that begin so.
+    is_begin: bool,
+}
+
+impl TxPattern {
+    /// Whether it takes a name in small letters.
+    pub(crate) fn takes(&self, name: &[u8]) -> bool {
+        name.starts_with(&self.begin) && (self.is_begin || self.selector.takes(name))
+    }
+}
+
+/// What all texts begin with that an expression matches; less where that is not easily told.
+fn begin(pattern: &str) -> Vec<u8> {
+    let Some(rest) = pattern.strip_prefix('^').filter(|rest| !rest.contains('|')) else { return Vec::new() };
+    let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_';
+    let mut begin: Vec<u8> = rest.bytes().take_while(is_plain).collect();
+    if rest.as_bytes().get(begin.len()).is_some_and(|next| b"*?{+".contains(next)) {
+        begin.pop();
+    }
+    begin.make_ascii_lowercase();
+    begin
+}
+
+/// Each pattern by which a rule looks at `TX`.
+fn patterns(rules: &[Rule], names: &Names) -> Vec<TxPattern> {
+    let mut found: Vec<TxPattern> = Vec::new();
     let targets = rules.iter().flat_map(|rule| &rule.links).flat_map(|link| &link.targets);
     for target in targets.filter(|target| target.variable == Variable::Tx) {
-        let known = found.iter().any(|(known, _)| *known == target.selector);
-        if matches!(target.selector, Selector::Pattern(_)) && !known {
+        let known = found.iter().any(|known| known.selector == target.selector);
+        if let Selector::Pattern(pattern) = &target.selector
+            && !known
+        {
             let slots = (0..u16::try_from(names.len()).unwrap_or(u16::MAX))
                 .filter(|slot| target.selector.takes(names.name(*slot).as_bytes()));
-            found.push((target.selector.clone(), slots.collect()));
+            let (selector, slots) = (target.selector.clone(), slots.collect());
+            let begin = begin(pattern.as_str());
+            let is_begin = pattern.as_str().len() == begin.len() + 1;
+            found.push(TxPattern { selector, slots, begin, is_begin });
         }
     }
     found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::begin;
+
+    #[test]
+    fn what_a_pattern_begins_with_is_told_where_that_is_certain() {
+        let cases = [
+            ("^header_name_920450_", "header_name_920450_"),
+            ("^Name[a-z]", "name"),
+            ("^ab*", "a"),
+            ("^ab?c", "a"),
+            ("^ab{0,2}", "a"),
+            ("^ab.c", "ab"),
+            ("^ab|c", ""),
+            ("ab", ""),
+            ("^(?:ab)", ""),
+            (r"^\x61b", ""),
+        ];
+        for (pattern, wanted) in cases {
+            assert_eq!(begin(pattern), wanted.as_bytes(), "{pattern}");
+        }
+    }
 }

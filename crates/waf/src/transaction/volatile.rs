@@ -80,20 +80,20 @@ impl State {
         selector: &Selector,
         mut with: impl FnMut(Option<u16>, &[u8], &Value),
     ) {
-        let Some(slots) = set.plan.slots_of(selector).filter(|_| !set.plain) else {
+        let Some(pattern) = set.plan.pattern(selector).filter(|_| !set.plain) else {
             let all = self.tx.all(&set.names).filter(|(slot, name, _)| match selector {
                 Selector::Slot(wanted) => *slot == Some(*wanted),
                 selector => selector.takes(name),
             });
             return all.for_each(|(slot, name, value)| with(slot, name, value));
         };
-        for slot in slots {
+        for slot in &pattern.slots {
             let value = self.tx.slot(*slot);
             if *value != Value::Unset {
                 with(Some(*slot), set.names.name(*slot).as_bytes(), value);
             }
         }
-        let made = self.tx.made().filter(|(name, value)| **value != Value::Unset && selector.takes(name));
+        let made = self.tx.made().filter(|(name, value)| **value != Value::Unset && pattern.takes(name));
         made.for_each(|(name, value)| with(None, name, value));
     }
 
