@@ -233,8 +233,9 @@ impl State {
             if !link.multi_match && !self.store.set_passes(plan, side, set, link.filter) {
                 continue;
             }
-            for at in 0..self.store.length(set) {
-                let Some(seen) = self.store.seen(plan, *cell, set, at) else { continue };
+            let Some(look) = self.store.look(plan, *cell, set) else { continue };
+            for at in 0..look.length {
+                let Some(seen) = self.store.seen(look, at) else { continue };
                 if here.has_exclusions() && here.excludes(*named, self.store.values.get(seen.name), None) {
                     continue;
                 }

@@ -35,6 +35,17 @@ pub(crate) struct Seen {
     pub(crate) value: ValueId,
 }
 
+/// A cell's members and their values, as they are when a rule begins with it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Look {
+    variable: Variable,
+    /// Where the numbers of its members begin; NONE where it has all of the variable.
+    members: u32,
+    /// Where its values begin.
+    first: u32,
+    pub(crate) length: u32,
+}
+
 /// Not yet known.
 const NONE: u32 = u32::MAX;
 /// The set without values.
@@ -284,18 +295,23 @@ impl Store {
         set
     }
 
-    /// A member of a cell that sees `set`, by its number there.
-    pub(crate) fn seen(&mut self, plan: &Plan, index: u32, set: u32, at: u32) -> Option<Seen> {
+    /// What is needed to go through a cell that sees `set`.
+    pub(crate) fn look(&mut self, plan: &Plan, index: u32, set: u32) -> Option<Look> {
         let cell = plan.cells.get(index as usize)?;
         let base = self.cell_set(plan, cell.base);
-        let base = self.set_at(base);
-        let number = match base.members {
+        let members = self.sets.get(base as usize)?.members;
+        let Set { first, length, .. } = self.made(set);
+        Some(Look { variable: cell.variable, members, first, length })
+    }
+
+    /// A member of a cell, by its number there.
+    pub(crate) fn seen(&self, look: Look, at: u32) -> Option<Seen> {
+        let number = match look.members {
             NONE => at,
             first => *self.lists.get((first + at) as usize)?,
         };
-        let member = *self.members(cell.variable).get(number as usize)?;
-        let set = self.made(set);
-        let value = self.value_of(set, at)?;
+        let member = *self.members(look.variable).get(number as usize)?;
+        let value = ValueId::from_number(*self.lists.get((look.first + at) as usize)?);
         Some(Seen { name: member.name, raw: member.value, value })
     }
 

@@ -179,11 +179,6 @@ impl Store {
         Some(ValueId::from_number(*number))
     }
 
-    /// How many values a set has.
-    pub(crate) fn length(&self, set: u32) -> u32 {
-        self.set_at(set).length
-    }
-
     /// Calls `with` for each set that a cell sees: more than one where what each
     /// transformation of its chain leaves is seen too.
     pub(super) fn each_set(&mut self, plan: &Plan, index: u32, mut with: impl FnMut(&mut Self, u32)) {
