@@ -244,6 +244,7 @@ impl Values {
             known = result.before;
         }
         self.bytes_read += span.length as usize;
+        let before = self.slots.len();
         let input = self.get(span);
         let after = match transformation.apply(Cow::Borrowed(input)) {
             Cow::Borrowed(same) if same.len() == input.len() => id,
@@ -261,9 +262,12 @@ impl Values {
                 }
             }
             Cow::Owned(text) if text == input => id,
-            Cow::Owned(text) => self.add(&text),
+            Cow::Owned(text) => match self.made_last(transformation, &text) {
+                Some(known) => known,
+                None => self.add(&text),
+            },
         };
-        if after != id {
+        if after.0 as usize >= before {
             self.note_made(after, transformation, folded, classes);
         }
         if let Some(slot) = self.slots.get_mut(id.0 as usize) {
@@ -271,6 +275,18 @@ impl Values {
             self.made.push(Made { by: transformation, value: after.0, before: made });
         }
         after
+    }
+
+    /// What this transformation made last, where it is the same text: much is made of names that
+    /// begin alike, and is looked through once.
+    fn made_last(&mut self, by: Transformation, text: &[u8]) -> Option<ValueId> {
+        let last = self.made.last().filter(|last| last.by == by)?;
+        let (value, span) = (ValueId(last.value), self.slots.get(last.value as usize)?.span);
+        if self.get(span) != text {
+            return None;
+        }
+        self.repeat(span);
+        Some(value)
     }
 
     /// What is known of a value because of what it was made of: of one with these classes, and
@@ -324,4 +340,29 @@ fn part<'v>(bytes: &'v [u8], shared: Option<&'v KeptBody>, span: Span) -> &'v [u
         _ => (shared.map_or(&[][..], KeptBody::as_ref), span.start & !SHARED),
     };
     whole.get(start as usize..start as usize + span.length as usize).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_made_alike_of_values_in_a_row_is_one_value() {
+        let mut values = Values::new();
+        let raw = ["json.a", "json.b", "other", "json.c"].map(|text| values.add(text.as_bytes()));
+        let made = raw.map(|id| values.apply(id, Transformation::Base64Decode));
+        assert_eq!(made[0], made[1]);
+        // Of the same text as the one before the last, and yet another.
+        assert!(made[2] != made[0] && made[3] != made[0]);
+        let text = Transformation::Base64Decode.apply(Cow::Borrowed(b"json"));
+        assert!([0, 1, 3].iter().all(|at| values.value(made[*at]) == text.as_ref()));
+        // It counts as often as a rule may read it.
+        let lengths = [raw, made].concat().iter().map(|id| values.value(*id).len()).sum::<usize>();
+        assert_eq!(values.bytes_held(), lengths);
+        // What is known of its letters' case is its own.
+        let capital = values.add(b"JSON");
+        let small = values.apply(capital, Transformation::Lowercase);
+        assert_eq!(values.apply(raw[0], Transformation::Lowercase), raw[0]);
+        assert_eq!(values.value(small), b"json");
+    }
 }
