@@ -18,10 +18,18 @@ const NONCE_SECONDS: u64 = 60;
 
 /// The thumbprint of the key that a request to one of our endpoints proves, if it does.
 pub(crate) async fn at_endpoint(realm: &Realm, call: &Call, endpoint: &str) -> Answer<Option<String>> {
+    let Some(proof) = verified_at(realm, call, endpoint)? else { return Ok(None) };
+    remember(realm, &proof).await?;
+    Ok(Some(proof.thumbprint))
+}
+
+/// The proof of a request to one of our endpoints, if it has one. It may have been used before, and is
+/// not remembered yet.
+pub(crate) fn verified_at(realm: &Realm, call: &Call, endpoint: &str) -> Answer<Option<Proof>> {
     if !call.headers.contains_key(PROOF_FIELD) {
         return Ok(None);
     }
-    check(realm, call, &realm.address(endpoint), None).await
+    verified(realm, call, &realm.address(endpoint), None)
 }
 
 /// Checks that a request with an access token may use it: a bound token needs its key,
@@ -42,9 +50,12 @@ pub(crate) async fn with_token(
             Code::InvalidToken,
             "the token is bound to a key: send a DPoP proof",
         ))),
-        (Some(bound), true) => match check(realm, call, url, Some(token)).await.map_err(challenge)? {
-            Some(found) if found == bound => Ok(()),
-            Some(_) => {
+        (Some(bound), true) => match verified(realm, call, url, Some(token)).map_err(challenge)? {
+            Some(proof) => {
+                remember(realm, &proof).await.map_err(challenge)?;
+                if proof.thumbprint == bound {
+                    return Ok(());
+                }
                 Err(challenge(Refusal::plain(Code::InvalidToken, "the token is bound to another key")))
             }
             None => Err(challenge(Refusal::plain(Code::InvalidDpopProof, "the DPoP proof is missing"))),
@@ -57,7 +68,7 @@ fn challenge(refusal: Box<Refusal>) -> Box<Refusal> {
     refusal.with_field(header::WWW_AUTHENTICATE, &value).with_status(axum::http::StatusCode::UNAUTHORIZED)
 }
 
-async fn check(realm: &Realm, call: &Call, url: &str, token: Option<&str>) -> Answer<Option<String>> {
+fn verified(realm: &Realm, call: &Call, url: &str, token: Option<&str>) -> Answer<Option<Proof>> {
     let Some(field) = call.field(PROOF_FIELD)? else { return Ok(None) };
     let expected = Expected { method: call.method.as_str(), url, access_token: token, now: call.now };
     let proof = Proof::verify(field.as_bytes(), expected)
@@ -67,12 +78,17 @@ async fn check(realm: &Realm, call: &Call, url: &str, token: Option<&str>) -> An
         let refusal = Refusal::plain(Code::UseDpopNonce, "the DPoP proof needs the nonce of this answer");
         return Err(refusal.with_field(NONCE_FIELD, &nonce(realm, call.now)));
     }
+    Ok(Some(proof))
+}
+
+/// Refuses a proof that was used before, for as long as it could be used.
+pub(crate) async fn remember(realm: &Realm, proof: &Proof) -> Answer<()> {
     let until = proof.issued.plus(PROOF_AGE_MAX).plus(PROOF_AHEAD_MAX);
     if seen::first(realm, &proof.thumbprint, &proof.id, until).await? == Written::Conflict {
         let reason = format!("jti {:?} of key {} again", proof.id, proof.thumbprint);
         return Err(Refusal::new(Code::InvalidDpopProof, "the DPoP proof was used before", reason));
     }
-    Ok(Some(proof.thumbprint))
+    Ok(())
 }
 
 /// The nonce of now: derived, so that every process knows it and none keeps it.

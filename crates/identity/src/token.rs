@@ -31,7 +31,7 @@ pub(crate) async fn endpoint(State(realm): State<Arc<Realm>>, call: Call) -> Ans
         let reason = format!("client {:?} has no grant {}", client.id, grant.name());
         return Err(Refusal::new(Code::UnauthorizedClient, "this client has no such grant", reason));
     }
-    let binding = binding(&realm, &call, &authenticated).await?;
+    let binding = binding(&realm, &call, &authenticated, grant).await?;
     let asking = Asking { realm: &realm, call: &call, authenticated: &authenticated, binding };
     let issued = match grant {
         GrantType::AuthorizationCode => code::exchange(&asking).await?,
@@ -95,14 +95,37 @@ impl Asking<'_> {
     }
 }
 
+/// Whether we gave out what a grant is asked for by, and somebody may have tokens for it.
+async fn is_there(realm: &Realm, call: &Call, grant: GrantType) -> Answer<bool> {
+    let parameter = |name| call.parameters.require(name);
+    Ok(match grant {
+        GrantType::AuthorizationCode => code::is_there(realm, parameter("code")?).await?,
+        GrantType::RefreshToken => refresh::find(realm, parameter("refresh_token")?).await?.is_some(),
+        GrantType::DeviceCode => device::is_allowed(realm, parameter("device_code")?).await?,
+        // Those of clients that show who they are.
+        GrantType::ClientCredentials | GrantType::TokenExchange => true,
+    })
+}
+
 /// Key and certificate of the request, as far as the client's tokens are bound to them.
-async fn binding(realm: &Realm, call: &Call, authenticated: &Authenticated) -> Answer<Binding> {
+async fn binding(
+    realm: &Realm,
+    call: &Call,
+    authenticated: &Authenticated,
+    grant: GrantType,
+) -> Answer<Binding> {
     let client = &authenticated.client;
-    let proof = proof::at_endpoint(realm, call, "/token").await?;
+    let proof = proof::verified_at(realm, call, "/token")?;
+    if let Some(proof) = &proof
+        // Of whoever may be anybody none is remembered before there is something to be had by it.
+        && (!client.is_public() || is_there(realm, call, grant).await?)
+    {
+        proof::remember(realm, proof).await?;
+    }
     if proof.is_none() && client.dpop_bound_access_tokens {
         return Err(Refusal::plain(Code::InvalidDpopProof, "this client has to send a DPoP proof"));
     }
-    let mut binding = Binding { jkt: proof, certificate: None };
+    let mut binding = Binding { jkt: proof.map(|proof| proof.thumbprint), certificate: None };
     if client.certificate_bound_access_tokens {
         binding.certificate = authenticated.certificate.clone();
         if binding.certificate.is_none() {

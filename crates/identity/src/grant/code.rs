@@ -54,6 +54,12 @@ pub(crate) async fn make(
     }
 }
 
+/// Whether there is such a code.
+pub(crate) async fn is_there(realm: &Realm, code: &str) -> Result<bool, Error> {
+    let found = realm.records.get::<Record>(Kind::Code, &[&crate::random::hash(code)]).await?;
+    Ok(found.is_some())
+}
+
 pub(crate) async fn exchange(asking: &Asking<'_>) -> Answer<Issued> {
     let realm = asking.realm;
     let name = crate::random::hash(asking.call.parameters.require("code")?);

@@ -5,14 +5,22 @@ use std::time::Duration;
 use store::Expect;
 
 use super::{Decided, Grant, Narrowed, Parties};
+use crate::Error;
 use crate::device::{Device, Standing};
 use crate::login::{self, step};
+use crate::realm::Realm;
 use crate::record::{Kind, Stored, Written};
 use crate::refusal::{Answer, Code, Refusal};
 use crate::token::{Asking, Issued};
 
 /// By how much a device that asks too often has to slow down (§3.5).
 const SLOWER_BY: Duration = Duration::from_secs(5);
+
+/// Whether somebody allowed a device what it asked for.
+pub(crate) async fn is_allowed(realm: &Realm, code: &str) -> Result<bool, Error> {
+    let found = realm.records.get::<Device>(Kind::Device, &[&crate::random::hash(code)]).await?;
+    Ok(found.is_some_and(|device| matches!(device.value.standing, Standing::Allowed(_))))
+}
 
 pub(crate) async fn exchange(asking: &Asking<'_>) -> Answer<Issued> {
     let realm = asking.realm;

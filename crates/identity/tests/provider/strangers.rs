@@ -159,6 +159,32 @@ async fn what_is_pushed_in_vain_counts_for_nothing_and_leaves_nothing() {
 }
 
 #[tokio::test]
+async fn a_proof_is_remembered_only_where_there_is_something_to_be_had_by_it() {
+    let testbed = TestBed::new().await;
+    let mut tv = client("tv", ClientAuthentication::None);
+    tv.grant_types = [GrantType::DeviceCode].into();
+    testbed.put(tv).await;
+    let device = testbed.post("/device_authorization", &[("client_id", "tv")]).await.json();
+    let key = dpop::Key::new();
+    let mut number = 0;
+    let mut ask = async |grant: GrantType, client: &str, name: &str, what: &str| {
+        number += 1;
+        let proof = key.proof("POST", "/token", &number.to_string(), json!({}));
+        let pairs = [("grant_type", grant.name()), ("client_id", client), (name, what)];
+        testbed.post_with("/token", ("dpop", &proof), &pairs).await
+    };
+    let before = written(&testbed);
+    ask(GrantType::AuthorizationCode, "spa", "code", "none").await.refused(400, "invalid_grant");
+    ask(GrantType::RefreshToken, "spa", "refresh_token", "none").await.refused(400, "invalid_grant");
+    ask(GrantType::DeviceCode, "tv", "device_code", "none").await.refused(400, "invalid_grant");
+    assert_eq!(written(&testbed), before);
+    // A device that asks whether it is allowed leaves that it asked, in its own record.
+    let code = device["device_code"].as_str().unwrap();
+    ask(GrantType::DeviceCode, "tv", "device_code", code).await.refused(400, "authorization_pending");
+    assert_eq!(written(&testbed), before + 1);
+}
+
+#[tokio::test]
 async fn a_login_that_its_browser_carries_has_one_answer_and_one_end() {
     let testbed = TestBed::new().await;
     let mut browser = Browser::new(&testbed);
