@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bastide::demo::client::http1::Connection;
 use bastide::demo::client::{Endpoint, http2};
@@ -11,6 +11,7 @@ use bastide::process::handover;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use crate::peers::free_address;
 use crate::support::{BASTIDE, Process, TestBed, Upstream, get_request, read, until};
