@@ -18,8 +18,9 @@ use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 
-use crate::support::{PATIENCE, TestBed, get_request, read, undisturbed, until};
+use crate::support::{PATIENCE, TestBed, get_request, read, until};
 
 const RULES: &str = r#"
 SecRequestBodyAccess On

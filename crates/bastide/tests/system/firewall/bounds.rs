@@ -35,19 +35,44 @@ pub(super) fn slow_text(bytes: usize) -> String {
 }
 
 /// So many requests of the same core are answered while `long` is, and one behind it on its
-/// connection, which is only answered when everything about the first is over. A client that is itself
-/// held up for as long asks again: if the core does not rest, that changes nothing.
+/// connection, which is only answered when everything about the first is over.
 async fn lets_others_go_on(what: &str, testbed: &TestBed, long: &Request, least: usize) {
-    let wanted = format!("{least} requests that are answered beside {what}");
-    undisturbed(&wanted, Duration::from_millis(20), async || {
-        let meanwhile = answered_meanwhile(testbed, long.clone()).await;
-        println!("{meanwhile} requests were answered while {what} was inspected");
-        (meanwhile >= least).then_some(())
-    })
-    .await;
+    answered_beside(what, least, async || answered_meanwhile(testbed, long.clone()).await).await;
 }
 
-async fn answered_meanwhile(testbed: &TestBed, long: Request) -> usize {
+/// So many requests are answered beside something long: `attempt` says how many were, and how long the
+/// slowest took. One that took longer than this shows that client or core were held up, and proves
+/// nothing: it is tried again. If the core does not rest, that changes nothing.
+pub(super) async fn answered_beside(
+    what: &str,
+    least: usize,
+    mut attempt: impl AsyncFnMut() -> (usize, Duration),
+) {
+    const HELD_UP: Duration = Duration::from_millis(5);
+    let begun = Instant::now();
+    loop {
+        let (meanwhile, slowest) = attempt().await;
+        println!("{meanwhile} requests were answered beside {what}, the slowest within {slowest:?}");
+        if meanwhile >= least {
+            return;
+        }
+        assert!(slowest > HELD_UP, "{meanwhile} requests were answered beside {what}, none slowly");
+        assert!(begun.elapsed() < PATIENCE, "fewer than {least} again and again beside {what}");
+    }
+}
+
+/// Asks until `is_over`: how often, and how long the slowest answer took.
+pub(super) async fn ask_until(quick: &mut Connection, is_over: impl Fn() -> bool) -> (usize, Duration) {
+    let (mut count, mut slowest) = (0, Duration::ZERO);
+    while !is_over() {
+        let asked = Instant::now();
+        assert_eq!(quick.ask(&get_request("/")).await.unwrap().status, 200);
+        (count, slowest) = (count + 1, slowest.max(asked.elapsed()));
+    }
+    (count, slowest)
+}
+
+async fn answered_meanwhile(testbed: &TestBed, long: Request) -> (usize, Duration) {
     let endpoint = testbed.clear_endpoint();
     let mut quick = Connection::open(&endpoint).await.unwrap();
     assert_eq!(quick.ask(&get_request("/")).await.unwrap().status, 200);
@@ -59,11 +84,7 @@ async fn answered_meanwhile(testbed: &TestBed, long: Request) -> usize {
     });
     // Its body has to arrive before anything is inspected.
     tokio::time::sleep(Duration::from_millis(100)).await;
-    let mut meanwhile = 0;
-    while !task.is_finished() {
-        assert_eq!(quick.ask(&get_request("/")).await.unwrap().status, 200);
-        meanwhile += 1;
-    }
+    let meanwhile = ask_until(&mut quick, || task.is_finished()).await;
     assert_eq!(task.await.unwrap().status, 200);
     meanwhile
 }

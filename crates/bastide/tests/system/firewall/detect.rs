@@ -1,10 +1,8 @@
 //! Detect mode waits for nothing: bodies go on as they come, and what is found in them is written
 //! down.
 
-use std::time::Duration;
-
 use super::*;
-use bounds::{slow_rules, slow_text};
+use bounds::{answered_beside, ask_until, slow_rules, slow_text};
 
 /// The line of the one request so far that asked for `path`.
 async fn line_of(testbed: &TestBed, path: &str) -> Value {
@@ -91,21 +89,15 @@ async fn what_an_api_document_refuses_does_not_wait_for_the_rules() {
          content-length: {}\r\n\r\n{body}GET / HTTP/1.1\r\nhost: localhost\r\n\r\n",
         body.len()
     );
-    let (what, most) = ("request is answered before the rules are through", Duration::from_millis(20));
-    undisturbed(what, most, async || {
+    answered_beside("the rules of a request that was answered", 4, async || {
         let mut connection = Connection::open(&testbed.clear_endpoint()).await.unwrap();
         connection.send(both.as_bytes()).await.unwrap();
         assert_eq!(connection.answer(false).await.unwrap().status, 400);
         let next = tokio::spawn(async move { connection.answer(false).await.unwrap().status });
         let mut quick = Connection::open(&testbed.clear_endpoint()).await.unwrap();
-        let mut meanwhile = 0;
-        while !next.is_finished() {
-            assert_eq!(quick.ask(&get_request("/")).await.unwrap().status, 200);
-            meanwhile += 1;
-        }
+        let meanwhile = ask_until(&mut quick, || next.is_finished()).await;
         assert_eq!(next.await.unwrap(), 200);
-        println!("{meanwhile} requests were answered meanwhile");
-        (meanwhile >= 4).then_some(())
+        meanwhile
     })
     .await;
 }
