@@ -413,10 +413,10 @@ impl Drop for Left {
 }
 
 /// Runs orders in a terminal of its own, with a program that says when it is up.
-async fn in_a_terminal(mesh: &Mesh, nohup: &[&str]) -> (crate::support::Process, Left) {
+async fn in_a_terminal(mesh: &Mesh, prefix: &[&str]) -> (crate::support::Process, Left) {
     let up = "echo the program is up; touch started; exec sleep 1000";
     let mut command = std::process::Command::new("python3");
-    command.args(["-c", IN_A_TERMINAL]).args(nohup).arg(crate::support::BASTIDE);
+    command.args(["-c", IN_A_TERMINAL]).args(prefix).arg(crate::support::BASTIDE);
     command.args(["run", "--service", "orders", "--listen", "127.0.0.1:0", "--", "sh", "-c", up]);
     command.current_dir(mesh.testbed.folder.path());
     for old in ["gone", "process", "orders.log"] {
@@ -428,12 +428,15 @@ async fn in_a_terminal(mesh: &Mesh, nohup: &[&str]) -> (crate::support::Process,
     (terminal, Left(process))
 }
 
+/// Also where this test itself is run by `nohup`.
+const HEARS_OF_IT: &[&str] = &["env", "--default-signal=HUP"];
+
 #[tokio::test]
 async fn a_run_that_waits_for_an_identity_ends_with_the_terminal_that_it_was_started_from() {
     let mut mesh = Mesh::start(&[("orders", "")], "").await;
     mesh.testbed.stop_gateway().await;
-    for (nohup, ends) in [(&["nohup"][..], false), (&[][..], true)] {
-        let (mut terminal, left) = in_a_terminal(&mesh, nohup).await;
+    for (prefix, ends) in [(&["nohup"][..], false), (HEARS_OF_IT, true)] {
+        let (mut terminal, left) = in_a_terminal(&mesh, prefix).await;
         let attempts = || mesh.say("orders").matches("the Workload API issues no identity").count();
         until("an attempt", async || (attempts() > 0).then_some(())).await;
         std::fs::write(mesh.testbed.path("gone"), "").unwrap();
@@ -450,8 +453,8 @@ async fn a_run_that_waits_for_an_identity_ends_with_the_terminal_that_it_was_sta
 #[tokio::test]
 async fn a_program_ends_with_the_terminal_that_it_was_started_from() {
     let mesh = Mesh::start(&[("orders", "")], "").await;
-    for (nohup, ends) in [(&["nohup"][..], false), (&[][..], true)] {
-        let (mut terminal, left) = in_a_terminal(&mesh, nohup).await;
+    for (prefix, ends) in [(&["nohup"][..], false), (HEARS_OF_IT, true)] {
+        let (mut terminal, left) = in_a_terminal(&mesh, prefix).await;
         let started = "stream=\"stdout\"";
         until("the program", async || mesh.say("orders").contains(started).then_some(())).await;
         std::fs::write(mesh.testbed.path("gone"), "").unwrap();
