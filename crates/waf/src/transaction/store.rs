@@ -479,14 +479,21 @@ impl Store {
             })
     }
 
+    /// The same, and they are found out only where they are not known.
+    fn known_bits(&mut self, plan: &Plan, index: u32) -> u32 {
+        match self.group_state(plan, index).bits {
+            NONE => self.group_bits(plan, index),
+            known => known,
+        }
+    }
+
     /// Where the bits of all literals of a group's values begin.
     fn group_bits(&mut self, plan: &Plan, index: u32) -> u32 {
         let Some(group @ Group { side, views, layers, .. }) = plan.groups.get(index as usize) else {
             return NONE;
         };
         if let Some(base) = self.unchanged_base(plan, index, group) {
-            let known = self.group_state(plan, base).bits;
-            let first = if known == NONE { self.group_bits(plan, base) } else { known };
+            let first = self.known_bits(plan, base);
             if let Some(state) = self.groups.get_mut(index as usize) {
                 state.bits = first;
             }
@@ -510,7 +517,7 @@ impl Store {
             let known = self.group_state(plan, rest);
             if known.classes & group.may_change == 0 {
                 if known.classes != 0 {
-                    let first = if known.bits == NONE { self.group_bits(plan, rest) } else { known.bits };
+                    let first = self.known_bits(plan, rest);
                     join(&mut all, self.bits.get(first as usize..).unwrap_or_default());
                 }
                 break;
