@@ -128,8 +128,8 @@ pub(crate) fn of(value: &[u8]) -> Classes {
     found | at_its_ends | doubles(value)
 }
 
-/// Whether a space, dot or dash follows itself. Written so that many bytes are compared at a
-/// time.
+/// The classes of a value in which a space, dot or dash follows itself. Written so that many bytes
+/// are compared at a time.
 fn doubles(value: &[u8]) -> Classes {
     let next = value.get(1..).unwrap_or_default();
     let pairs = value.iter().zip(next);

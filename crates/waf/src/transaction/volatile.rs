@@ -42,8 +42,11 @@ impl State {
                 let taken = self.matched_vars.iter().map(|matched| {
                     let mut name = Vec::new();
                     matched.write_name(&set.names, &mut name);
-                    let value =
-                        if variable == Variable::MatchedVars { matched.value.clone() } else { name.clone() };
+                    let mut value = Vec::new();
+                    match variable {
+                        Variable::MatchedVars => matched.write_value(&mut value),
+                        _ => value.clone_from(&name),
+                    }
                     (None, name, value)
                 });
                 taken.filter(|(_, name, _)| selector.takes(name)).collect()
