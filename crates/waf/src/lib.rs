@@ -59,6 +59,7 @@
 //! an honest request; give another result than running every rule in order would.
 
 mod action;
+mod bits;
 mod body;
 mod by_byte;
 mod classes;

@@ -3,6 +3,7 @@
 
 use crate::{
     action::By,
+    bits,
     rule::Rule,
     ruleset::{Note, RuleSet, Weight},
     seclang::{
@@ -78,14 +79,12 @@ impl Laid {
 
     /// Whether a rule does not run.
     pub(crate) fn removes(&self, rule: usize) -> bool {
-        self.removed.get(rule / 64).is_some_and(|word| word >> (rule % 64) & 1 == 1)
+        bits::has(&self.removed, rule)
     }
 
     fn remove(&mut self, rule: usize, rules: usize) {
         self.removed.resize(rules.div_ceil(64), 0);
-        if let Some(word) = self.removed.get_mut(rule / 64) {
-            *word |= 1 << (rule % 64);
-        }
+        bits::put(&mut self.removed, rule);
     }
 }
 

@@ -1,7 +1,7 @@
 //! What a rule does when a value matches, apart from stopping the transaction.
 
 use crate::{
-    body::BodyKind, settings::EngineMode, target::Exclusion, template::Template, variable::Variable,
+    bits, body::BodyKind, settings::EngineMode, target::Exclusion, template::Template, variable::Variable,
 };
 use regex::Regex;
 
@@ -107,9 +107,7 @@ impl Selection {
             if all.len() <= word {
                 all.resize(word + 1, 0);
             }
-            if let Some(word) = all.get_mut(word) {
-                *word |= 1 << (rule % 64);
-            }
+            bits::put(all, *rule as usize);
         }
     }
 }

@@ -23,7 +23,7 @@ pub(crate) use apart::Apart;
 pub(crate) use change::bound;
 pub(crate) use gate::{Alike, Family, Gate, Waiting, common, holds};
 pub(crate) use layer::{Layer, Variables, only};
-pub(crate) use needles::{Needles, Side, has};
+pub(crate) use needles::{Needles, Side};
 
 use crate::{
     classes::Classes,

@@ -1,7 +1,7 @@
 //! The literals of many rules, looked for in one pass.
 
 use super::table::Table;
-use crate::{operator::Literal, rule::Phase};
+use crate::{bits, operator::Literal, rule::Phase};
 use aho_corasick::{Anchored, MatchKind, automaton::Automaton, nfa::contiguous};
 use std::collections::BTreeMap;
 
@@ -65,7 +65,7 @@ impl Builder {
         };
         let mut preset = vec![if scanner.is_some() { 0 } else { u64::MAX }; words];
         for bit in self.always {
-            set(&mut preset, bit);
+            bits::put(&mut preset, bit as usize);
         }
         Needles { scanner, preset }
     }
@@ -75,17 +75,6 @@ impl Builder {
 fn middle(literal: &[u8]) -> &[u8] {
     let first = literal.len().saturating_sub(LITERAL_BYTES_MAX) / 2;
     literal.get(first..(first + LITERAL_BYTES_MAX).min(literal.len())).unwrap_or(literal)
-}
-
-fn set(words: &mut [u64], bit: u32) {
-    if let Some(word) = words.get_mut(bit as usize / 64) {
-        *word |= 1 << (bit % 64);
-    }
-}
-
-/// Whether a bit is set.
-pub(crate) fn has(words: &[u64], bit: u32) -> bool {
-    words.get(bit as usize / 64).is_some_and(|word| word >> (bit % 64) & 1 == 1)
 }
 
 /// The automaton of all literals.
@@ -149,7 +138,11 @@ impl Tree {
             if automaton.is_special(state) && automaton.is_match(state) {
                 for number in 0..automaton.match_len(state) {
                     let literal = automaton.match_pattern(state, number).as_usize();
-                    self.bits.get(literal).into_iter().flatten().for_each(|bit| set(words, *bit));
+                    self.bits
+                        .get(literal)
+                        .into_iter()
+                        .flatten()
+                        .for_each(|bit| bits::put(words, *bit as usize));
                 }
             }
         }
@@ -179,7 +172,7 @@ mod tests {
             let mut wanted = [0; 2];
             for (literal, bits) in &all {
                 if memchr::memmem::find(&folded, literal).is_some() {
-                    bits.iter().for_each(|bit| set(&mut wanted, *bit));
+                    bits.iter().for_each(|bit| bits::put(&mut wanted, *bit as usize));
                 }
             }
             let (mut by_table, mut by_tree) = ([0; 2], [0; 2]);

@@ -1,5 +1,7 @@
 //! Which rules of the phase at hand may still match.
 
+use crate::bits;
+
 /// A bit for each rule of the phase, and one for each group that was asked.
 #[derive(Debug, Default)]
 pub(super) struct Candidates {
@@ -38,7 +40,7 @@ impl Candidates {
 
     /// Whether a rule may match.
     pub(super) fn has(&self, rule: usize) -> bool {
-        self.rules.get(rule / 64).is_some_and(|word| word >> (rule % 64) & 1 == 1)
+        bits::has(&self.rules, rule)
     }
 
     /// Rules cannot match: those of the mask in this word.

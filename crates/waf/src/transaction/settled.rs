@@ -5,6 +5,7 @@
 use super::{state::State, tx::Value};
 use crate::{
     action::{Act, SetName, SetVar},
+    bits,
     plan::{Gate, Quick},
     rule::{CAPTURES, Phase},
     ruleset::{Entry, RuleSet},
@@ -57,9 +58,7 @@ impl Settled {
                 let rule = entry.rule as usize;
                 let changed = set.laid.excludes_of(rule) || set.laid.removes(rule);
                 let outcome = outcome(&holds, entry.quick).filter(|_| !changed)?;
-                if let Some(word) = rules.get_mut(rule / 64) {
-                    *word |= 1 << (rule % 64);
-                }
+                bits::put(&mut rules, rule);
                 Some(outcome)
             };
             course(set, entries, first, outcome)
@@ -142,9 +141,7 @@ fn course(
                 next.max(position + 1)
             }
             _ => {
-                if let Some(word) = rules.get_mut(position / 64) {
-                    *word |= 1 << (position % 64);
-                }
+                bits::put(&mut rules, position);
                 landings.push(next);
                 position + 1
             }
@@ -153,9 +150,8 @@ fn course(
         position = after;
     }
     jumps.resize(entries.len() + 1, last);
-    let is_left = |at: usize| rules.get(at / 64).is_some_and(|word| word >> (at % 64) & 1 == 1);
-    let quick =
-        entries.iter().enumerate().map(|(at, entry)| if is_left(at) { entry.quick } else { Quick::Look });
+    let left = |(at, entry): (usize, &Entry)| if bits::has(&rules, at) { entry.quick } else { Quick::Look };
+    let quick = entries.iter().enumerate().map(left);
     let gate = Gate::new(&set.plan.groups, quick);
     Course { rules, jumps, gate }
 }

@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     action::{Act, Ctl, Selection},
+    bits,
     operator::{BYTES_PER_WORK, Found},
     rule::{AllowScope, Disruptive, Names, Phase, Rule},
     ruleset::RuleSet,
@@ -201,10 +202,6 @@ impl Spare {
     }
 }
 
-fn is_marked(marks: &[u64], rule: usize) -> bool {
-    marks.get(rule / 64).is_some_and(|word| word >> (rule % 64) & 1 == 1)
-}
-
 impl State {
     pub(super) fn new(set: &RuleSet, connection: Connection, now_ms: i64) -> Self {
         Self::in_spare(Spare::default(), set, connection, now_ms)
@@ -272,12 +269,12 @@ impl State {
     }
 
     pub(super) fn is_removed(&self, rule: usize) -> bool {
-        is_marked(&self.removed, rule)
+        bits::has(&self.removed, rule)
     }
 
     /// Whether a rule no longer looks at something.
     pub(super) fn is_touched(&self, rule: usize) -> bool {
-        is_marked(&self.touched, rule)
+        bits::has(&self.touched, rule)
     }
 
     /// Whether a verdict stops the evaluation of further values.

@@ -8,10 +8,9 @@ use super::{
     values::{Span, ValueId, Values},
 };
 use crate::{
+    bits,
     classes::Classes,
-    plan::{
-        Alike, Apart, Filter, Gate, Group, Layer, Plan, Side, Variables, View, Waiting, common, has, only,
-    },
+    plan::{Alike, Apart, Filter, Gate, Group, Layer, Plan, Side, Variables, View, Waiting, common, only},
     target::Selector,
     variable::{COUNT, Variable},
 };
@@ -533,7 +532,9 @@ impl Store {
 
     /// Whether one value holds a literal of this bit.
     fn value_has(&mut self, plan: &Plan, side: Side, value: ValueId, bit: u32) -> bool {
-        plan.needles.get(side as usize).is_none_or(|needles| has(self.values.scan(needles, side, value), bit))
+        plan.needles
+            .get(side as usize)
+            .is_none_or(|needles| bits::has(self.values.scan(needles, side, value), bit as usize))
     }
 }
 
@@ -556,7 +557,7 @@ fn needs_bits(classes: Classes, filter: Filter) -> bool {
 fn may_pass(classes: Classes, bits: &[u64], filter: Filter) -> bool {
     has_needs(classes, filter)
         && (classes & filter.unless != 0
-            || filter.needle.is_none_or(|needle| bits.is_empty() || has(bits, needle)))
+            || filter.needle.is_none_or(|needle| bits.is_empty() || bits::has(bits, needle as usize)))
 }
 
 fn join(all: &mut [u64], one: &[u64]) {
