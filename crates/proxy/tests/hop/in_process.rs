@@ -1,7 +1,7 @@
 //! Services that live in this process.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,7 +10,7 @@ use proxy::upstream::in_process::{Call, CallBody, GATHERED_BYTES_MAX, Untold, in
 use proxy::upstream::{ConnectionLimits, ForwardSettings, InProcessListener, ServiceSettings, Timeouts};
 use proxy::{Limits, Upstreams};
 
-use crate::resilience::until;
+use crate::resilience::{testbed_with, until};
 use crate::revocation::Fickle;
 use crate::support::{TestRoute, TestWorld, cleartext, settings};
 use crate::testbed::{PATIENCE, TestBed, anywhere};
@@ -37,14 +37,8 @@ fn of_few_places(
         connection_limits,
         ..ServiceSettings::in_process("few", connector)
     };
-    let routes = vec![TestRoute { path: "/**", settings: settings(0) }];
-    let mut world =
-        TestWorld::new(vec![cleartext(anywhere())], vec![service], routes, Limits::default(), None);
-    let upstreams = Arc::clone(&world.upstreams);
-    let outcomes: Arc<Mutex<Vec<String>>> = Arc::default();
-    let reported = Arc::clone(&outcomes);
-    world.report = Some(Arc::new(move |_| reported.lock().unwrap().push(String::new())));
-    (TestBed::start(world, outcomes), listener, upstreams)
+    let (testbed, upstreams) = testbed_with(service, settings(0));
+    (testbed, listener, upstreams)
 }
 
 /// Works on each call with `work`, on a runtime of its own, until nobody can come any more.

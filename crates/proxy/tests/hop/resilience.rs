@@ -33,7 +33,7 @@ pub fn testbed_with(service: ServiceSettings, settings: ForwardSettings) -> (Tes
     let routes = vec![TestRoute { path: "/**", settings }];
     let world = TestWorld::new(vec![cleartext(anywhere())], vec![service], routes, Limits::default(), None);
     let upstreams = Arc::clone(&world.upstreams);
-    (TestBed::start(world, Arc::default()), upstreams)
+    (TestBed::reporting(world), upstreams)
 }
 
 pub fn until(what: &str, mut condition: impl FnMut() -> bool) {

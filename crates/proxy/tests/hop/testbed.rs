@@ -55,7 +55,11 @@ impl TestBed {
         limits: Limits,
     ) -> Self {
         let routes = vec![TestRoute { path: "/**", settings }];
-        let mut world = TestWorld::new(vec![listener], vec![service], routes, limits, None);
+        Self::reporting(TestWorld::new(vec![listener], vec![service], routes, limits, None))
+    }
+
+    /// A hop that writes down how each request ended.
+    pub fn reporting(mut world: TestWorld) -> Self {
         let outcomes: Arc<Mutex<Vec<String>>> = Arc::default();
         let reported = Arc::clone(&outcomes);
         world.report = Some(Arc::new(move |outcome| {
