@@ -143,18 +143,17 @@ fn known<'p>(
     partners: impl IntoIterator<Item = &'p Partner>,
 ) -> Foreign {
     let of_file = |bundle: &Bundle| before.iter().any(|partner| partner.bundle.as_ref() == Some(bundle));
-    let is_same = |partner: &Partner| {
+    let is_as_before = |partner: &Partner| {
         let before = before.iter().find(|before| before.trust_domain == partner.trust_domain);
         before.is_none_or(|before| origin(before) == origin(partner))
     };
+    let may_be_fetched = |partner: &Partner| partner.endpoint.is_some() && is_as_before(partner);
     let one = |partner: &Partner| {
         // What was fetched of a partner that stays as it was is kept, and its file counts until then, as
         // it is now: whoever is no longer in it is no longer trusted. Without an endpoint it is all there
         // is.
         let current = current.get(&partner.trust_domain);
-        let fetched = current
-            .filter(|bundle| partner.endpoint.is_some() && !of_file(bundle))
-            .filter(|_| is_same(partner));
+        let fetched = current.filter(|bundle| may_be_fetched(partner) && !of_file(bundle));
         let bundle = fetched.or(stored.get(&partner.trust_domain)).or(partner.bundle.as_ref())?;
         Some((partner.trust_domain.clone(), bundle.clone()))
     };
