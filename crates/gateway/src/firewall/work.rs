@@ -72,12 +72,12 @@ impl Work {
     /// Goes on with the phase that has begun: a slice of it here, all of it elsewhere.
     /// `None` when the transaction did not come back from there.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Step>> {
+        if !self.is_long()
+            && let Some(transaction) = self.here_mut()
+        {
+            return Poll::Ready(Some(transaction.resume(SLICE)));
+        }
         self.place = match std::mem::replace(&mut self.place, Place::Lost) {
-            Place::Core(mut transaction) if transaction.bytes_held() <= HELD_BYTES_MAX => {
-                let step = transaction.resume(SLICE);
-                self.place = Place::Core(transaction);
-                return Poll::Ready(Some(step));
-            }
             Place::Core(transaction) => {
                 Place::Thread(Box::pin(hand_off(transaction, Arc::clone(&self.places))))
             }
