@@ -223,7 +223,10 @@ pub(crate) async fn accept<W: World>(
             Err(error) if is_about_one_connection(&error) => {}
             Err(error) => {
                 tracing::warn!(listener = %core_listener.key, %error, "cannot accept connections; waiting");
-                tokio::time::sleep(OUT_OF_FILES_PAUSE).await;
+                let told = tokio::time::timeout(OUT_OF_FILES_PAUSE, core_listener.stop.notified());
+                if told.await.is_ok() {
+                    break;
+                }
             }
         }
     }

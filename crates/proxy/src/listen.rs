@@ -336,7 +336,7 @@ impl<W: World> Cores<W> {
 
     /// Publishes a snapshot and returns when every core uses it. Listeners that it
     /// names as before stay open, new ones open, the others drain, and those that it calls
-    /// closing. While all drain, what is open is judged by it, and no listener opens.
+    /// closing: their sockets are closed when this returns. While all drain, what is open is judged by it, and no listener opens.
     ///
     /// # Errors
     /// A new listener that cannot be bound: nothing has changed then. A core that is
@@ -483,22 +483,19 @@ async fn run<W: World>(
             Message::World { world, open, close, done } => {
                 core.take(world);
                 open_listeners(&core, &mut core_listeners, open);
-                for key in close {
-                    core_listeners
-                        .remove(&key)
-                        .into_iter()
-                        .flatten()
-                        .for_each(|core_listener| core_listener.close());
-                }
+                let closed = close.iter().filter_map(|key| core_listeners.remove(key)).flatten();
+                let closed = closed.map(Accepting::close).collect();
                 core.context.ticker.wake_all();
+                closed_sockets(closed).await;
                 let _ = done.send(());
             }
             Message::Drain { grace } => {
                 core.draining.set(true);
-                core_listeners.values().flatten().for_each(|core_listener| core_listener.close());
-                // Lets the accept loops take in those who wait in their queues.
-                tokio::task::yield_now().await;
+                let closed = core_listeners.drain().flat_map(|(_, sockets)| sockets);
+                let closed = closed.map(Accepting::close).collect();
                 core.context.ticker.wake_all();
+                // Those who wait in their queues are taken in.
+                closed_sockets(closed).await;
                 let all_closed = all_closed(&core, &mut messages);
                 return tokio::time::timeout(grace, all_closed).await.unwrap_or(false);
             }
@@ -528,15 +525,38 @@ async fn all_closed<W: World>(core: &Core<W>, messages: &mut mpsc::Receiver<Mess
 }
 
 /// A core's sockets by listener: one, or several that were inherited.
-type CoreListeners = HashMap<ListenerKey, Vec<Rc<CoreListener>>>;
+type CoreListeners = HashMap<ListenerKey, Vec<Accepting>>;
+
+/// A socket of a core, and the task that accepts from it.
+struct Accepting {
+    core_listener: Rc<CoreListener>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Accepting {
+    /// Has it close: it has when the task has ended.
+    fn close(self) -> tokio::task::JoinHandle<()> {
+        self.core_listener.close();
+        self.task
+    }
+}
+
+/// Waits until sockets that are to close have closed.
+async fn closed_sockets(closed: Vec<tokio::task::JoinHandle<()>>) {
+    for task in closed {
+        // A task that panicked has dropped its socket as well.
+        let _ = task.await;
+    }
+}
 
 fn open_listeners<W: World>(core: &Rc<Core<W>>, core_listeners: &mut CoreListeners, open: Vec<CoreSocket>) {
     for CoreSocket { key, socket, in_use } in open {
         match tokio::net::TcpListener::from_std(socket) {
             Ok(listener) => {
                 let core_listener = CoreListener::new(key, &core.draining, in_use);
-                core_listeners.entry(key).or_default().push(Rc::clone(&core_listener));
-                tokio::task::spawn_local(accept(Rc::clone(core), listener, core_listener));
+                let task =
+                    tokio::task::spawn_local(accept(Rc::clone(core), listener, Rc::clone(&core_listener)));
+                core_listeners.entry(key).or_default().push(Accepting { core_listener, task });
             }
             Err(error) => tracing::error!(listener = %key, %error, "cannot watch the listener"),
         }
