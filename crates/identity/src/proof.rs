@@ -16,13 +16,6 @@ const NONCE_FIELD: HeaderName = HeaderName::from_static("dpop-nonce");
 /// How long a nonce is given out; it is taken for as long again.
 const NONCE_SECONDS: u64 = 60;
 
-/// The thumbprint of the key that a request to one of our endpoints proves, if it does.
-pub(crate) async fn at_endpoint(realm: &Realm, call: &Call, endpoint: &str) -> Answer<Option<String>> {
-    let Some(proof) = verified_at(realm, call, endpoint)? else { return Ok(None) };
-    remember(realm, &proof).await?;
-    Ok(Some(proof.thumbprint))
-}
-
 /// The proof of a request to one of our endpoints, if it has one. It may have been used before, and is
 /// not remembered yet.
 pub(crate) fn verified_at(realm: &Realm, call: &Call, endpoint: &str) -> Answer<Option<Proof>> {
@@ -51,11 +44,9 @@ pub(crate) async fn with_token(
             "the token is bound to a key: send a DPoP proof",
         ))),
         (Some(bound), true) => match verified(realm, call, url, Some(token)).map_err(challenge)? {
-            Some(proof) => {
-                remember(realm, &proof).await.map_err(challenge)?;
-                if proof.thumbprint == bound {
-                    return Ok(());
-                }
+            Some(proof) if proof.thumbprint == bound => remember(realm, &proof).await.map_err(challenge),
+            // It opens nothing: nothing is kept of it.
+            Some(_) => {
                 Err(challenge(Refusal::plain(Code::InvalidToken, "the token is bound to another key")))
             }
             None => Err(challenge(Refusal::plain(Code::InvalidDpopProof, "the DPoP proof is missing"))),

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
+use keys::dpop::Proof;
 use model::Timestamp;
 use serde::Serialize;
 
@@ -31,8 +33,7 @@ pub(crate) async fn endpoint(State(realm): State<Arc<Realm>>, call: Call) -> Ans
         let reason = format!("client {:?} has no grant {}", client.id, grant.name());
         return Err(Refusal::new(Code::UnauthorizedClient, "this client has no such grant", reason));
     }
-    let binding = binding(&realm, &call, &authenticated, grant).await?;
-    let asking = Asking { realm: &realm, call: &call, authenticated: &authenticated, binding };
+    let asking = Asking::new(&realm, &call, &authenticated)?;
     let issued = match grant {
         GrantType::AuthorizationCode => code::exchange(&asking).await?,
         GrantType::RefreshToken => refresh::exchange(&asking).await?,
@@ -58,11 +59,47 @@ pub(crate) struct Asking<'a> {
     pub(crate) realm: &'a Arc<Realm>,
     pub(crate) call: &'a Call,
     pub(crate) authenticated: &'a Authenticated,
-    /// What the tokens will be bound to.
-    pub(crate) binding: Binding,
+    binding: Binding,
+    proof: Option<Proof>,
+    is_remembered: AtomicBool,
 }
 
-impl Asking<'_> {
+impl<'a> Asking<'a> {
+    /// With key and certificate of the request, as far as the client's tokens are bound to them.
+    fn new(realm: &'a Arc<Realm>, call: &'a Call, authenticated: &'a Authenticated) -> Answer<Self> {
+        let client = &authenticated.client;
+        let proof = proof::verified_at(realm, call, "/token")?;
+        if proof.is_none() && client.dpop_bound_access_tokens {
+            return Err(Refusal::plain(Code::InvalidDpopProof, "this client has to send a DPoP proof"));
+        }
+        let jkt = proof.as_ref().map(|proof| proof.thumbprint.clone());
+        let mut binding = Binding { jkt, certificate: None };
+        if client.certificate_bound_access_tokens {
+            binding.certificate = authenticated.certificate.clone();
+            if binding.certificate.is_none() {
+                let told = "this client has to show a client certificate";
+                return Err(Refusal::plain(Code::InvalidRequest, told));
+            }
+        }
+        Ok(Self { realm, call, authenticated, binding, proof, is_remembered: AtomicBool::new(false) })
+    }
+
+    /// What the tokens would be bound to, to compare what they are asked for by with it.
+    pub(crate) fn shown(&self) -> &Binding {
+        &self.binding
+    }
+
+    /// What the tokens will be bound to, for whoever has shown that they are due. INVARIANT: the proof is
+    /// remembered before there are tokens, and of whoever has nothing to ask by none is.
+    pub(crate) async fn binding(&self) -> Answer<&Binding> {
+        if let Some(proof) = &self.proof
+            && !self.is_remembered.swap(true, Ordering::Relaxed)
+        {
+            proof::remember(self.realm, proof).await?;
+        }
+        Ok(&self.binding)
+    }
+
     pub(crate) fn now(&self) -> Timestamp {
         self.call.now
     }
@@ -93,46 +130,6 @@ impl Asking<'_> {
         let wanted = crate::resource::requested(&self.call.parameters, client, &self.realm.settings)?;
         crate::resource::within(wanted, granted)
     }
-}
-
-/// Whether we gave out what a grant is asked for by, and somebody may have tokens for it.
-async fn is_there(realm: &Realm, call: &Call, grant: GrantType) -> Answer<bool> {
-    let parameter = |name| call.parameters.require(name);
-    Ok(match grant {
-        GrantType::AuthorizationCode => code::is_there(realm, parameter("code")?).await?,
-        GrantType::RefreshToken => refresh::find(realm, parameter("refresh_token")?).await?.is_some(),
-        GrantType::DeviceCode => device::is_allowed(realm, parameter("device_code")?).await?,
-        // Those of clients that show who they are.
-        GrantType::ClientCredentials | GrantType::TokenExchange => true,
-    })
-}
-
-/// Key and certificate of the request, as far as the client's tokens are bound to them.
-async fn binding(
-    realm: &Realm,
-    call: &Call,
-    authenticated: &Authenticated,
-    grant: GrantType,
-) -> Answer<Binding> {
-    let client = &authenticated.client;
-    let proof = proof::verified_at(realm, call, "/token")?;
-    if let Some(proof) = &proof
-        // Of whoever may be anybody none is remembered before there is something to be had by it.
-        && (!client.is_public() || is_there(realm, call, grant).await?)
-    {
-        proof::remember(realm, proof).await?;
-    }
-    if proof.is_none() && client.dpop_bound_access_tokens {
-        return Err(Refusal::plain(Code::InvalidDpopProof, "this client has to send a DPoP proof"));
-    }
-    let mut binding = Binding { jkt: proof.map(|proof| proof.thumbprint), certificate: None };
-    if client.certificate_bound_access_tokens {
-        binding.certificate = authenticated.certificate.clone();
-        if binding.certificate.is_none() {
-            return Err(Refusal::plain(Code::InvalidRequest, "this client has to show a client certificate"));
-        }
-    }
-    Ok(binding)
 }
 
 /// What a grant came to.

@@ -48,15 +48,18 @@ pub(crate) async fn endpoint(State(realm): State<Arc<Realm>>, call: Call) -> Ans
         ));
     }
     let parameters = call.parameters.without(&AUTHENTICATION);
+    let proof = proof::verified_at(&realm, &call, "/par")?;
+    let jkt = proof.as_ref().map(|proof| proof.thumbprint.clone());
     // Refused now rather than in front of a person.
     let target = Target::read(&client, &parameters)?;
-    Request::read(&realm, &client, &target, &parameters, None)?;
-    // A proof is remembered as well: whoever may be anybody is counted before.
+    Request::read(&realm, &client, &target, &parameters, jkt.clone())?;
+    // Whoever may be anybody is counted, and before anything is kept: a proof is as well.
     if client.is_public() {
         throttle::keep_for_stranger(&realm, &call).await?;
     }
-    let jkt = proof::at_endpoint(&realm, &call, "/par").await?;
-    request::key(&parameters, jkt.clone())?;
+    if let Some(proof) = &proof {
+        proof::remember(&realm, proof).await?;
+    }
     let life: Duration = realm.settings.lifetimes.pushed_request;
     let name = crate::random::secret(realm.random.as_ref())?;
     let until = call.now.plus(life);

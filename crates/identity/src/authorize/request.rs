@@ -252,7 +252,7 @@ fn subject(realm: &Realm, client: &Client, parameters: &Parameters, asked: &Aske
 }
 
 /// The key that the code will be bound to.
-pub(super) fn key(parameters: &Parameters, proved: Option<String>) -> Answer<Option<String>> {
+fn key(parameters: &Parameters, proved: Option<String>) -> Answer<Option<String>> {
     let named = parameters.get("dpop_jkt").map(str::to_owned);
     match (named, proved) {
         (Some(named), Some(proved)) if named != proved => {

@@ -18,6 +18,7 @@ pub(crate) async fn exchange(asking: &Asking<'_>) -> Answer<Issued> {
     if resources.iter().any(|name| !reaches(asking, name, &scopes)) {
         return Err(Refusal::plain(Code::InvalidScope, "no such `scope` at this `resource`"));
     }
+    let binding = asking.binding().await?;
     let what = AccessToken {
         subject: Subject::Client(client),
         client: &client.id,
@@ -26,14 +27,14 @@ pub(crate) async fn exchange(asking: &Asking<'_>) -> Answer<Issued> {
         authentication: None,
         session: None,
         grant: None,
-        binding: &asking.binding,
+        binding,
         actor: None,
         until: None,
     };
     let access = mint::access_token(asking.realm, &what, asking.now())?;
     Ok(Issued {
         access,
-        token_type: asking.binding.token_type(),
+        token_type: binding.token_type(),
         scopes,
         refresh_token: None,
         id_token: None,

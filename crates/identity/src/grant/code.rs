@@ -54,18 +54,13 @@ pub(crate) async fn make(
     }
 }
 
-/// Whether there is such a code.
-pub(crate) async fn is_there(realm: &Realm, code: &str) -> Result<bool, Error> {
-    let found = realm.records.get::<Record>(Kind::Code, &[&crate::random::hash(code)]).await?;
-    Ok(found.is_some())
-}
-
 pub(crate) async fn exchange(asking: &Asking<'_>) -> Answer<Issued> {
     let realm = asking.realm;
     let name = crate::random::hash(asking.call.parameters.require("code")?);
     let stored = realm.records.get::<Record>(Kind::Code, &[&name]).await?;
     let stored = stored.ok_or_else(|| refused("no such code, or it is over"))?;
     check(asking, &stored, &name).await?;
+    let binding = asking.binding().await?;
     let record = &stored.value;
     if let Some(grant) = &record.used {
         // OAuth 2.1 §4.1.3: whoever comes second shows that somebody has a copy.
@@ -74,10 +69,10 @@ pub(crate) async fn exchange(asking: &Asking<'_>) -> Answer<Issued> {
     }
     let client = &asking.authenticated.client;
     let (user, changes) = record.decided.stands(realm).await?.map_err(refused)?;
-    let mut grant = Grant::begin(realm, client, &record.decided, &asking.binding, asking.now())?;
+    let mut grant = Grant::begin(realm, client, &record.decided, binding, asking.now())?;
     let narrowed =
         Narrowed { scopes: grant.scopes.clone(), resources: asking.resources_within(&grant.resources)? };
-    let parties = Parties { client, user: &user, binding: &asking.binding };
+    let parties = Parties { client, user: &user, binding };
     let issued = grant.issue(realm, parties, narrowed, record.decided.nonce.as_deref(), asking.now())?;
 
     // One transaction: a code that becomes two grants cannot be.
@@ -122,7 +117,7 @@ async fn check(asking: &Asking<'_>, stored: &Stored<Record>, name: &str) -> Answ
         return Err(refused("`redirect_uri` is not the one of the authorization request"));
     }
     if let Some(jkt) = &record.jkt
-        && asking.binding.jkt.as_ref() != Some(jkt)
+        && asking.shown().jkt.as_ref() != Some(jkt)
     {
         return Err(refused("the code is bound to another key (dpop_jkt)"));
     }

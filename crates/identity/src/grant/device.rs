@@ -5,22 +5,14 @@ use std::time::Duration;
 use store::Expect;
 
 use super::{Decided, Grant, Narrowed, Parties};
-use crate::Error;
 use crate::device::{Device, Standing};
 use crate::login::{self, step};
-use crate::realm::Realm;
 use crate::record::{Kind, Stored, Written};
 use crate::refusal::{Answer, Code, Refusal};
 use crate::token::{Asking, Issued};
 
 /// By how much a device that asks too often has to slow down (§3.5).
 const SLOWER_BY: Duration = Duration::from_secs(5);
-
-/// Whether somebody allowed a device what it asked for.
-pub(crate) async fn is_allowed(realm: &Realm, code: &str) -> Result<bool, Error> {
-    let found = realm.records.get::<Device>(Kind::Device, &[&crate::random::hash(code)]).await?;
-    Ok(found.is_some_and(|device| matches!(device.value.standing, Standing::Allowed(_))))
-}
 
 pub(crate) async fn exchange(asking: &Asking<'_>) -> Answer<Issued> {
     let realm = asking.realm;
@@ -73,6 +65,7 @@ async fn issue(
 ) -> Answer<Issued> {
     let realm = asking.realm;
     let client = &asking.authenticated.client;
+    let binding = asking.binding().await?;
     let refused = |why: &str| Refusal::new(Code::InvalidGrant, "the device code is not valid", why);
     let (user, changes) = decided.stands(realm).await?.map_err(refused)?;
     // It may be more than when the person decided: they have another role, the client another
@@ -81,10 +74,10 @@ async fn issue(
     if !step::is_met(&realm.settings.acr_levels, &wanted, &decided.authentication.amr) {
         return Err(refused("the person showed less than is asked for"));
     }
-    let mut grant = Grant::begin(realm, client, decided, &asking.binding, asking.now())?;
+    let mut grant = Grant::begin(realm, client, decided, binding, asking.now())?;
     let resources = asking.resources_within(&grant.resources)?;
     let narrowed = Narrowed { scopes: grant.scopes.clone(), resources };
-    let parties = Parties { client, user: &user, binding: &asking.binding };
+    let parties = Parties { client, user: &user, binding };
     let issued = grant.issue(realm, parties, narrowed, None, asking.now())?;
     let device = realm.records.key(Kind::Device, &[name]);
     let changes = changes.delete(device, Expect::Version(stored.version));

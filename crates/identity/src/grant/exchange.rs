@@ -45,6 +45,7 @@ pub(crate) async fn exchange(asking: &Asking<'_>) -> Answer<Issued> {
             return Err(Refusal::plain(Code::InvalidRequest, "`subject_token` is about nobody"));
         }
     };
+    let binding = asking.binding().await?;
     let what = AccessToken {
         subject: about,
         client: &client.id,
@@ -53,7 +54,7 @@ pub(crate) async fn exchange(asking: &Asking<'_>) -> Answer<Issued> {
         authentication: authentication.as_ref(),
         session: subject.text("sid"),
         grant: subject.grant().map(|grant| grant.id.as_str()),
-        binding: &asking.binding,
+        binding,
         actor: Some(acting),
         // Nothing that comes of a token outlives it.
         until: Some(subject.expires()),
@@ -61,7 +62,7 @@ pub(crate) async fn exchange(asking: &Asking<'_>) -> Answer<Issued> {
     let access = mint::access_token(asking.realm, &what, asking.now())?;
     Ok(Issued {
         access,
-        token_type: asking.binding.token_type(),
+        token_type: binding.token_type(),
         scopes,
         refresh_token: None,
         id_token: None,

@@ -106,9 +106,10 @@ async fn rotate(asking: &Asking<'_>, stored: Stored<Grant>, generation: u64) -> 
     if grant.client != client.id {
         return Err(refused(format!("it is of client {:?}, not {:?}", grant.client, client.id)));
     }
-    if !grant.binding.is_bearer() && grant.binding != asking.binding {
+    if !grant.binding.is_bearer() && grant.binding != *asking.shown() {
         return Err(refused("it is bound to another key or certificate"));
     }
+    let binding = asking.binding().await?;
     let Some(family) = &mut grant.family else { return Err(refused("the grant has none")) };
     match family.standing(generation, realm, now) {
         Standing::Current => {
@@ -137,7 +138,7 @@ async fn rotate(asking: &Asking<'_>, stored: Stored<Grant>, generation: u64) -> 
     let reachable = grant.resources.intersection(&client.resources).cloned().collect();
     let narrowed =
         Narrowed { scopes: asking.scopes_within(&allowed)?, resources: asking.resources_within(&reachable)? };
-    let parties = Parties { client, user: &user, binding: &asking.binding };
+    let parties = Parties { client, user: &user, binding };
     let issued = grant.issue(realm, parties, narrowed, None, now)?;
     let changes = grant.write(realm, Transaction::new(), Expect::Version(stored.version), now)?;
     Ok(match realm.records.commit(changes).await? {
