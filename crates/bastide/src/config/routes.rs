@@ -16,7 +16,7 @@ use super::values::{self, Unfit};
 use super::waf::{Firewalls, WafChoice};
 use super::{
     Addresses, Authentication, Cors, HeaderRules, HostMatch, LimitBy, Listener, Match, Mirror, Policies,
-    RateLimit, Service, Split, Timeouts, Validation,
+    Protocol, RateLimit, Service, Split, Timeouts, Validation,
 };
 
 /// One route.
@@ -161,7 +161,7 @@ pub(super) const ROUTE: Section = Section {
         key(
             "upgrades",
             "list of protocols",
-            "websocket; none with `validate` or a firewall that blocks",
+            "websocket; none with `validate`, a firewall that blocks or a service with HTTP/2",
             "Protocols that `Upgrade` may ask for. `[]`: none. What follows an upgrade is inspected by nothing.",
         ),
         key("strip_prefix", "path", "nothing", "Removed from the path before it goes upstream."),
@@ -334,7 +334,7 @@ impl Decoder<'_> {
         let mut route = Route {
             name: String::new(),
             service: service.unwrap_or(usize::MAX),
-            splits: if splits.len() > 1 { splits } else { Vec::new() },
+            splits: Vec::new(),
             mirror,
             authenticate,
             allow: allow.unwrap_or(Allow::Policy),
@@ -346,7 +346,7 @@ impl Decoder<'_> {
                 .get("encoded_slashes")
                 .and_then(|node| self.boolean(node))
                 .unwrap_or(false),
-            upgrades: table.get("upgrades").map(|node| self.values(node, protocol)),
+            upgrades: table.get("upgrades").map(|node| self.upgrades(node, &splits, around.services)),
             strip_prefix: table.get("strip_prefix").and_then(|node| self.strip_prefix(node, pattern)),
             add_prefix: table.get("add_prefix").and_then(|node| self.add_prefix(node)),
             rewrite: self.whole_path(&table, matches.as_ref()),
@@ -363,11 +363,28 @@ impl Decoder<'_> {
             position: self.position(node.at),
             matches: matches?,
         };
+        if splits.len() > 1 {
+            route.splits = splits;
+        }
         route.name = match name {
             Some(name) => name?,
             None => route.matches.to_string(),
         };
         Some(route)
+    }
+
+    /// `upgrades:`, which a service with HTTP/2 cannot take: it has no upgrade (RFC 9113 §8.6).
+    fn upgrades(&mut self, node: &Node, splits: &[Split], services: &[Service]) -> Vec<String> {
+        let protocols = self.values(node, protocol);
+        let mut services = splits.iter().filter_map(|split| services.get(split.service));
+        if let (false, Some(service)) =
+            (protocols.is_empty(), services.find(|service| service.protocol == Protocol::Http2))
+        {
+            let message =
+                format!("service {:?} speaks HTTP/2, which has no upgrade (RFC 9113 §8.6)", service.name);
+            self.advise(node.at, message, "a service with protocol: http1 for this route");
+        }
+        protocols
     }
 
     /// `to:`, unless the route answers itself.

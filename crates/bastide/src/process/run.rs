@@ -181,16 +181,18 @@ impl Around {
         let proof = if own.plain_text { "none" } else { "mtls" };
         let _ = writeln!(
             text,
-            "routes:\n- {{ name: {service}, match: \"/**\", to: {service}, authenticate: {proof}, upgrades: [ websocket ]{tried} }}"
+            "routes:\n- {{ name: {service}, match: \"/**\", to: {service}, authenticate: {proof}, upgrades: [ {} ]{tried} }}",
+            upgrades(own.spoken)
         );
         for other in declared.iter().filter(|other| other.name != own.name) {
             let only = if other.spoken == Spoken::Tcp { "CONNECT " } else { "" };
             let _ = writeln!(
                 text,
-                "- {{ name: {}, match: {}, to: {}, authenticate: none, allow: anyone, upgrades: [ websocket ] }}",
+                "- {{ name: {}, match: {}, to: {}, authenticate: none, allow: anyone, upgrades: [ {} ] }}",
                 quoted(&format!("outbound to {}", other.name)),
                 quoted(&format!("{only}{}/**", other.name)),
-                quoted(&other.name)
+                quoted(&other.name),
+                upgrades(other.spoken)
             );
         }
         text
@@ -221,6 +223,11 @@ impl Around {
             let _ = writeln!(text, "- {{ address: \"127.0.0.1:{port}\", to: {name}, protocol: tcp }}");
         }
     }
+}
+
+/// What is switched to with a service: HTTP/2 has no upgrade.
+fn upgrades(spoken: Spoken) -> &'static str {
+    if spoken == Spoken::Http2 { "" } else { "websocket" }
 }
 
 fn quoted(text: &str) -> String {

@@ -52,16 +52,25 @@ pub(super) fn forward(
 }
 
 /// Whether a route's clients may switch to a WebSocket. INVARIANT: past a contract, which does not see
-/// what follows, only where it is written.
+/// what follows, only where it is written. HTTP/2 has nothing to switch with (RFC 9113 §8.6).
 fn websocket(route: &config::Route, configuration: &Configuration) -> WebSocket {
     let service = configuration.services.get(route.service);
     match &route.upgrades {
         // Our own services, and our own answers, have nothing to switch to.
         _ if service.is_none_or(|service| service.in_process) => WebSocket::Allowed,
         Some(written) if written.iter().any(|name| name.as_bytes() == WEBSOCKET) => WebSocket::Allowed,
+        None if speaks_http2(route, configuration) => WebSocket::Refused,
         None if route.validation.is_none() => WebSocket::Uninspected,
         _ => WebSocket::Refused,
     }
+}
+
+/// Whether requests of a route go on over HTTP/2.
+fn speaks_http2(route: &config::Route, configuration: &Configuration) -> bool {
+    let services = route.splits.iter().map(|split| split.service).chain([route.service]);
+    services
+        .filter_map(|number| configuration.services.get(number))
+        .any(|service| service.protocol == config::Protocol::Http2)
 }
 
 /// The protocols that a route's clients may switch to.
@@ -238,9 +247,12 @@ mod tests {
                 WebSocket::Allowed,
             ),
             ("respond: { status: 200 }", &[], WebSocket::Allowed),
+            ("to: two", &[], WebSocket::Refused),
+            ("to: [ { service: a, weight: 9 }, { service: two, weight: 1 } ]", &[], WebSocket::Refused),
         ] {
             let text = format!(
-                "listen: [ 127.0.0.1:0 ]\nservices: {{ a: [ http://127.0.0.1:1 ] }}\n\
+                "listen: [ 127.0.0.1:0 ]\nservices: {{ a: [ http://127.0.0.1:1 ], \
+                 two: {{ endpoints: [ http://127.0.0.1:2 ], protocol: http2 }} }}\n\
                  routes: [ {{ match: /**, {route}, allow: anyone }} ]\n"
             );
             std::fs::write(&path, &text).unwrap();

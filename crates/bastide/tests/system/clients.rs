@@ -78,7 +78,7 @@ async fn websockets_talks_through_an_upgrade_that_its_route_allows() {
     client.args(["localhost", &port.to_string()]);
     let said = run(client).await;
     assert!(said.trim().ends_with("all as it must be"), "{said}\n{}", testbed.log());
-    let why = Some("a WebSocket, and the route allows none (upgrades)");
+    let why = Some("a WebSocket, and the route allows none (upgrades; with HTTP/2 there are none)");
     until("the refusal's event", async || {
         crate::contract::events(&testbed).into_iter().find(|event| event["status_detail"].as_str() == why)
     })

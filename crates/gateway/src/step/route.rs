@@ -87,7 +87,7 @@ pub fn websocket(
             }
             "a WebSocket, which the firewall would not inspect, and the route does not allow it (upgrades)"
         }
-        WebSocket::Refused => "a WebSocket, and the route allows none (upgrades)",
+        WebSocket::Refused => "a WebSocket, and the route allows none (upgrades; with HTTP/2 there are none)",
     };
     journey.step = Step::Route;
     Err(Refusal::new(Step::Route, "upgrade", StatusCode::FORBIDDEN, why).into())

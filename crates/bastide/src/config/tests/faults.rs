@@ -591,8 +591,8 @@ fn routes() {
         &[
             ("«{ to: a, allow: anyone }", "routes[] needs \"match\" (match: text or map)"),
             ("«{ match: /**, allow: anyone }", "routes[] needs \"to\" (to: service name, or list of maps)"),
-            ("{ match: /**, to: «b, allow: anyone }", "unknown service \"b\" (known: a)"),
-            ("{ match: /**, to: [ a, «b ], allow: anyone }", "unknown service \"b\" (known: a)"),
+            ("{ match: /**, to: «b, allow: anyone }", "unknown service \"b\" (known: a, two)"),
+            ("{ match: /**, to: [ a, «b ], allow: anyone }", "unknown service \"b\" (known: a, two)"),
             (
                 "{ match: /**, to: «[ { service: a, headers: { x: y } } ], allow: anyone }",
                 "requests without these headers would go nowhere (add { service: NAME, weight: 1 })",
@@ -605,7 +605,7 @@ fn routes() {
                 "{ match: /**, to: [ { service: a, weight: «-1 } ], allow: anyone }",
                 "expected a whole number from 0 to 1000000, found \"-1\"",
             ),
-            ("{ match: /**, to: a, mirror: «b, allow: anyone }", "unknown service \"b\" (known: a)"),
+            ("{ match: /**, to: a, mirror: «b, allow: anyone }", "unknown service \"b\" (known: a, two)"),
             (
                 "{ match: /**, to: a, mirror: { to: a, percent: «0 }, allow: anyone }",
                 "expected a whole number from 1 to 100, found \"0\"",
@@ -697,6 +697,10 @@ fn routes() {
             (
                 "{ match: /**, to: a, allow: anyone, upgrades: [ «h2c ] }",
                 "expected a protocol such as websocket (h2c and connect are never upgraded to), found \"h2c\"",
+            ),
+            (
+                "{ match: /**, to: two, allow: anyone, upgrades: «[ websocket ] }",
+                "service \"two\" speaks HTTP/2, which has no upgrade (RFC 9113 §8.6) (a service with protocol: http1 for this route)",
             ),
             (
                 "{ match: /a/**, to: a, allow: anyone, strip_prefix: «/b }",
@@ -808,7 +812,9 @@ fn routes() {
             ),
         ],
         |row| {
-            format!("listen: [ 127.0.0.1:0 ]\nservices: {{ a: [ http://10.0.0.1 ] }}\nroutes:\n  - {row}\n")
+            format!(
+                "listen: [ 127.0.0.1:0 ]\nservices: {{ a: [ http://10.0.0.1 ], two: {{ endpoints: [ http://10.0.0.2 ], protocol: http2 }} }}\nroutes:\n  - {row}\n"
+            )
         },
     );
 }
