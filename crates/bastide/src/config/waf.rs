@@ -48,6 +48,8 @@ pub enum WafChoice {
 pub struct WafSettings {
     /// What it does.
     pub mode: WafMode,
+    /// Whether that is settled; else `SecRuleEngine` of the rule files is still to be read.
+    pub mode_is_settled: bool,
     /// Rule files, globs and folders of a Core Rule Set release, in their order.
     pub rules: Vec<PathBuf>,
     /// Core Rule Set: the paranoia level that blocks, 1 to 4.
@@ -187,7 +189,7 @@ pub(super) const WAF: Section = Section {
         key(
             "mode",
             "block, detect or off",
-            "block",
+            "`SecRuleEngine` of the rule files; without one, block",
             "Refuse what the rules find, only log it, or do not inspect.",
         ),
         key(
@@ -344,6 +346,7 @@ impl WafSettings {
     pub fn of_rules(rules: Vec<PathBuf>) -> Self {
         Self {
             mode: WafMode::Block,
+            mode_is_settled: false,
             rules,
             paranoia: None,
             paranoia_detection: None,
@@ -354,6 +357,11 @@ impl WafSettings {
             request_body: WafRequestBody::default(),
             response_body: WafResponseBody::default(),
         }
+    }
+
+    /// Settles the mode, whatever the rule files say.
+    pub fn settle_mode(&mut self, mode: WafMode) {
+        (self.mode, self.mode_is_settled) = (mode, true);
     }
 }
 
@@ -375,17 +383,25 @@ impl Decoder<'_> {
     }
 
     fn waf_load(&mut self, at: At, settings: Option<WafSettings>, all: &mut Firewalls) -> WafChoice {
-        let Some(settings) = settings else { return WafChoice::Inherit };
+        let Some(mut settings) = settings else { return WafChoice::Inherit };
+        if settings.mode == WafMode::Off {
+            return WafChoice::Off;
+        }
+        if all.refused.contains(&settings) {
+            return WafChoice::Inherit;
+        }
+        let Some(shared) = self.waf_shared(at, &settings, &mut all.compiled) else {
+            all.refused.push(settings);
+            return WafChoice::Inherit;
+        };
+        self.waf_mode(at, &mut settings, &shared, &mut all.compiled);
         if settings.mode == WafMode::Off {
             return WafChoice::Off;
         }
         if let Some(known) = all.loaded.iter().position(|known| known.settings == settings) {
             return WafChoice::Firewall(known);
         }
-        if all.refused.contains(&settings) {
-            return WafChoice::Inherit;
-        }
-        match self.waf_rules(at, &settings, &mut all.compiled) {
+        match self.waf_rules(at, &settings, &shared, &mut all.compiled) {
             Some(rules) => {
                 all.loaded.push(Firewall { settings, rules: Arc::new(rules), on_identity: None });
                 WafChoice::Firewall(all.loaded.len() - 1)
@@ -424,7 +440,7 @@ impl Decoder<'_> {
         let before = self.count();
         if let Some(text) = node.text() {
             match MODES.iter().find(|(word, _)| *word == text) {
-                Some((_, mode)) => settings.mode = *mode,
+                Some((_, mode)) => settings.settle_mode(*mode),
                 None => settings.rules = self.path(node).into_iter().collect(),
             }
         } else if matches!(node.value, Value::List(_)) {
@@ -445,7 +461,7 @@ impl Decoder<'_> {
 
     fn waf_table(&mut self, table: &Table<'_>, settings: &mut WafSettings) {
         if let Some(mode) = table.get("mode").and_then(|node| self.word(node, "mode", MODES)) {
-            settings.mode = mode;
+            settings.settle_mode(mode);
         }
         if let Some(node) = table.get("rules") {
             settings.rules = self.waf_paths(node);

@@ -147,7 +147,7 @@ fn settings(arguments: &TrialArguments) -> anyhow::Result<WafSettings> {
     };
     arguments.overrides.put_over(&mut settings);
     if let Some(mode) = arguments.mode {
-        settings.mode = mode.into();
+        settings.settle_mode(mode.into());
     }
     if arguments.response.is_some() {
         settings.response_body.access = Some(true);

@@ -81,6 +81,35 @@ fn the_same_settings_are_loaded_once_and_off_is_nothing() {
 }
 
 #[test]
+fn the_engine_of_the_rule_files_counts_where_no_mode_is_written() {
+    let rule = |engine: &str| format!("{engine}\nSecAction \"id:1,phase:1,deny\"\n");
+    let (detects, off, on) =
+        (rule("SecRuleEngine DetectionOnly"), rule("SecRuleEngine Off"), rule("SecRuleEngine On"));
+    let files = [("detects.conf", detects.as_str()), ("off.conf", &off), ("on.conf", &on)];
+    for (written, mode, warned) in [
+        ("on.conf", Some(WafMode::Block), None),
+        ("detects.conf", Some(WafMode::Detect), Some("SecRuleEngine DetectionOnly")),
+        ("off.conf", None, Some("SecRuleEngine Off")),
+        ("{ rules: detects.conf, mode: block }", Some(WafMode::Block), None),
+        ("{ rules: off.conf, mode: block }", Some(WafMode::Block), None),
+        ("{ rules: on.conf, mode: detect }", Some(WafMode::Detect), None),
+    ] {
+        let text = whole(&format!("waf: {written}\n"), "", "");
+        let read = read_with(&text, &files).unwrap_or_else(|faults| panic!("{written}: {faults:#?}"));
+        let mode_read = match read.waf {
+            WafChoice::Firewall(number) => Some(read.firewalls[number].settings.mode),
+            _ => None,
+        };
+        assert_eq!(mode_read, mode, "{written}");
+        let engine = read.firewalls.first().map(|firewall| firewall.rules.settings().engine);
+        assert_eq!(engine == Some(waf::EngineMode::On), mode == Some(WafMode::Block), "{written}");
+        let warnings: Vec<_> = read.warnings.iter().map(|warning| warning.message.as_str()).collect();
+        let said = warned.is_none_or(|word| warnings.iter().any(|warning| warning.contains(word)));
+        assert!(said && (warned.is_some() || warnings.is_empty()), "{written}: {warnings:?}");
+    }
+}
+
+#[test]
 fn a_core_rule_set_is_known_by_its_files() {
     let read = read("waf: { rules: crs, paranoia: 2, thresholds: { inbound: 7 } }\n", "", "");
     // The base rules, the setup, what settings set, and its own rule.

@@ -30,6 +30,7 @@ const DEBIAN: (&str, &str) = ("/usr/share/modsecurity-crs", "/etc/modsecurity/cr
 /// What the engine is set to before a Core Rule Set is read: bodies are parsed, and one
 /// that cannot be parsed is refused.
 const BASE: &str = r#"
+SecRuleEngine On
 SecRequestBodyAccess On
 SecRequestBodyLimit 13107200
 SecRequestBodyNoFilesLimit 131072
@@ -55,9 +56,9 @@ SecRule MULTIPART_UNMATCHED_BOUNDARY "@eq 1" \
     msg:'The multipart body holds lines that could be boundaries'"
 "#;
 
-/// What the engine is set to before rules that come without a Core Rule Set: bodies are looked at
-/// unless the files say that they are not.
-const OWN: &str = "SecRequestBodyAccess On\n";
+/// What the engine is set to before rules that come without a Core Rule Set: they count, and bodies are
+/// looked at, unless the files say that they do not and are not.
+const OWN: &str = "SecRuleEngine On\nSecRequestBodyAccess On\n";
 
 /// Loads the rules of these settings by themselves, for tools: as the configuration would
 /// that says the same.
@@ -85,7 +86,9 @@ pub fn load_rules(settings: &WafSettings, files: &dyn Files) -> Result<RuleSet, 
         }
         all
     })?;
-    shared.overlaid(&overlay(&shared, settings)).map_err(|fault| vec![whole(fault)])
+    let mut settings = settings.clone();
+    settings.follow(&shared);
+    shared.overlaid(&overlay(&shared, &settings)).map_err(|fault| vec![whole(fault)])
 }
 
 /// What the settings set of the Core Rule Set: the variable that an overlay sets, and those of
@@ -107,23 +110,56 @@ pub(super) struct Compiled {
 }
 
 impl Decoder<'_> {
-    /// Loads the rules of these settings; what is wrong with them is recorded.
-    pub(super) fn waf_rules(
+    /// The rules of the files that these settings name; what is wrong with them is recorded.
+    pub(super) fn waf_shared(
         &mut self,
         at: At,
         settings: &WafSettings,
         compiled: &mut Compiled,
-    ) -> Option<RuleSet> {
+    ) -> Option<Arc<RuleSet>> {
         let text = self.waf_text(at, settings)?;
-        let shared = match compiled.sets.iter().find(|(known, _)| *known == text) {
+        match compiled.sets.iter().find(|(known, _)| *known == text) {
             Some((_, set)) => set.clone(),
             None => {
                 let set = self.waf_compile(at, &text).map(Arc::new);
                 compiled.sets.push((text, set.clone()));
                 set
             }
-        }?;
-        match shared.overlaid(&overlay(&shared, settings)) {
+        }
+    }
+
+    /// Settles the mode; where it is not written, as the rule files say.
+    pub(super) fn waf_mode(
+        &mut self,
+        at: At,
+        settings: &mut WafSettings,
+        shared: &RuleSet,
+        compiled: &mut Compiled,
+    ) {
+        if settings.mode_is_settled {
+            return;
+        }
+        settings.follow(shared);
+        let word = match settings.mode {
+            WafMode::Block => return,
+            WafMode::Detect => "DetectionOnly",
+            WafMode::Off => "Off",
+        };
+        if compiled.told.insert(word.to_owned()) {
+            let message = format!("no attack is refused: the rule files say SecRuleEngine {word}");
+            self.warn(at, message, "write mode: block; or mode: detect or off, if that is meant");
+        }
+    }
+
+    /// Lays what these settings say over the rules; what is wrong with it is recorded.
+    pub(super) fn waf_rules(
+        &mut self,
+        at: At,
+        settings: &WafSettings,
+        shared: &RuleSet,
+        compiled: &mut Compiled,
+    ) -> Option<RuleSet> {
+        match shared.overlaid(&overlay(shared, settings)) {
             Ok(rules) => {
                 for note in rules.notes().iter().skip(shared.notes().len()) {
                     if compiled.told.insert(note.message.clone()) {
@@ -255,6 +291,19 @@ fn core_rule_set(text: &mut String) {
     for ((set, names), id) in VARIABLES.iter().zip(8_000_010..) {
         let gets: String = names.iter().map(|name| format!(",setvar:tx.{name}=%{{tx.{set}}}")).collect();
         let _ = writeln!(text, "SecRule &TX:{set} \"@eq 1\" \"id:{id},phase:1,pass,nolog,t:none{gets}\"");
+    }
+}
+
+impl WafSettings {
+    /// Takes the mode that the rule files say, unless it is settled.
+    fn follow(&mut self, rules: &RuleSet) {
+        if !self.mode_is_settled {
+            self.settle_mode(match rules.settings().engine {
+                EngineMode::On => WafMode::Block,
+                EngineMode::DetectionOnly => WafMode::Detect,
+                EngineMode::Off => WafMode::Off,
+            });
+        }
     }
 }
 
