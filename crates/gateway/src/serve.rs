@@ -214,7 +214,8 @@ impl Gateway {
     }
 
     fn finish_fields(&self, journey: &Journey<'_>, fields: &mut Additions) {
-        let _ = fields.push(step::identity::HEADER_REQUEST_ID, &journey.id_text);
+        // A route's own answer has them already, as its rules would have them.
+        let _ = fields.set_default(step::identity::HEADER_REQUEST_ID, &journey.id_text);
         self.snapshot.security.mark(journey.is_secure(), fields);
     }
 }

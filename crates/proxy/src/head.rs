@@ -471,6 +471,19 @@ impl Additions {
         self.push(name, value)
     }
 
+    /// Adds a field unless one of this lower-case name was added or taken away before;
+    /// see [`Additions::push`].
+    ///
+    /// # Errors
+    /// The value holds CR, LF, NUL or another control character.
+    pub fn set_default(&mut self, name: &str, value: &[u8]) -> Result<(), UnfitValue> {
+        let buffer = &self.buffer;
+        if self.list.iter().any(|addition| addition.name.of(buffer) == name.as_bytes()) {
+            return Ok(());
+        }
+        self.push_as(Manner::Default, name, value)
+    }
+
     fn append(&mut self, bytes: &[u8]) -> Span {
         let start = u32::try_from(self.buffer.len()).unwrap_or(u32::MAX);
         self.buffer.extend_from_slice(bytes);

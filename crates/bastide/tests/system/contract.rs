@@ -328,6 +328,10 @@ routes:
         (&["-X", "POST"], "/shop.v1.Other/Cancel", 404, "not found"),
     ] {
         let asked = run(arguments, target).await.unwrap();
+        let mut names: Vec<_> = asked.head.lines().filter_map(|line| line.split_once(": ")).collect();
+        names.sort_unstable();
+        assert!(names.windows(2).all(|two| two[0].0 != two[1].0), "{target}: {}", asked.head);
+        assert!(names.iter().any(|(name, _)| *name == "x-request-id"), "{target}: {}", asked.head);
         assert_eq!(asked.status, status, "{target}: {}", asked.body);
         let whole = format!("{}\n{}", asked.head, asked.body.to_ascii_lowercase());
         assert!(whole.contains(found), "{target}: {whole}");

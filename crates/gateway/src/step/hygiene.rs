@@ -62,13 +62,13 @@ impl SecurityHeaders {
         self.always.iter().chain(over_tls).map(|(name, value)| (*name, value.as_str()))
     }
 
-    /// Adds the fields to an answer that has none of its own.
+    /// Adds the fields to an answer that has none of its own, and where nothing was decided about them.
     pub fn mark(&self, secure: bool, response: &mut Additions) {
         if Switch::SecurityHeaders.is_off() {
             return;
         }
         for (name, value) in self.list(secure) {
-            let _ = response.push_as(Manner::Default, name, value.as_bytes());
+            let _ = response.set_default(name, value.as_bytes());
         }
     }
 
