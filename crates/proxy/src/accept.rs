@@ -13,6 +13,7 @@ use std::time::Duration;
 use model::ClientNetwork;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
+use tokio::task::coop::unconstrained;
 use tokio_rustls::server::TlsStream;
 
 use crate::deadline::Watch;
@@ -20,7 +21,7 @@ use crate::forwarded::append_node;
 use crate::handshakes::{RefusedHandshakes, is_refusal};
 use crate::limits::{Hits, Limits};
 use crate::link::{Link, Wire};
-use crate::listen::Core;
+use crate::listen::{BACKLOG, Core};
 use crate::proxy_protocol::{self, Header};
 use crate::tls::{ServerTls, TlsPeer};
 use crate::world::{
@@ -230,19 +231,26 @@ pub(crate) async fn accept<W: World>(
             }
         }
     }
-    // Those who already wait in the queue would be reset: they are served first.
-    while let Some(Ok((socket, peer))) = poll_once(&listener).await {
-        admit_connection(&core, &core_listener, socket, peer);
+    // Those who already wait in the queue would be reset: they are served first, and not those who go
+    // on coming.
+    for _ in 0..BACKLOG {
+        match waiting(&listener).await {
+            Some(Ok((socket, peer))) => admit_connection(&core, &core_listener, socket, peer),
+            Some(Err(error)) if is_about_one_connection(&error) => {}
+            Some(Err(_)) | None => break,
+        }
     }
 }
 
-async fn poll_once(listener: &TcpListener) -> Option<io::Result<(TcpStream, SocketAddr)>> {
-    std::future::poll_fn(|cx| {
+/// The next connection of those that wait in the queue; `None` when none does. Outside of the task's
+/// budget, which would say that none does when it is used up.
+async fn waiting(listener: &TcpListener) -> Option<io::Result<(TcpStream, SocketAddr)>> {
+    unconstrained(std::future::poll_fn(|cx| {
         std::task::Poll::Ready(match listener.poll_accept(cx) {
             std::task::Poll::Ready(accepted) => Some(accepted),
             std::task::Poll::Pending => None,
         })
-    })
+    }))
     .await
 }
 

@@ -34,6 +34,7 @@ use crate::serve2::Stream;
 use crate::task_pool::TaskPool;
 use crate::upstream::Pools;
 use crate::world::{ConnectionInfo, CoreContext, ListenerKey, World, accepting};
+pub(crate) use bind::BACKLOG;
 use bind::{Bound, CoreSocket, bind_new};
 
 /// Snapshots on their way to a core.

@@ -15,7 +15,7 @@ use crate::accept::InUse;
 use crate::world::{ListenerKey, World, accepting};
 
 /// Connections that wait to be accepted, per listener and core.
-const BACKLOG: i32 = 1024;
+pub(crate) const BACKLOG: i32 = 1024;
 
 /// A listener's real address, and the claim that keeps other processes away from it.
 pub(super) struct Bound {
