@@ -102,7 +102,7 @@ struct Running {
     provers: watch::Sender<Arc<Provers>>,
     agents: Option<NodeListener>,
     _rotation: Task,
-    partners: Task,
+    partners: Keeping,
     /// Follows where services are that are looked up.
     found: Task,
     /// Keeps this process' own identity, where something needs it.
@@ -133,6 +133,19 @@ struct Task(JoinHandle<()>);
 impl Task {
     fn spawn(task: impl Future<Output = ()> + Send + 'static) -> Self {
         Self(tokio::spawn(task))
+    }
+}
+
+/// Keeps what was fetched of partners.
+struct Keeping {
+    _task: Task,
+    is_over: Arc<AtomicBool>,
+}
+
+impl Keeping {
+    /// Nothing that it fetches counts from here on, though it may have it already.
+    fn end(&self) {
+        self.is_over.store(true, Ordering::Release);
     }
 }
 
@@ -257,9 +270,24 @@ impl MeshHost {
         Arc::clone(&self.outdated)
     }
 
-    fn shelf(&self, store: &Store, foreign: &Arc<watch::Sender<Arc<Foreign>>>) -> partners::Shelf {
-        let (foreign, outdated) = (Arc::clone(foreign), Arc::clone(&self.outdated));
-        partners::Shelf { foreign, store: store.clone(), outdated, random: Arc::clone(&self.random) }
+    /// Takes these partners in the place of those `before`, and keeps what is fetched of them.
+    fn keep_partners(
+        &self,
+        partners: &[config::Partner],
+        before: &[config::Partner],
+        store: &Store,
+        foreign: &Arc<watch::Sender<Arc<Foreign>>>,
+    ) -> Keeping {
+        let is_over = Arc::new(AtomicBool::new(false));
+        let shelf = partners::Shelf {
+            foreign: Arc::clone(foreign),
+            store: store.clone(),
+            outdated: Arc::clone(&self.outdated),
+            random: Arc::clone(&self.random),
+            is_over: Arc::clone(&is_over),
+        };
+        partners::settle(partners, before, &shelf);
+        Keeping { _task: Task::spawn(partners::run(partners.to_vec(), before.to_vec(), shelf)), is_over }
     }
 
     /// Waits until some service is elsewhere than before.
@@ -338,8 +366,8 @@ impl MeshHost {
         let Some(open) = running.as_mut() else { return };
         let Running { config, settled, foreign, store, .. } = open;
         if settled.partners != config.partners {
-            let (partners, before) = (config.partners.clone(), settled.partners.clone());
-            open.partners = Task::spawn(partners::run(partners, before, self.shelf(store, foreign)));
+            open.partners.end();
+            open.partners = self.keep_partners(&config.partners, &settled.partners, store, foreign);
         }
         renew(&open.provers, provers(&open.config));
         open.domain.declare(open.config.declared());
@@ -441,9 +469,7 @@ impl MeshHost {
         let agents = self.agents(&wanted, &domain, &foreign, &provers, before).await?;
         let mut socket = self.prepare(&wanted, &domain, &foreign)?;
         let task = Task::spawn(Arc::clone(&domain).run(self.audit.clone()));
-        let known = counts.partners.clone();
-        let partners = partners::run(known.clone(), known, self.shelf(store, &foreign));
-        let partners = Task::spawn(partners);
+        let partners = self.keep_partners(&counts.partners, &counts.partners, store, &foreign);
         let found = self.keep_found(&wanted, &domain);
         let member = self.member.now();
         let own = self.keep_own(&wanted, &domain, &foreign).await?;

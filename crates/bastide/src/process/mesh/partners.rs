@@ -3,9 +3,8 @@
 //! authorities has soon none in common with a file that somebody brought once; what was fetched
 //! last proves who its endpoint is.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use ::mesh::backoff;
@@ -83,6 +82,26 @@ pub(super) struct Shelf {
     pub(super) outdated: Arc<AtomicU64>,
     /// Spreads the attempts after a failure.
     pub(super) random: Arc<SystemRandom>,
+    /// Whether somebody else keeps them by now: nothing more is put here then.
+    pub(super) is_over: Arc<AtomicBool>,
+}
+
+impl Shelf {
+    /// Has the bundles be what `next` makes of them; false: they are that already, or not ours any more.
+    fn change(&self, next: impl FnOnce(&Foreign) -> Foreign) -> bool {
+        self.foreign.send_if_modified(|current| {
+            // Here, where nobody else changes them: whoever has been aborted may still be at work.
+            if self.is_over.load(Ordering::Acquire) {
+                return false;
+            }
+            let next = next(current);
+            let is_other = **current != next;
+            if is_other {
+                *current = Arc::new(next);
+            }
+            is_other
+        })
+    }
 }
 
 /// Keeps what was fetched for the next start, unless it is there, or another process has kept a newer
@@ -107,26 +126,24 @@ pub(super) async fn put(store: &Store, partner: &Partner, bundle: &Bundle) -> bo
     put.is_ok()
 }
 
-/// Keeps the bundles of these domains, of which those `before` were kept until now. Ends when it is
-/// aborted.
-pub(super) async fn run(partners: Vec<Partner>, before: Vec<Partner>, shelf: Shelf) {
-    let (none, foreign) = (Foreign::new(), &shelf.foreign);
+/// Takes these domains in the place of those `before`, as far as that is known at once.
+pub(super) fn settle(partners: &[Partner], before: &[Partner], shelf: &Shelf) {
     // Whom the configuration trusts no longer is not trusted until the store has answered; and whom it
     // trusts by a file alone is trusted before that. A file beside an endpoint may be older than what
     // was fetched.
-    foreign.send_if_modified(|current| {
+    shelf.change(|current| {
         let is_sure =
             |partner: &&Partner| partner.endpoint.is_none() || current.contains_key(&partner.trust_domain);
-        let next = known(current, &before, &none, partners.iter().filter(is_sure));
-        let is_other = **current != next;
-        if is_other {
-            *current = Arc::new(next);
-        }
-        is_other
+        known(current, before, &Foreign::new(), partners.iter().filter(is_sure))
     });
+}
+
+/// Keeps the bundles of these domains, which are settled, and of which those `before` were kept until
+/// now. Ends when it is aborted.
+pub(super) async fn run(partners: Vec<Partner>, before: Vec<Partner>, shelf: Shelf) {
     let stored = stored(&shelf.store, &partners).await;
     let files = [before, partners.clone()].concat();
-    foreign.send_modify(|current| *current = Arc::new(known(current, &files, &stored, &partners)));
+    shelf.change(|current| known(current, &files, &stored, &partners));
     let mut tasks = JoinSet::new();
     for partner in partners.into_iter().filter(|partner| partner.endpoint.is_some()) {
         tasks.spawn(follow(partner, shelf.clone()));
@@ -160,22 +177,22 @@ fn known<'p>(
     partners.into_iter().filter_map(one).collect()
 }
 
-async fn follow(partner: Partner, Shelf { foreign, store, outdated, random }: Shelf) {
+async fn follow(partner: Partner, shelf: Shelf) {
     let mut failures = 0_u32;
     let mut kept = None;
     loop {
-        let known = foreign.borrow().get(&partner.trust_domain).cloned();
+        let known = shelf.foreign.borrow().get(&partner.trust_domain).cloned();
         let fetched = fetched(&partner, known.as_ref()).await;
         let newest = fetched.and_then(|bundle| {
             not_outdated(bundle, known.as_ref()).inspect_err(|_| {
-                outdated.fetch_add(1, Ordering::Relaxed);
+                shelf.outdated.fetch_add(1, Ordering::Relaxed);
             })
         });
         let pause = match newest {
             Ok(bundle) => {
                 failures = 0;
                 let pause = bundle.refresh.clamp(REFRESH.0, REFRESH.1);
-                take(bundle, &partner, (&store, &mut kept), &foreign).await;
+                take(bundle, &partner, &mut kept, &shelf).await;
                 pause
             }
             Err(fault) => {
@@ -186,7 +203,7 @@ async fn follow(partner: Partner, Shelf { foreign, store, outdated, random }: Sh
                     "mesh: no new bundle could be had; the last one stays in use"
                 );
                 failures = failures.saturating_add(1);
-                backoff::after(failures, random.as_ref())
+                backoff::after(failures, shelf.random.as_ref())
             }
         };
         tokio::time::sleep(pause).await;
@@ -194,27 +211,18 @@ async fn follow(partner: Partner, Shelf { foreign, store, outdated, random }: Sh
 }
 
 /// Trusts a bundle that was fetched, and keeps it; `kept` is what is kept already as it was fetched now.
-async fn take(
-    bundle: Bundle,
-    partner: &Partner,
-    (store, kept): (&Store, &mut Option<Bundle>),
-    foreign: &watch::Sender<Arc<Foreign>>,
-) {
+async fn take(bundle: Bundle, partner: &Partner, kept: &mut Option<Bundle>, shelf: &Shelf) {
     let (name, sequence) = (partner.trust_domain.as_str(), bundle.sequence);
     // Whom the domain has taken back is not trusted until the store has answered.
-    let is_other = foreign.send_if_modified(|current| {
-        let is_other = current.get(name) != Some(&bundle);
-        if is_other {
-            let mut next: Foreign = BTreeMap::clone(current);
-            next.insert(name.to_owned(), bundle.clone());
-            *current = Arc::new(next);
-        }
-        is_other
+    let is_other = shelf.change(|current| {
+        let mut next = Foreign::clone(current);
+        next.insert(name.to_owned(), bundle.clone());
+        next
     });
     if is_other {
         tracing::info!(trust_domain = name, sequence, "mesh: another domain's bundle has changed");
     }
-    if kept.as_ref() != Some(&bundle) && put(store, partner, &bundle).await {
+    if kept.as_ref() != Some(&bundle) && put(&shelf.store, partner, &bundle).await {
         *kept = Some(bundle);
     }
 }
@@ -267,7 +275,7 @@ fn tls(partner: &Partner, known: Option<&Bundle>) -> Result<ClientTls, String> {
         let own = known.filter(|known| known.trust_domain == id.trust_domain());
         let anchors = own.map(|own| own.x509.clone()).unwrap_or_default();
         let mark = [id.as_str().as_bytes(), &anchors.concat()].concat();
-        let anchors = BTreeMap::from([(id.trust_domain().to_owned(), anchors)]);
+        let anchors = std::collections::BTreeMap::from([(id.trust_domain().to_owned(), anchors)]);
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let verifier = Verifier::new(&anchors, Some(vec![id.clone()]), &provider);
         let verifier = Arc::new(verifier.map_err(|error| error.to_string())?);
@@ -361,7 +369,7 @@ mod tests {
 
     fn shelf(store: &Store, foreign: Arc<watch::Sender<Arc<Foreign>>>) -> Shelf {
         let random = Arc::new(SystemRandom::new());
-        Shelf { foreign, store: store.clone(), outdated: Arc::default(), random }
+        Shelf { foreign, store: store.clone(), outdated: Arc::default(), random, is_over: Arc::default() }
     }
 
     /// Lets it run until it waits for an answer, however soon that comes: a task whose budget is used up
@@ -401,7 +409,9 @@ mod tests {
     async fn begins(store: &Store, partners: &[Partner]) -> Option<Bundle> {
         let foreign = Arc::new(watch::channel(Arc::default()).0);
         let mut told = foreign.subscribe();
-        let keeping = tokio::spawn(run(partners.to_vec(), Vec::new(), shelf(store, foreign)));
+        let shelf = shelf(store, foreign);
+        settle(partners, &[], &shelf);
+        let keeping = tokio::spawn(run(partners.to_vec(), Vec::new(), shelf));
         told.changed().await.unwrap();
         let known = told.borrow().get("partner.example").cloned();
         keeping.abort();
@@ -428,33 +438,50 @@ mod tests {
     #[tokio::test]
     async fn what_was_fetched_is_kept_as_it_was_fetched_last_although_it_is_the_same() {
         let (store, newest) = (store(), whole(7));
-        let foreign = watch::channel(Arc::default()).0;
+        let shelf = shelf(&store, Arc::new(watch::channel(Arc::default()).0));
         let [one, other] = ["https://partner.example/one", "https://partner.example/other"]
             .map(|endpoint| partner(Some(endpoint), Some(1)));
         // The endpoint is changed by a reload, and after the next start it does not answer.
         for partner in [one.clone(), other.clone()] {
-            take(newest.clone(), &partner, (&store, &mut None), &foreign).await;
+            take(newest.clone(), &partner, &mut None, &shelf).await;
             assert_eq!(begins(&store, &[partner]).await, Some(newest.clone()));
         }
         assert_eq!(begins(&store, &[one]).await, Some(bundle(1)));
         // What is kept is kept once; what could not be kept is not taken for it.
         let mut kept = None;
-        take(newest.clone(), &other, (&store, &mut kept), &foreign).await;
+        take(newest.clone(), &other, &mut kept, &shelf).await;
         assert_eq!(kept, Some(newest.clone()));
         let version = store.version();
-        take(newest.clone(), &other, (&store, &mut kept), &foreign).await;
+        take(newest.clone(), &other, &mut kept, &shelf).await;
         assert_eq!(store.version(), version);
         // Nor is it written again after a start, when nothing is known of what is kept.
-        take(newest, &other, (&store, &mut None), &foreign).await;
+        take(newest, &other, &mut None, &shelf).await;
         assert_eq!(store.version(), version);
+    }
+
+    #[tokio::test]
+    async fn who_keeps_partners_no_longer_adds_nothing_though_it_is_still_at_work() {
+        let (store, there) = (store(), partner(Some("https://partner.example/bundle"), None));
+        let foreign = Arc::new(watch::channel(Arc::default()).0);
+        let shelf = shelf(&store, Arc::clone(&foreign));
+        take(whole(7), &there, &mut None, &shelf).await;
+        let known = Arc::clone(&foreign.borrow());
+        assert_eq!(known.len(), 1);
+        shelf.is_over.store(true, Ordering::Release);
+        // What it was about to take, and what it was about to read at its start.
+        take(whole(8), &there, &mut None, &shelf).await;
+        settle(&[], &[], &shelf);
+        assert!(tokio::time::timeout(Duration::from_millis(200), run(vec![], vec![], shelf)).await.is_err());
+        assert_eq!(*foreign.borrow(), known);
     }
 
     #[tokio::test]
     async fn whom_a_partner_takes_back_is_not_trusted_until_the_store_answers() {
         let (store, there) = (store(), partner(Some("https://partner.example/bundle"), Some(1)));
         let (newest, mut kept) = (whole(7), None);
-        let foreign = watch::channel(Arc::default()).0;
-        let mut taking = Box::pin(take(newest.clone(), &there, (&store, &mut kept), &foreign));
+        let foreign = Arc::new(watch::channel(Arc::default()).0);
+        let first = shelf(&store, Arc::clone(&foreign));
+        let mut taking = Box::pin(take(newest.clone(), &there, &mut kept, &first));
         // The store has been asked, and has not answered yet.
         until_it_waits(&mut taking).await;
         assert_eq!(foreign.borrow().get("partner.example"), Some(&newest));
@@ -463,9 +490,7 @@ mod tests {
         // At a start likewise, what stands in files alone.
         let foreign = Arc::new(watch::channel(Arc::default()).0);
         let beside = Partner { trust_domain: "beside.example".to_owned(), ..there.clone() };
-        let partners = vec![partner(None, Some(1)), beside];
-        let mut keeping = Box::pin(run(partners, Vec::new(), shelf(&store, Arc::clone(&foreign))));
-        until_it_waits(&mut keeping).await;
+        settle(&[partner(None, Some(1)), beside], &[], &shelf(&store, Arc::clone(&foreign)));
         assert_eq!(**foreign.borrow(), Foreign::from([("partner.example".to_owned(), bundle(1))]));
     }
 }
