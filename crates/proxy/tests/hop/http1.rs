@@ -2,15 +2,13 @@
 
 use std::io::Write;
 use std::net::Shutdown;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use proxy::Limits;
 use proxy::upstream::ForwardSettings;
 
-use crate::resilience::until;
-use crate::support::{TestRoute, TestWorld, cleartext, service, settings};
+use crate::support::{TestWorld, cleartext, service, settings};
 use crate::testbed::{Client, PATIENCE, TestBed, Upstream, anywhere, undisturbed};
 use tokio::time::Instant;
 
@@ -36,44 +34,40 @@ fn pipelined_requests_are_answered_in_order_over_one_connection_each_side() {
 /// core's hands must not keep it to themselves.
 #[test]
 fn pipelined_refusals_leave_others_their_turn() {
-    let upstream = Upstream::honest("ok");
-    let routes = vec![TestRoute { path: "/honest", settings: settings(0) }];
-    let services = vec![service("test", &[upstream.address])];
-    let mut world = TestWorld::new(vec![cleartext(anywhere())], services, routes, Limits::default(), None);
+    let mut world =
+        TestWorld::new(vec![cleartext(anywhere())], Vec::new(), Vec::new(), Limits::default(), None);
     let outcomes: Arc<Mutex<Vec<String>>> = Arc::default();
-    let (served, refused) = (Arc::clone(&outcomes), Arc::clone(&outcomes));
-    world.report = Some(Arc::new(move |_| served.lock().unwrap().push("honest".to_owned())));
-    world.refused = Some(Arc::new(move || refused.lock().unwrap().push("flood".to_owned())));
-    let testbed = TestBed::start(world, outcomes);
-    let mut honest = testbed.client();
-    assert_eq!(honest.get("/honest").text(), "ok");
-    let (address, enough) = (testbed.address, Arc::new(AtomicBool::new(false)));
-    let over = Arc::clone(&enough);
-    let floods = std::thread::spawn(move || {
-        while !over.load(Ordering::SeqCst) {
-            let mut flood = Client::connect(address);
-            let mut answers = flood.stream.try_clone().unwrap();
-            // Not read, the answers would hold the requests back.
-            let reader = std::thread::spawn(move || std::io::copy(&mut answers, &mut std::io::sink()));
-            for _ in 0..40 {
-                flood.send("GET /flood HTTP/1.1\r\nhost: test\r\n\r\n".repeat(200));
-            }
-            flood.stream.shutdown(Shutdown::Write).unwrap();
-            reader.join().unwrap().unwrap();
+    let refused = Arc::clone(&outcomes);
+    let ((begun, told), (go, wait)) = (mpsc::channel(), mpsc::channel());
+    let wait = Mutex::new(wait);
+    world.refused = Some(Arc::new(move |path| {
+        refused.lock().unwrap().push(path.to_owned());
+        if path == "/first" {
+            // The core stands still until everything else is there.
+            begun.send(()).unwrap();
+            wait.lock().unwrap().recv().unwrap();
         }
-    });
-    // In the midst of them, however long this side is held up.
-    until("a flood", || testbed.outcomes.lock().unwrap().len() > 1000);
-    for _ in 0..100 {
-        assert_eq!(honest.get("/honest").text(), "ok");
+    }));
+    let testbed = TestBed::start(world, outcomes);
+    let (mut flood, mut other) = (testbed.client(), testbed.client());
+    for client in [&mut flood, &mut other] {
+        assert_eq!(client.get("/before").status, 404);
     }
-    enough.store(true, Ordering::SeqCst);
-    floods.join().unwrap();
+    let request = |path: &str| format!("GET {path} HTTP/1.1\r\nhost: test\r\n\r\n");
+    flood.send(request("/first"));
+    told.recv().unwrap();
+    const FLOOD: usize = 1000;
+    flood.send(request("/flood").repeat(FLOOD));
+    other.send(request("/other"));
+    go.send(()).unwrap();
+    for _ in 0..=FLOOD {
+        assert_eq!(flood.reply().status, 404);
+    }
+    assert_eq!(other.reply().status, 404);
     let outcomes = testbed.outcomes.lock().unwrap();
-    let runs = outcomes.split(|outcome| outcome == "honest").skip(1).map(<[String]>::len);
-    // The honest client itself takes its time; the shortest runs show the turns.
-    let shortest = runs.filter(|run| *run > 0).min();
-    assert!(shortest.is_some_and(|run| run < 64), "{shortest:?} refusals at least between two turns");
+    let place = |path: &str| outcomes.iter().position(|one| one == path).unwrap();
+    let run = place("/other") - place("/first");
+    assert!(run < 64, "{run} refusals before another's turn");
 }
 
 #[test]

@@ -29,6 +29,9 @@ use proxy::{
 /// What is reported about each forwarded request.
 pub type Report = Arc<dyn Fn(&Outcome) + Send + Sync>;
 
+/// Told of a request that was refused: its path.
+type OnRefused = Arc<dyn Fn(&str) + Send + Sync>;
+
 /// Told of a handshake that was refused, and why.
 type OnRefusedHandshake = Arc<dyn Fn(&str) + Send + Sync>;
 
@@ -39,8 +42,8 @@ pub struct TestWorld {
     pub admission: Admission,
     pub upstreams: Arc<Upstreams>,
     pub report: Option<Report>,
-    /// Told of each request that the handler answers itself.
-    pub refused: Option<Arc<dyn Fn() + Send + Sync>>,
+    /// Told of each request that the handler answers itself: its path, where it was admitted.
+    pub refused: Option<OnRefused>,
     /// Told of each handshake that was refused, and why.
     pub refused_handshake: Option<OnRefusedHandshake>,
     /// What is said of exchanges under way; by default that they stand.
@@ -204,12 +207,13 @@ pub struct TestHandler {
 
 impl Handler for TestHandler {
     async fn serve<E: Exchange>(&self, arrival: Arrival<'_>, exchange: &mut E) {
+        let path = arrival.admitted.as_ref().map_or_else(|_| Bytes::new(), |one| one.head().path.clone());
         let answer = match self.steps(arrival, exchange).await {
             Ok(()) => return,
             Err(answer) => answer,
         };
         if let Some(refused) = &self.world.refused {
-            refused();
+            refused(&String::from_utf8_lossy(&path));
         }
         let body = Bytes::from(answer.1);
         let status = StatusCode::from_u16(answer.0).unwrap();
