@@ -181,8 +181,17 @@ async fn documents_are_renewed_at_half_of_their_life_with_fresh_keys() {
     let (mut keys, mut anchors) = (Vec::new(), std::collections::BTreeSet::new());
     // Of the life that was left to each when it came, what had passed when the next one did, percent.
     let (mut passed, mut before) = (Vec::new(), None);
+    // Where the machine stands still for a while, some are late: of the last ones it is the middle that
+    // tells, and whoever renews at another time never has it there.
+    let is_at_half = |passed: &[u128]| {
+        let mut last = passed.iter().rev().take(8).copied().collect::<Vec<_>>();
+        last.sort_unstable();
+        last.len() == 8 && (40..80).contains(&last[4])
+    };
+    let begun = tokio::time::Instant::now();
     // Through a whole rotation of the authorities.
-    while anchors.len() < 3 || passed.len() < 8 {
+    while anchors.len() < 3 || !is_at_half(&passed) {
+        assert!(begun.elapsed() < seconds(120), "{} anchors, never at half: {passed:?}", anchors.len());
         let next = tokio::time::timeout(seconds(60), updates.next()).await.unwrap();
         let (context, now) = (next.unwrap().unwrap(), testbed.domain.now());
         testbed.verifies(&context);
@@ -201,10 +210,9 @@ async fn documents_are_renewed_at_half_of_their_life_with_fresh_keys() {
     keys.dedup();
     keys.sort();
     keys.dedup();
-    assert!(keys.len() + 4 >= told, "{} keys in {told} updates", keys.len());
-    // Where the machine stands still for a while, one is late.
-    passed.sort_unstable();
-    assert!((40..80).contains(&passed[passed.len() / 2]), "{passed:?}");
+    // Besides new keys, each change of the authorities is told.
+    let changes = 2 * (anchors.len() - 1);
+    assert!(keys.len() + changes >= told, "{} keys in {told} updates, {changes} changes", keys.len());
 }
 
 #[tokio::test]
