@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use proxy::listen::Inherited;
+use rustix::io::retry_on_intr;
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
     SendFlags, recvmsg, sendmsg,
@@ -165,7 +166,7 @@ fn send(stream: &UnixStream, item: Item, descriptor: Option<&OwnedFd>) -> io::Re
     if let Some(descriptors) = &descriptors {
         control.push(SendAncillaryMessage::ScmRights(descriptors));
     }
-    let sent = sendmsg(stream, &[IoSlice::new(&line)], &mut control, SendFlags::NOSIGNAL)?;
+    let sent = retry_on_intr(|| sendmsg(stream, &[IoSlice::new(&line)], &mut control, SendFlags::NOSIGNAL))?;
     // The descriptor went with the first byte.
     (&mut &*stream).write_all(line.get(sent..).unwrap_or_default())
 }
@@ -232,7 +233,10 @@ fn receive(stream: &UnixStream) -> io::Result<(Item, Option<OwnedFd>)> {
         let mut space = [const { std::mem::MaybeUninit::uninit() }; rustix::cmsg_space!(ScmRights(1))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
         let mut bytes = [0; LINE_BYTES_MAX];
-        let got = recvmsg(stream, &mut [IoSliceMut::new(&mut bytes)], &mut control, RecvFlags::CMSG_CLOEXEC)?;
+        // A process that was stopped for a moment is interrupted, for its waits have an end.
+        let got = retry_on_intr(|| {
+            recvmsg(stream, &mut [IoSliceMut::new(&mut bytes)], &mut control, RecvFlags::CMSG_CLOEXEC)
+        })?;
         for message in control.drain() {
             if let RecvAncillaryMessage::ScmRights(descriptors) = message {
                 descriptor = descriptors.into_iter().next().or(descriptor);

@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::peers::free_address;
-use crate::support::{BASTIDE, Process, TestBed, Upstream, get_request, read, until};
+use crate::support::{BASTIDE, PATIENCE, Process, TestBed, Upstream, get_request, read, until};
 
 fn routes(upstream: &Upstream, name: &str) -> String {
     format!(
@@ -365,6 +365,25 @@ async fn a_hand_over_that_fails_changes_nothing() {
         "{}",
         read(&testbed.path("log-5"))
     );
+}
+
+/// A container that is paused, or a shell that stops it: nothing has come, and nobody has gone.
+#[tokio::test]
+async fn a_new_process_that_is_stopped_for_a_moment_waits_on_for_the_old_one() {
+    let testbed = TestBed::prepare("routes: []\n");
+    std::fs::create_dir(testbed.path("state")).unwrap();
+    let old = tokio::net::UnixListener::bind(testbed.path("state").join(handover::SOCKET)).unwrap();
+    let mut command = testbed.serve("log");
+    let mut new = Process::spawn(command.arg("--take-over"));
+    let (silent, _) = tokio::time::timeout(PATIENCE, old.accept()).await.unwrap().unwrap();
+    // One of them at least while it waits for the first word.
+    for signal in [Signal::STOP, Signal::CONT].repeat(20) {
+        new.signal(signal);
+        tokio::time::sleep(PAUSE * 4).await;
+    }
+    drop(silent);
+    assert!(!new.ended().await.success());
+    assert!(testbed.log().contains("the old process broke off"), "{}", testbed.log());
 }
 
 #[tokio::test]
