@@ -84,6 +84,11 @@ pub(crate) async fn until<T>(what: &str, condition: impl AsyncFnMut() -> Option<
     until_within(PATIENCE, what, condition).await
 }
 
+/// The same for what a gateway has to start for.
+pub(crate) async fn until_started<T>(what: &str, condition: impl AsyncFnMut() -> Option<T>) -> T {
+    until_within(START_WITHIN, what, condition).await
+}
+
 /// So many connections reach each core: the system picks one for each of them.
 pub(crate) const CONNECTIONS: usize = 32;
 
@@ -217,7 +222,7 @@ impl TestBed {
         let _ = std::fs::remove_file(&ready_file);
         let mut gateway = Process::spawn(&mut command);
         let log = self.path("log");
-        let ready: Value = until_within(START_WITHIN, "the gateway to be ready", async || {
+        let ready: Value = until_started("the gateway to be ready", async || {
             if let Some(status) = gateway.child.try_wait().unwrap() {
                 panic!("the gateway ended ({status}): {}", read(&log));
             }

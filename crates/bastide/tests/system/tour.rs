@@ -7,7 +7,7 @@ use bastide::demo::tour::ROWS;
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::support::{BASTIDE, Process, read, until};
+use crate::support::{BASTIDE, Process, read, until, until_started};
 use crate::waf::core_rule_set;
 
 fn demo(folder: &Path, arguments: &[&str]) -> Command {
@@ -89,7 +89,7 @@ async fn the_demo_prints_commands_that_work_and_ends_on_ctrl_c() {
     let printed = folder.path().with_extension("printed");
     let mut command = demo(folder.path(), &[]);
     let mut process = Process::spawn(command.stdout(std::fs::File::create(&printed).unwrap()));
-    let text = until("the town to stand", async || {
+    let text = until_started("the town to stand", async || {
         let text = read(&printed);
         text.contains("Ctrl-C").then_some(text)
     })
@@ -126,7 +126,7 @@ async fn a_demo_that_is_killed_takes_its_processes_with_it() {
     let printed = folder.path().with_extension("printed");
     let mut command = demo(folder.path(), &[]);
     let process = Process::spawn(command.stdout(std::fs::File::create(&printed).unwrap()));
-    until("the town to stand", async || read(&printed).contains("Ctrl-C").then_some(())).await;
+    until_started("the town to stand", async || read(&printed).contains("Ctrl-C").then_some(())).await;
     std::fs::remove_file(&printed).unwrap();
     assert!(!processes_in(folder.path()).is_empty());
 
