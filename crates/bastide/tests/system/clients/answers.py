@@ -1,13 +1,15 @@
 """A service for tests: says what it was asked, and asks others when it is told to.
 
 `/ask?METHOD,URL` asks on, with the caller's token of the end user and its trace; `/ask-as?TOKEN,METHOD,URL`
-with another token. Answers go back as they come. SIGTERM ends it with code 7.
+with another token. Answers go back as they come. SIGTERM ends it with code 7, the end of its parent with 1.
 """
 
 import http.server
 import os
 import signal
 import sys
+import threading
+import time
 import urllib.error
 import urllib.request
 
@@ -59,8 +61,16 @@ def end(*_):
     os._exit(7)
 
 
+def end_with(parent):
+    """A run that is killed leaves its program behind; a test leaves nobody."""
+    while os.getppid() == parent:
+        time.sleep(0.2)
+    os._exit(1)
+
+
 server = http.server.ThreadingHTTPServer(("127.0.0.1", int(os.environ["PORT"])), Handler)
 signal.signal(signal.SIGTERM, end)
+threading.Thread(target=end_with, args=(os.getppid(),), daemon=True).start()
 # In two words, so that the command in a log is not taken for what it prints.
 print("the program is", "up", flush=True)
 server.serve_forever()
