@@ -162,7 +162,7 @@ async fn a_rolling_restart_of_all_upstreams_loses_no_idempotent_request() {
     let urls: Vec<String> = fleet.iter().map(|nginx| format!("http://{}", nginx.address)).collect();
     let testbed = TestBed::start(&format!(
         "services:\n  here:\n    endpoints: [ {} ]\n    retries: 2\n    \
-         health: {{ http: /, interval: 50ms, healthy: 1, unhealthy: 1 }}\n{ROUTES}",
+         health: {{ http: /, interval: 50ms, timeout: 50s, healthy: 1, unhealthy: 1 }}\n{ROUTES}",
         urls.join(", ")
     ))
     .await;
