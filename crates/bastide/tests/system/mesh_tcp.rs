@@ -233,7 +233,7 @@ fn connect(port: u16) -> TcpStream {
 fn greeting(stream: &mut TcpStream) -> String {
     let mut said = Vec::new();
     let mut byte = [0];
-    while !said.ends_with(b"\n") && stream.read(&mut byte).is_ok_and(|count| count == 1) {
+    while !said.ends_with(b"\n") && stream.read_exact(&mut byte).is_ok() {
         said.push(byte[0]);
     }
     String::from_utf8(said).unwrap()
@@ -278,7 +278,7 @@ async fn a_server_that_speaks_first_is_reached_by_name_and_either_side_may_end_f
         let mut client = connect(port);
         assert_eq!(greeting(&mut client), "220 ready\n");
         client.write_all(b"count\n").unwrap();
-        assert_eq!(client.read(&mut [0; 8]).unwrap(), 0);
+        assert_eq!(client.read_to_end(&mut Vec::new()).unwrap(), 0);
         client.write_all(&[7; 100_000]).unwrap();
     })
     .await;
@@ -331,7 +331,7 @@ async fn who_may_not_connect_gets_nothing_and_who_may_no_longer_is_cut() {
     assert_eq!(greeting(&mut client), "here\n");
     // The policy goes: the open connection too, and nobody comes in again.
     std::fs::write(mesh.testbed.path("shop.cedar"), ORDERS_TO_DB.replace("CONNECT", "GET")).unwrap();
-    let cut = blocking(move || client.read(&mut [0; 8])).await;
+    let cut = blocking(move || client.read_to_end(&mut Vec::new())).await;
     // Not an orderly end, which would look like the end of what the server had to say.
     assert!(cut.is_err(), "{cut:?}");
     until("the cut", async || mesh.audit("db").contains("cut after").then_some(())).await;

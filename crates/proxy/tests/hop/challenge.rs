@@ -14,7 +14,7 @@ use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
 use crate::support::{service, settings};
-use crate::testbed::{PATIENCE, TestBed, Upstream, anywhere};
+use crate::testbed::{PATIENCE, Steady, TestBed, Upstream, anywhere};
 use crate::tls::Authority;
 
 fn testbed(tls: ServerTls) -> (TestBed, Upstream) {
@@ -40,7 +40,7 @@ fn connect(
     authority: &Authority,
     name: &str,
     protocols: &[&[u8]],
-) -> Result<StreamOwned<ClientConnection, TcpStream>, String> {
+) -> Result<StreamOwned<ClientConnection, Steady>, String> {
     let mut roots = RootCertStore::empty();
     roots.add(authority.der()).unwrap();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -49,8 +49,9 @@ fn connect(
     let mut config = builder.with_root_certificates(roots).with_no_client_auth();
     config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
     let name = ServerName::try_from(name.to_owned()).unwrap();
-    let mut stream = TcpStream::connect(address).unwrap();
+    let stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut stream = Steady(stream);
     let mut connection = ClientConnection::new(Arc::new(config), name).unwrap();
     while connection.is_handshaking() {
         connection.complete_io(&mut stream).map_err(|error| error.to_string())?;
@@ -67,7 +68,7 @@ fn shake(
     longest: Duration,
 ) -> Result<Shaken, String> {
     let mut client = connect(address, authority, name, protocols)?;
-    client.sock.set_read_timeout(Some(longest)).unwrap();
+    client.sock.0.set_read_timeout(Some(longest)).unwrap();
     // A refusal of the client's (missing) certificate comes after its own handshake.
     let closed = match client.read(&mut [0; 64]) {
         Ok(count) => count == 0,
@@ -128,7 +129,7 @@ fn a_proof_is_shown_for_its_name_and_protocol_alone_and_nothing_follows() {
 }
 
 /// Asks on a connection; `true`: served.
-fn is_served(client: &mut StreamOwned<ClientConnection, TcpStream>) -> bool {
+fn is_served(client: &mut StreamOwned<ClientConnection, Steady>) -> bool {
     client.write_all(b"GET / HTTP/1.1\r\nhost: shop.test\r\n\r\n").unwrap();
     let mut answer = Vec::new();
     let mut piece = [0; 512];

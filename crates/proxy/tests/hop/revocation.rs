@@ -21,7 +21,7 @@ use rustls::{ClientConfig, ClientConnection, HandshakeKind, RootCertStore, Strea
 
 use crate::resilience::until;
 use crate::support::{TestRoute, TestWorld, cleartext, service, settings};
-use crate::testbed::{PATIENCE, TestBed, Upstream, anywhere, undisturbed};
+use crate::testbed::{PATIENCE, Steady, TestBed, Upstream, anywhere, undisturbed};
 use crate::tls::Authority;
 use tokio::time::Instant;
 
@@ -109,14 +109,14 @@ impl Scene {
     }
 }
 
-struct Tls(StreamOwned<ClientConnection, TcpStream>);
+struct Tls(StreamOwned<ClientConnection, Steady>);
 
 impl Tls {
     fn connect(config: &Arc<ClientConfig>, address: SocketAddr) -> Self {
         let stream = TcpStream::connect(address).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         let name = ServerName::try_from("test").unwrap();
-        Self(StreamOwned::new(ClientConnection::new(Arc::clone(config), name).unwrap(), stream))
+        Self(StreamOwned::new(ClientConnection::new(Arc::clone(config), name).unwrap(), Steady(stream)))
     }
 
     /// Whether a request is answered with 200.
@@ -143,7 +143,7 @@ impl Tls {
     fn goes_on_after(self, bytes: &[u8], longest: Duration) -> bool {
         let Self(mut client) = self;
         let _ = client.write_all(bytes).and_then(|()| client.flush());
-        client.sock.set_read_timeout(Some(longest)).unwrap();
+        client.sock.0.set_read_timeout(Some(longest)).unwrap();
         client.read_to_end(&mut Vec::new()).is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
     }
 

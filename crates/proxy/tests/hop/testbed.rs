@@ -85,6 +85,36 @@ impl TestBed {
     }
 }
 
+/// Reads on where a process that was stopped for a while is interrupted: nothing has come, and nobody
+/// has gone.
+fn steadily(mut read: impl FnMut() -> std::io::Result<usize>) -> std::io::Result<usize> {
+    loop {
+        match read() {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            read => return read,
+        }
+    }
+}
+
+/// A socket that is read so: rustls itself would say that nothing has come in time.
+pub struct Steady(pub TcpStream);
+
+impl Read for Steady {
+    fn read(&mut self, bytes: &mut [u8]) -> std::io::Result<usize> {
+        steadily(|| self.0.read(bytes))
+    }
+}
+
+impl Write for Steady {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.0.flush()
+    }
+}
+
 /// A client of raw bytes.
 pub struct Client {
     pub stream: TcpStream,
@@ -129,13 +159,12 @@ impl Client {
     /// Reads more; false at the end.
     fn more(&mut self) -> bool {
         let mut chunk = [0; 16384];
-        match self.stream.read(&mut chunk) {
+        match steadily(|| self.stream.read(&mut chunk)) {
             Ok(0) => false,
             Ok(count) => {
                 self.buffer.extend_from_slice(&chunk[..count]);
                 true
             }
-            Err(error) if error.kind() == ErrorKind::Interrupted => true,
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
                 panic!("nothing came; so far: {:?}", String::from_utf8_lossy(&self.buffer))
             }

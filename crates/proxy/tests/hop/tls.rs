@@ -14,7 +14,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
 use crate::support::{TestRoute, TestWorld, service, settings};
-use crate::testbed::{PATIENCE, TestBed, Upstream, anywhere, undisturbed, wait_for};
+use crate::testbed::{PATIENCE, Steady, TestBed, Upstream, anywhere, undisturbed, wait_for};
 
 /// A certificate authority.
 pub struct Authority(pub CertifiedIssuer<'static, KeyPair>);
@@ -51,7 +51,7 @@ fn testbed(tls: &ServerTlsSettings) -> (TestBed, Upstream) {
     (testbed, upstream)
 }
 
-type TlsClient = StreamOwned<ClientConnection, TcpStream>;
+type TlsClient = StreamOwned<ClientConnection, Steady>;
 
 fn connect(
     address: SocketAddr,
@@ -76,7 +76,7 @@ fn connect(
     let stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     let name = ServerName::try_from(name.to_owned()).unwrap();
-    StreamOwned::new(ClientConnection::new(Arc::new(config), name).unwrap(), stream)
+    StreamOwned::new(ClientConnection::new(Arc::new(config), name).unwrap(), Steady(stream))
 }
 
 /// The status of a request, or why there was none.
