@@ -234,10 +234,85 @@ impl Connection {
                 match self.wire.poll_fill(cx) {
                     Poll::Ready(Ok(count)) if count > 0 && count <= left => left -= count,
                     Poll::Ready(_) => return Poll::Ready(()),
-                    Poll::Pending => return self.watch.poll(cx),
+                    Poll::Pending => {
+                        // A client that keeps us waiting holds no room for what it may still send.
+                        self.wire.rest();
+                        return self.watch.poll(cx);
+                    }
                 }
             }
         })
         .await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+    use crate::accept::InUse;
+    use crate::deadline::Ticker;
+    use crate::link::Link;
+    use crate::world::ListenerKey;
+
+    fn local(test: impl Future<Output = ()>) {
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = runtime.enable_all().build_local(tokio::runtime::LocalOptions::default());
+        runtime.unwrap().block_on(test);
+    }
+
+    /// A client's connection, and the client.
+    async fn connected() -> (Connection, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let client = TcpStream::connect(address).await.unwrap();
+        let key = ListenerKey { address, ordinal: 0 };
+        let connection = Connection {
+            wire: Wire::new(Link::Plain(listener.accept().await.unwrap().0)),
+            reader: Reader::new(),
+            watch: Watch::new(&Ticker::start(tokio::time::Instant::now())),
+            core_listener: CoreListener::new(key, &Rc::new(Cell::new(false)), Arc::new(InUse)),
+            served: 0,
+            rested: false,
+            may_be_http2: false,
+            hits: Arc::default(),
+            last_chance: false,
+            trust: Trust::default(),
+        };
+        (connection, client)
+    }
+
+    /// Of a flood thousands are answered at once and wait for their client to hang up.
+    #[test]
+    fn while_a_client_does_not_hang_up_after_its_last_answer_no_buffer_is_held() {
+        local(async {
+            let (mut connection, mut client) = connected().await;
+            client.write_all(b"asked for").await.unwrap();
+            std::future::poll_fn(|cx| connection.wire.poll_fill(cx)).await.unwrap();
+            connection.wire.output().extend_from_slice(b"told");
+            std::future::poll_fn(|cx| connection.wire.poll_flush(cx)).await.unwrap();
+            assert!(connection.wire.input.capacity() > 0);
+            let waits = async |connection: &mut Connection| {
+                let mut lingering = Box::pin(connection.linger());
+                let waits = std::future::poll_fn(|cx| Poll::Ready(lingering.as_mut().poll(cx).is_pending()));
+                assert!(waits.await);
+            };
+            waits(&mut connection).await;
+            assert_eq!((connection.wire.input.capacity(), connection.wire.output().capacity()), (0, 0));
+            let mut answer = String::new();
+            client.read_to_string(&mut answer).await.unwrap();
+            assert_eq!(answer, "told");
+            // What it goes on to send is read away, and nothing of it is kept.
+            client.write_all(&[b'x'; 1000]).await.unwrap();
+            connection.wire.link().socket().readable().await.unwrap();
+            waits(&mut connection).await;
+            assert_eq!((connection.wire.input.capacity(), connection.wire.output().capacity()), (0, 0));
+            drop(client);
+            connection.linger().await;
+        });
     }
 }
