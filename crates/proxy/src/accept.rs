@@ -334,22 +334,79 @@ async fn read_origin<W: World>(
     Ok(origin.source)
 }
 
+/// A connection on which requests can come.
+struct Opened {
+    wire: Wire,
+    info: Rc<ConnectionInfo>,
+    spoken: Spoken,
+}
+
+/// What a client speaks, as far as that is clear.
+enum Spoken {
+    Http1 { may_be_http2: bool },
+    Http2,
+    Opaque(bytes::Bytes),
+}
+
 async fn serve_connection<W: World>(
+    core: &Rc<Core<W>>,
+    core_listener: &Rc<CoreListener>,
+    socket: TcpStream,
+    peer: SocketAddr,
+    proxied: Option<&mut Entered>,
+) -> io::Result<()> {
+    // Apart from what follows: what a connection needs to begin takes no room in it later.
+    let opened = open(core, core_listener, socket, peer, proxied).await?;
+    let Some(Opened { wire, info, spoken }) = opened else { return Ok(()) };
+    // In a box is what most connections never need.
+    let (link, read) = match spoken {
+        Spoken::Opaque(name) => return Box::pin(opaque::serve(core, wire, &info, &name)).await,
+        Spoken::Http2 => wire.into_parts(),
+        Spoken::Http1 { may_be_http2 } => {
+            let mut connection = serve1::Connection::new(core, core_listener, wire, may_be_http2);
+            match serve1::serve(core, &mut connection, &info).await? {
+                serve1::Ended::Done => return Ok(()),
+                serve1::Ended::Http2 => connection.into_wire().into_parts(),
+            }
+        }
+    };
+    Box::pin(serve2::serve(core, core_listener, link, read.freeze(), info)).await
+}
+
+/// What a connection takes for as long as it is open, besides its buffers, bytes: for tests.
+#[doc(hidden)]
+pub fn connection_bytes<W: World>() -> usize {
+    type Serve<W, F> = fn(
+        &'static Rc<Core<W>>,
+        &'static Rc<CoreListener>,
+        TcpStream,
+        SocketAddr,
+        Option<&'static mut Entered>,
+    ) -> F;
+    fn of<W: World, F>(_: Serve<W, F>) -> usize {
+        size_of::<F>()
+    }
+    of::<W, _>(serve_connection)
+}
+
+/// Finds out who a connection is from and what is spoken on it, with TLS where that is configured.
+/// `None`: it is over, and nothing was wrong.
+async fn open<W: World>(
     core: &Rc<Core<W>>,
     core_listener: &Rc<CoreListener>,
     mut socket: TcpStream,
     mut peer: SocketAddr,
     proxied: Option<&mut Entered>,
-) -> io::Result<()> {
+) -> io::Result<Option<Opened>> {
     socket.set_nodelay(true)?;
     if let Some(entered) = proxied {
-        peer = read_origin(core, &mut socket, peer, entered).await?;
+        peer = Box::pin(read_origin(core, &mut socket, peer, entered)).await?;
     }
     let mut info = connection_info(core_listener.key, peer, socket.local_addr()?);
     let current = core.current();
-    let Some(settings) = find_listener(current.world.listeners(), core_listener.key) else { return Ok(()) };
-    let speaks = settings.speaks.clone();
-    let http2 = settings.http2_cleartext;
+    let Some(settings) = find_listener(current.world.listeners(), core_listener.key) else { return Ok(None) };
+    let mut speaks = settings.speaks.clone();
+    let mut may_be_http2 = settings.http2_cleartext;
     let handshake_max = current.limits.handshake_ms_max;
     let mut tls = settings.tls.clone();
     let takes_cleartext = settings.takes_cleartext;
@@ -360,28 +417,34 @@ async fn serve_connection<W: World>(
         tls = None;
         say_cleartext(core, &info);
     }
-    let Some(tls) = tls else {
-        let wire = Wire::new(Link::Plain(socket));
-        return serve_wire(core, core_listener, wire, info, (speaks, http2)).await;
+    let mut chosen = None;
+    let link = match tls {
+        None => Link::Plain(socket),
+        Some(tls) => {
+            let handshake = Box::pin(handshake(core, &tls, socket, &info, handshake_max));
+            let Some((stream, peer)) = handshake.await? else { return Ok(None) };
+            info.tls = Some(peer);
+            chosen = stream.get_ref().1.alpn_protocol().map(|name| name == b"h2");
+            // What was agreed on needs no finding out.
+            if chosen.is_some() && matches!(speaks, Speaks::Either(_)) {
+                speaks = Speaks::Http;
+            }
+            may_be_http2 &= matches!(speaks, Speaks::Either(_));
+            Link::TlsServer(stream)
+        }
     };
-    // In a box, as what serves HTTP/2 is: what most connections need only once, or never,
-    // takes no room in the others.
-    let handshake = Box::pin(handshake(core, &tls, socket, &info, handshake_max));
-    let Some((stream, peer)) = handshake.await? else { return Ok(()) };
-    info.tls = Some(peer);
-    let chosen = stream.get_ref().1.alpn_protocol().map(|name| name == b"h2");
-    let wire = Wire::new(Link::TlsServer(Box::new(stream)));
-    // What was agreed on needs no finding out.
-    let speaks = match speaks {
-        Speaks::Either(_) if chosen.is_some() => Speaks::Http,
-        other => other,
+    let mut wire = Wire::new(link);
+    let spoken = match speaks {
+        Speaks::Http if chosen == Some(true) => Spoken::Http2,
+        Speaks::Http => Spoken::Http1 { may_be_http2 },
+        Speaks::Opaque(name) => Spoken::Opaque(name),
+        Speaks::Either(name) => {
+            let watch = Watch::new(&core.context().ticker);
+            let is_http = Box::pin(opaque::is_http(&mut wire, &watch)).await?;
+            if is_http { Spoken::Http1 { may_be_http2 } } else { Spoken::Opaque(name) }
+        }
     };
-    if chosen == Some(true) && speaks == Speaks::Http {
-        let (link, _) = wire.into_parts();
-        return Box::pin(serve2::serve(core, core_listener, link, bytes::Bytes::new(), info)).await;
-    }
-    let http2 = http2 && matches!(speaks, Speaks::Either(_));
-    serve_wire(core, core_listener, wire, info, (speaks, http2)).await
+    Ok(Some(Opened { wire, info: Rc::new(info), spoken }))
 }
 
 fn connection_info(listener: ListenerKey, peer: SocketAddr, local: SocketAddr) -> ConnectionInfo {
@@ -406,7 +469,7 @@ async fn handshake<W: World>(
     socket: TcpStream,
     info: &ConnectionInfo,
     within: Duration,
-) -> io::Result<Option<(TlsStream<TcpStream>, TlsPeer)>> {
+) -> io::Result<Option<(Box<TlsStream<TcpStream>>, TlsPeer)>> {
     let refused = |error| {
         tell_refused(core, tls, info, &error);
         // Last, so that whoever sees it finds told what there was to tell.
@@ -424,37 +487,8 @@ async fn handshake<W: World>(
         }
     };
     match TlsPeer::of(stream.get_ref().1, tls, &core.context().ticker) {
-        Ok(peer) => Ok(Some((stream, peer))),
+        Ok(peer) => Ok(Some((Box::new(stream), peer))),
         Err(error) => refused(io::Error::new(io::ErrorKind::PermissionDenied, error)),
-    }
-}
-
-/// Serves a connection on which nothing was agreed, or HTTP/1.1.
-async fn serve_wire<W: World>(
-    core: &Rc<Core<W>>,
-    core_listener: &Rc<CoreListener>,
-    mut wire: Wire,
-    info: ConnectionInfo,
-    (speaks, may_be_http2): (Speaks, bool),
-) -> io::Result<()> {
-    let opaque = match speaks {
-        Speaks::Http => None,
-        Speaks::Opaque(name) => Some(name),
-        Speaks::Either(name) => {
-            let watch = Watch::new(&core.context().ticker);
-            let http = Box::pin(opaque::is_http(&mut wire, &watch)).await?;
-            (!http).then_some(name)
-        }
-    };
-    if let Some(name) = opaque {
-        return Box::pin(opaque::serve(core, wire, &info, &name)).await;
-    }
-    match serve1::serve(core, core_listener, wire, &info, may_be_http2).await? {
-        serve1::Ended::Done => Ok(()),
-        serve1::Ended::Http2(wire) => {
-            let (link, read) = wire.into_parts();
-            Box::pin(serve2::serve(core, core_listener, link, read.freeze(), info)).await
-        }
     }
 }
 

@@ -45,6 +45,8 @@ pub mod upstream;
 pub mod way;
 pub mod world;
 
+#[doc(hidden)]
+pub use accept::connection_bytes;
 pub use admit::{Admission, Class, RawRequest, Refusal};
 pub use exchange::{BodyError, Exchange, Frame};
 pub use forward::{ForwardError, Outcome, ResponseEdit, forward};

@@ -42,11 +42,11 @@ const QUIET: Duration = Duration::from_secs(1);
 pub(crate) enum Ended {
     Done,
     /// The client speaks HTTP/2; what it sent is in the wire's input.
-    Http2(Wire),
+    Http2,
 }
 
 /// A client's connection between and during requests.
-struct Connection {
+pub(crate) struct Connection {
     wire: Wire,
     reader: Reader,
     watch: Watch,
@@ -73,32 +73,15 @@ enum Next {
 /// Serves a connection to its end.
 pub(crate) async fn serve<W: World>(
     core: &Rc<Core<W>>,
-    core_listener: &Rc<CoreListener>,
-    wire: Wire,
+    connection: &mut Connection,
     info: &ConnectionInfo,
-    may_be_http2: bool,
 ) -> io::Result<Ended> {
-    let watch = Watch::new(&core.context().ticker);
-    let (reader, core_listener) = (Reader::new(), Rc::clone(core_listener));
-    let hits = Arc::clone(&core.context().limit_hits);
-    let mut connection = Connection {
-        wire,
-        reader,
-        watch,
-        core_listener,
-        served: 0,
-        may_be_http2,
-        hits,
-        last_chance: false,
-        rested: false,
-        trust: Trust::default(),
-    };
     loop {
         let limits = Rc::clone(&core.current().limits);
         connection.reader.keep_written = core.current().world.admission().keep_written;
         let raw = match connection.next(&limits, core, info).await? {
             Next::Request(raw) => raw,
-            Next::Http2 => return Ok(Ended::Http2(connection.wire)),
+            Next::Http2 => return Ok(Ended::Http2),
             Next::Over => {
                 // The client has gone, or was told nothing yet: an orderly end.
                 let _ = std::future::poll_fn(|cx| connection.wire.poll_shutdown(cx)).await;
@@ -119,7 +102,7 @@ pub(crate) async fn serve<W: World>(
         }
         let head = admitted.as_ref().ok().map(Admitted::head);
         let identity = &world.admission().identity_headers;
-        let mut exchange = Exchange1::new(&mut connection, head, &limits, identity);
+        let mut exchange = Exchange1::new(connection, head, &limits, identity);
         exchange.origin = Some(Origin { source: info.peer, destination: info.local });
         // In a box: between requests a connection is small. Made where it will stand: what is
         // large about it is room that nothing was written to yet.
@@ -145,6 +128,30 @@ pub(crate) async fn serve<W: World>(
 }
 
 impl Connection {
+    pub(crate) fn new<W: World>(
+        core: &Core<W>,
+        core_listener: &Rc<CoreListener>,
+        wire: Wire,
+        may_be_http2: bool,
+    ) -> Self {
+        Self {
+            wire,
+            reader: Reader::new(),
+            watch: Watch::new(&core.context().ticker),
+            core_listener: Rc::clone(core_listener),
+            served: 0,
+            may_be_http2,
+            hits: Arc::clone(&core.context().limit_hits),
+            last_chance: false,
+            rested: false,
+            trust: Trust::default(),
+        }
+    }
+
+    pub(crate) fn into_wire(self) -> Wire {
+        self.wire
+    }
+
     async fn next<W: World>(
         &mut self,
         limits: &Limits,

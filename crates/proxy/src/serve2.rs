@@ -46,7 +46,7 @@ pub(crate) async fn serve<W: World>(
     core_listener: &Rc<CoreListener>,
     link: Link,
     read: Bytes,
-    info: ConnectionInfo,
+    info: Rc<ConnectionInfo>,
 ) -> io::Result<()> {
     let limits = Rc::clone(&core.current().limits);
     let ticker = &core.context().ticker;
@@ -83,7 +83,6 @@ pub(crate) async fn serve<W: World>(
         trust: Trust::default(),
     };
     connection.watch.set_after(limits.idle_ms_max);
-    let info = Rc::new(info);
     while let Some((request, respond)) = connection.next(&limits, core, &info).await? {
         core.count_request();
         let open = OpenStream::enter(&connection.streams);

@@ -30,6 +30,14 @@ fn pipelined_requests_are_answered_in_order_over_one_connection_each_side() {
     assert_eq!(upstream.connections(), 1);
 }
 
+/// Tens of thousands may be open at once: what serves one takes no room for what it needs once, as a
+/// handshake, or never, as HTTP/2 and opaque connections.
+#[test]
+fn an_open_connection_is_small() {
+    let bytes = proxy::connection_bytes::<TestWorld>();
+    assert!(bytes <= 1600, "{bytes}");
+}
+
 /// Requests that are refused at once wait for nothing: whoever has hundreds of them in the
 /// core's hands must not keep it to themselves.
 #[test]
