@@ -103,7 +103,7 @@ impl Realm {
         }
         let key_ring = rotate(&records, &settings, &world.random, world.clock.now()).await?;
         Ok(Arc::new(Self {
-            passwords: Passwords::new(settings.password_hashes_at_once),
+            passwords: Passwords::new(settings.password_hashes_at_once)?,
             settings,
             configured,
             settled,

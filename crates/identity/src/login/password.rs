@@ -4,6 +4,7 @@
 pub(crate) mod breached;
 pub(crate) mod hash;
 pub(crate) mod strength;
+mod threads;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -22,6 +23,7 @@ use crate::text::Notice;
 use crate::user::User;
 use hash::Verdict;
 use strength::{PasswordRules, Weakness};
+use threads::Threads;
 
 /// Hashes that may wait; more are told to come again. Memory stays bounded.
 const WAITING_MAX: usize = 256;
@@ -39,18 +41,23 @@ const NOBODY: &str =
 #[derive(Debug)]
 pub(crate) struct Passwords {
     at_once: Arc<Semaphore>,
+    threads: Threads,
     waiting: AtomicUsize,
     /// Comparisons that were computed.
     compared: AtomicU64,
 }
 
 impl Passwords {
-    pub(crate) fn new(at_once: usize) -> Self {
-        Self {
-            at_once: Arc::new(Semaphore::new(at_once.max(1))),
+    /// # Errors
+    /// As [`Threads::new`].
+    pub(crate) fn new(at_once: usize) -> Result<Self, Error> {
+        let at_once = at_once.max(1);
+        Ok(Self {
+            at_once: Arc::new(Semaphore::new(at_once)),
+            threads: Threads::new(at_once)?,
             waiting: AtomicUsize::new(0),
             compared: AtomicU64::new(0),
-        }
+        })
     }
 
     /// A PHC string to keep.
@@ -91,7 +98,7 @@ impl Passwords {
         }
         let _counted = Counted(&self.waiting);
         let permit = Arc::clone(&self.at_once).acquire_owned().await;
-        let task = tokio::task::spawn_blocking(move || {
+        let task = self.threads.run(move || {
             // Held until the work is done, whoever has stopped waiting for it.
             let _permit = permit;
             job()
@@ -203,7 +210,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_hash_is_its_passwords_alone() {
-        let passwords = Passwords::new(2);
+        let passwords = Passwords::new(2).unwrap();
         let secret = |text: &str| Secret::new(text.to_owned());
         let hash = passwords.hash(secret("correct horse"), [7; 16]).await.unwrap();
         assert!(hash.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{hash}");
@@ -224,7 +231,7 @@ mod tests {
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn only_so_many_work_at_once() {
         const AT_ONCE: usize = 2;
-        let passwords = Arc::new(Passwords::new(AT_ONCE));
+        let passwords = Arc::new(Passwords::new(AT_ONCE).unwrap());
         let (working, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
         let ask = || {
             let (passwords, working, most) =
@@ -254,7 +261,7 @@ mod tests {
 
     #[tokio::test]
     async fn only_so_many_wait() {
-        let passwords = Passwords::new(1);
+        let passwords = Passwords::new(1).unwrap();
         passwords.waiting.store(WAITING_MAX, Ordering::Release);
         assert_eq!(passwords.verify(Secret::new(String::new()), NOBODY.to_owned()).await.unwrap(), None);
         passwords.waiting.store(WAITING_MAX - 1, Ordering::Release);
