@@ -59,6 +59,7 @@ pub(crate) async fn endpoint(State(realm): State<Arc<Realm>>, call: Call) -> Res
 }
 
 async fn submit(realm: &Arc<Realm>, call: &Call) -> Answer {
+    password::refuse_where_full(realm)?;
     let waiting = interaction::open(realm, call).await?;
     interaction::check_form(realm, call, &waiting.value.csrf)?;
     let username = call.parameters.get("username").unwrap_or_default();

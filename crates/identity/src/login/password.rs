@@ -60,6 +60,11 @@ impl Passwords {
         })
     }
 
+    /// Whether one more may wait.
+    fn has_room(&self) -> bool {
+        self.waiting.load(Ordering::Acquire) < WAITING_MAX
+    }
+
     /// A PHC string to keep.
     pub(crate) async fn hash(&self, password: Secret<String>, salt: [u8; 16]) -> Result<String, Error> {
         let hashed = self.work(move || hash::make(password.expose().as_bytes(), &salt)).await?;
@@ -156,6 +161,13 @@ async fn compare(realm: &Realm, username: &str, password: Secret<String>) -> Ans
         renew(realm, &user, &stored, password).await?;
     }
     Ok(Some(user))
+}
+
+/// Refuses whoever comes while too many wait already, before anything is looked up or counted for them:
+/// of a flood of logins all but a few cost as much as a page does. Whoever comes between this and
+/// [`check`] is refused there.
+pub(crate) fn refuse_where_full(realm: &Realm) -> Answer<()> {
+    if realm.passwords.has_room() { Ok(()) } else { Err(busy()) }
 }
 
 /// Whoever comes while too many wait is told to come again.
@@ -263,8 +275,10 @@ mod tests {
     async fn only_so_many_wait() {
         let passwords = Passwords::new(1).unwrap();
         passwords.waiting.store(WAITING_MAX, Ordering::Release);
+        assert!(!passwords.has_room());
         assert_eq!(passwords.verify(Secret::new(String::new()), NOBODY.to_owned()).await.unwrap(), None);
         passwords.waiting.store(WAITING_MAX - 1, Ordering::Release);
+        assert!(passwords.has_room());
         assert!(passwords.verify(Secret::new(String::new()), NOBODY.to_owned()).await.unwrap().is_some());
         assert_eq!(passwords.waiting.load(Ordering::Acquire), WAITING_MAX - 1);
     }

@@ -309,6 +309,7 @@ async fn what_is_refused_as_busy_is_not_counted() {
     let mut known = Browser::at(&testbed, "192.0.2.1");
     assert!(is_in(&attempt(&mut known, "alice", PASSWORD).await));
     let many = waiting(&testbed, &alice, &password, WAITING_MAX).await;
+    let before = testbed.store.version().number();
     // More than are free for a known browser.
     for number in 0..12 {
         for browser in [&mut bot, &mut known] {
@@ -316,6 +317,8 @@ async fn what_is_refused_as_busy_is_not_counted() {
             assert_eq!(reply.status, 503, "{number}: {reply:?}");
         }
     }
+    // Nor is anything written for them, which thousands would wait for.
+    assert_eq!(testbed.store.version().number(), before);
     drop(many);
     let mut statuses = Vec::new();
     for _ in 0..7 {
@@ -324,6 +327,39 @@ async fn what_is_refused_as_busy_is_not_counted() {
     assert_eq!(statuses, [401, 401, 401, 401, 401, 401, 429]);
     // It is known still: another would be refused here.
     assert!(is_in(&attempt(&mut known, "alice", PASSWORD).await));
+}
+
+/// They come at once, while one place is left, and find it taken when their password is to be compared.
+#[tokio::test]
+async fn what_finds_the_last_place_taken_is_not_counted() {
+    const WAITING_MAX: usize = 256;
+    const AT_ONCE: u64 = 5;
+    let testbed = Arc::new(TestBed::with(|settings| settings.password_hashes_at_once = 1).await);
+    let (alice, password) = (User::new("alice", "alice", testbed.now()), Secret::new(PASSWORD.to_owned()));
+    let many = waiting(&testbed, &alice, &password, WAITING_MAX - 1).await;
+    let ready = pages(&testbed, "192.0.2.1", vec![("alice".to_owned(), "wrong"); 5]).await;
+    let begun = testbed.store.version().number();
+    let tries = tokio::spawn({
+        let testbed = Arc::clone(&testbed);
+        async move { submitted(&testbed, "192.0.2.1", ready).await }
+    });
+    // All but the one that waits have taken back what was counted at the address.
+    let all_but_one_are_over = async {
+        while testbed.store.version().number() < begun + AT_ONCE * WRITTEN_BEFORE_JUDGED + AT_ONCE - 1 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), all_but_one_are_over).await.unwrap();
+    drop(many);
+    let mut statuses: Vec<_> = tries.await.unwrap().iter().map(|reply| reply.status.as_u16()).collect();
+    statuses.sort_unstable();
+    assert_eq!(statuses, [401, 503, 503, 503, 503]);
+    let mut bot = Browser::at(&testbed, "192.0.2.1");
+    let mut statuses = Vec::new();
+    for _ in 0..6 {
+        statuses.push(attempt(&mut bot, "alice", "wrong").await.status.as_u16());
+    }
+    assert_eq!(statuses, [401, 401, 401, 401, 401, 429]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -549,11 +585,22 @@ async fn one_line_takes_only_so_many_turns_in_which_all_is_busy() {
     let testbed = Arc::new(TestBed::with(|settings| settings.password_hashes_at_once = 1).await);
     let (alice, password) = (User::new("alice", "alice", testbed.now()), Secret::new(PASSWORD.to_owned()));
     guessed_at(&testbed).await;
-    let many = waiting(&testbed, &alice, &password, WAITING_MAX).await;
+    let many = waiting(&testbed, &alice, &password, WAITING_MAX - 1).await;
     let mut statuses = Vec::new();
     for number in 0..30 {
         let mut bot = Browser::at(&testbed, &format!("2001:db8:7:{number:x}::1"));
-        statuses.push(attempt(&mut bot, "alice", "wrong").await.status.as_u16());
+        let page = bot.authorize("web", &[]).await;
+        let mut reply = Box::pin(bot.submit(&page, &[("username", "alice"), ("password", "wrong")]));
+        // There is a place when it comes, or it would take no turn, and none when its turn is.
+        let begun = std::future::poll_fn(|context| Poll::Ready(reply.as_mut().poll(context))).await;
+        let reply = match begun {
+            Poll::Ready(reply) => reply,
+            Poll::Pending => {
+                let _last = waiting(&testbed, &alice, &password, 1).await;
+                reply.await
+            }
+        };
+        statuses.push(reply.status.as_u16());
         testbed.advance(1);
     }
     drop(many);
