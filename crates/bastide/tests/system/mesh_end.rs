@@ -301,6 +301,7 @@ async fn a_program_starts_only_when_there_is_an_identity() {
     let waits = "the Workload API issues no identity";
     until("two attempts", async || (mesh.say("orders").matches(waits).count() > 1).then_some(())).await;
     assert!(!mesh.testbed.path("started").exists(), "{}", mesh.say("orders"));
+    assert!(mesh.say("orders").contains("this process waits for one"), "{}", mesh.say("orders"));
     mesh.testbed.start_gateway().await;
     until("the program", async || mesh.testbed.path("started").exists().then_some(())).await;
     mesh.running(0).signal(Signal::TERM);

@@ -12,6 +12,7 @@ use ::mesh::workload_api::{self, Client, Code, Own, RevokedUpdates, Status, X509
 use anyhow::Context as _;
 use gateway::step::user::ChainVerifier;
 use keys::{CertificateRules, LocalSigner, SystemRandom};
+use model::suggestion::nearest;
 use model::{Clock, SpiffeId, Timestamp};
 use proxy::tls::{ClientVerifier, Identity, ServerVerifier};
 use rustls::crypto::aws_lc_rs;
@@ -228,10 +229,26 @@ pub(super) async fn follow(
             Ok(()) => "it has ended".to_owned(),
             Err(why) => why,
         };
-        tracing::warn!(socket = %path.display(), why, "mesh: the Workload API issues no identity; documents that are still valid stay in use");
-        let ends_in = current.now().map_or(Duration::ZERO, |member| member.ends_in(clock.now()));
+        let member = current.now();
+        let meanwhile = match &member {
+            Some(_) => "documents that are still valid stay in use",
+            None => "this process waits for one",
+        };
+        tracing::warn!(socket = %path.display(), why, "mesh: the Workload API issues no identity; {meanwhile}");
+        let ends_in = member.map_or(Duration::ZERO, |member| member.ends_in(clock.now()));
         tokio::time::sleep(backoff::before_end(ends_in, &mut failures, random.as_ref())).await;
     }
+}
+
+/// Why this process is not a service, though it is others.
+fn not_it(service: &str, others: &[&str]) -> String {
+    let names = others.iter().filter_map(|id| id.rsplit('/').next());
+    let near = nearest(service, names).map(|name| format!(" (did you mean {name:?}?)"));
+    format!(
+        "this process is not the workload {service:?}{}: it is not registered as that, or was revoked; it is {}",
+        near.unwrap_or_default(),
+        others.join(", ")
+    )
 }
 
 async fn updates(
@@ -270,7 +287,7 @@ async fn updates(
         let found = identities.iter().find(|identity| identity.is(service)).cloned();
         let Some(identity) = found else {
             let others: Vec<&str> = identities.iter().map(|identity| identity.id.as_str()).collect();
-            return Err(format!("this process is not the workload {service:?}, but {}", others.join(", ")));
+            return Err(not_it(service, &others));
         };
         *failures = 0;
         current.take(identity, anchors, Arc::clone(&revoked));
@@ -282,5 +299,21 @@ async fn next_revoked(updates: &mut Option<RevokedUpdates>) -> Result<Option<Rev
     match updates {
         Some(updates) => updates.next().await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_somebody_else_is_told_who_and_whom_that_may_mean() {
+        let ids = ["spiffe://shop.example/orders", "spiffe://shop.example/payments"];
+        assert_eq!(
+            not_it("order", &ids),
+            "this process is not the workload \"order\" (did you mean \"orders\"?): it is not registered \
+             as that, or was revoked; it is spiffe://shop.example/orders, spiffe://shop.example/payments"
+        );
+        assert!(!not_it("catalogue", &ids).contains("did you mean"));
     }
 }
