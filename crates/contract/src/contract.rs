@@ -8,6 +8,7 @@ use crate::body::Media;
 use crate::compile;
 use crate::document::Document;
 use crate::fault::Fault;
+use crate::keywords::misspelt_alone;
 use crate::openapi;
 use crate::parameter::Parameter;
 use crate::paths::Paths;
@@ -138,6 +139,10 @@ pub fn load_schema(text: &[u8], settings: Settings) -> Result<Contract, Vec<Faul
     let document = Document::read(text).map_err(|fault| vec![fault])?;
     if !matches!(document.root, serde_json::Value::Object(_) | serde_json::Value::Bool(_)) {
         return Err(vec![document.fault("", "a JSON Schema is an object")]);
+    }
+    let misspelt = misspelt_alone(&document);
+    if !misspelt.is_empty() {
+        return Err(misspelt);
     }
     let validator = compile::alone(&document).map_err(|fault| vec![fault])?;
     let media = Media {

@@ -21,6 +21,8 @@ mod fault;
 mod form;
 mod fuzz;
 mod json;
+mod keys;
+mod keywords;
 mod media;
 mod multipart;
 mod openapi;

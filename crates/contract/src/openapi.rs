@@ -11,6 +11,7 @@ use crate::compile::{Compiler, meta_faults, says_nothing};
 use crate::contract::{Api, Body, Operation, Promised, Settings};
 use crate::document::{Document, step};
 use crate::fault::Fault;
+use crate::keys;
 use crate::media::{Reading, reading};
 use crate::parameter::{Location, Parameter, Style};
 use crate::paths::{Segment, template};
@@ -29,6 +30,7 @@ pub(crate) fn load(document: &Document, settings: &Settings) -> Result<Api, Vec<
     let dialect = dialect(document).map_err(|fault| vec![fault])?;
     let schemas = schemas(&document.root);
     let mut faults = Vec::new();
+    keys::faults(document, &mut faults);
     let draft = if dialect == Dialect::OpenApi30 { Draft::Draft4 } else { Draft::Draft202012 };
     let mut done = HashSet::new();
     for at in &schemas {

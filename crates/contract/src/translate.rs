@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use crate::document::{Document, step};
 use crate::fault::Fault;
+use crate::keywords::{OF_REFERENCES, misspelt};
 use crate::walk::subschemas;
 
 /// What schemas are written in.
@@ -32,92 +33,15 @@ pub(crate) enum Direction {
     Response,
 }
 
-/// Keywords that OpenAPI and JSON Schema know.
-const KEYWORDS: &[&str] = &[
-    "$comment",
-    "$defs",
-    "$ref",
-    "$schema",
-    "additionalItems",
-    "additionalProperties",
-    "allOf",
-    "anyOf",
-    "const",
-    "contains",
-    "contentEncoding",
-    "contentMediaType",
-    "contentSchema",
-    "default",
-    "definitions",
-    "dependencies",
-    "dependentRequired",
-    "dependentSchemas",
-    "deprecated",
-    "description",
-    "discriminator",
-    "else",
-    "enum",
-    "example",
-    "examples",
-    "exclusiveMaximum",
-    "exclusiveMinimum",
-    "externalDocs",
-    "format",
-    "if",
-    "items",
-    "maxContains",
-    "maxItems",
-    "maxLength",
-    "maxProperties",
-    "maximum",
-    "minContains",
-    "minItems",
-    "minLength",
-    "minProperties",
-    "minimum",
-    "multipleOf",
-    "not",
-    "nullable",
-    "oneOf",
-    "pattern",
-    "patternProperties",
-    "prefixItems",
-    "properties",
-    "propertyNames",
-    "readOnly",
-    "required",
-    "then",
-    "title",
-    "type",
-    "unevaluatedItems",
-    "unevaluatedProperties",
-    "uniqueItems",
-    "writeOnly",
-    "xml",
-];
-
-/// Keywords that change what a `$ref` means, which would hide a schema from the checks.
-const REFUSED: &[&str] =
-    &["$id", "$anchor", "$dynamicRef", "$dynamicAnchor", "$recursiveRef", "$recursiveAnchor", "$vocabulary"];
-
 /// Everything in a schema that cannot be held.
 pub(crate) fn faults(document: &Document, at: &str, dialect: Dialect, faults: &mut Vec<Fault>) {
     let Some(schema) = document.root.pointer(at) else { return };
     let keys = schema.as_object().into_iter().flat_map(serde_json::Map::keys);
-    for key in keys {
-        let place = step(at, key);
-        if REFUSED.contains(&key.as_str()) {
-            let message = format!("{key} is not supported in an OpenAPI document");
-            faults.push(document.advise(&place, message, "write $ref: '#/components/schemas/…'"));
-        } else if !KEYWORDS.contains(&key.as_str())
-            && !key.starts_with("x-")
-            && let Some(meant) = nearest(key)
-        {
-            // An unknown keyword holds nothing; a misspelt one was meant to.
-            let message = format!("unknown keyword {key:?}");
-            faults.push(document.advise(&place, message, format!("did you mean {meant:?}?")));
-        }
+    for key in keys.filter(|key| OF_REFERENCES.contains(&key.as_str())) {
+        let message = format!("{key} is not supported in an OpenAPI document");
+        faults.push(document.advise(&step(at, key), message, "write $ref: '#/components/schemas/…'"));
     }
+    misspelt(document, at, schema, faults);
     if dialect == Dialect::OpenApi30 && schema.get("type").is_some_and(Value::is_array) {
         let message = "a list of types is OpenAPI 3.1";
         faults.push(document.advise(&step(at, "type"), message, "write one type, and nullable: true"));
@@ -133,15 +57,6 @@ pub(crate) fn faults(document: &Document, at: &str, dialect: Dialect, faults: &m
     for (below, _) in subschemas(schema, at) {
         self::faults(document, &below, dialect, faults);
     }
-}
-
-/// The keyword that a name was probably meant to be.
-fn nearest(written: &str) -> Option<&'static str> {
-    KEYWORDS.iter().copied().find(|known| {
-        let longest = known.len().max(written.len());
-        known.eq_ignore_ascii_case(&written.replace(['_', '-'], ""))
-            || (longest > 5 && strsim::damerau_levenshtein(known, written) == 1)
-    })
 }
 
 /// Longest chain of schemas that judge the same value.

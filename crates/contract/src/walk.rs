@@ -94,6 +94,8 @@ const APPLICATORS: &[(&str, Holds, bool)] = &[
     ("then", Holds::One, true),
     ("else", Holds::One, true),
     ("dependentSchemas", Holds::Named, true),
+    // Lists of names stand there too, which hold no schema.
+    ("dependencies", Holds::Named, true),
     ("properties", Holds::Named, false),
     ("patternProperties", Holds::Named, false),
     ("additionalProperties", Holds::One, false),

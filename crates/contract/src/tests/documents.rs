@@ -180,3 +180,172 @@ fn a_schema_alone_refers_to_nothing_else() {
     assert!(load_schema(b"type: object\nrequired: [ a ]\n", settings()).is_ok());
     assert!(load_schema(br##"{"$schema":"http://json-schema.org/draft-07/schema#","definitions":{"a":{}},"$ref":"#/definitions/a"}"##, settings()).is_ok());
 }
+
+/// A document with something of every kind in it, `marked` put in the place of `what`.
+fn everything(what: &str, marked: &str) -> String {
+    const TEXT: &str = r#"openapi: 3.1.0
+info: { title: t, version: '1', contact: { name: n, url: u, email: e }, license: { name: n, url: u }, x-logo: { url: u } }
+servers: [ { url: 'https://{place}.example.org/v1', description: d, variables: { place: { default: a, enum: [ a, b ] } } } ]
+tags: [ { name: t, externalDocs: { url: u }, x-displayName: T } ]
+security: [ { key: [] } ]
+x-tagGroups: [ { name: all, tags: [ t ] } ]
+paths:
+  x-note: of all paths
+  /orders/{id}:
+    summary: an order
+    parameters: [ { name: id, in: path, required: true, schema: { type: integer } } ]
+    x-internal: true
+    post:
+      operationId: change
+      tags: [ t ]
+      parameters:
+        - { name: limit, in: query, required: true, description: d, example: 1, style: form, explode: true, schema: { type: integer } }
+        - { $ref: '#/components/parameters/Page', description: beside it }
+      requestBody:
+        required: true
+        content:
+          multipart/form-data:
+            schema: { type: object, required: [ file ], properties: { file: { type: string } } }
+            encoding: { file: { contentType: text/plain, headers: { X-Part: { schema: { type: string } } } } }
+            examples: { one: { summary: s, value: { requird: true } } }
+      responses:
+        200:
+          description: done
+          headers: { X-Total: { required: true, schema: { type: integer } } }
+          content: { application/json: { schema: { $ref: '#/components/schemas/Order' }, example: { tpye: a } } }
+          links: { next: { operationId: change, parameters: { id: $request.path.id } } }
+        x-more: 1
+      callbacks: { changed: { '{$request.body#/url}': { post: { responses: { 200: { description: d } } } } } }
+      x-codeSamples: [ { lang: shell } ]
+components:
+  parameters: { Page: { name: page, in: query, schema: { type: integer } } }
+  securitySchemes: { key: { type: oauth2, flows: { clientCredentials: { tokenUrl: u, scopes: {} } } } }
+  schemas:
+    Order:
+      type: object
+      properties: { id: { type: integer, readOnly: true }, tpye: { type: string, example: a, xml: { name: n } } }
+      discriminator: { propertyName: tpye, mapping: { a: '#/components/schemas/Order' } }
+      externalDocs: { url: u }
+      x-tpye: 1
+      vendorKeyword: 1
+"#;
+    assert!(TEXT.contains(what), "{what}");
+    TEXT.replacen(what, marked, 1)
+}
+
+#[test]
+fn a_misspelt_key_is_refused_wherever_it_stands() {
+    let base = Settings { base: Some("/v1".to_owned()), ..settings() };
+    let load = |text: &str| load_openapi(text.as_bytes(), base.clone()).err().unwrap_or_default();
+    assert_eq!(load(&everything("openapi", "openapi")), []);
+    for (what, misspelt, meant) in [
+        ("components:\n", "componets:\n", "components"),
+        ("paths:\n", "pahts:\n", "paths"),
+        ("security:", "secuirty:", "security"),
+        ("version: '1'", "verison: '1'", "version"),
+        ("{ name: n, url: u, email: e }", "{ name: n, ulr: u }", "url"),
+        ("variables:", "variabels:", "variables"),
+        ("default: a,", "defualt: a,", "default"),
+        ("parameters: [ { name: id", "paramters: [ { name: id", "parameters"),
+        ("    post:\n", "    pots:\n", "post"),
+        ("parameters:\n        - {", "paramters:\n        - {", "parameters"),
+        ("requestBody:\n", "requestbody:\n", "requestBody"),
+        ("query, required: true,", "query, requird: true,", "required"),
+        ("- { $ref: '#/components/parameters/Page'", "- { ref: '#/components/parameters/Page'", "$ref"),
+        ("explode: true", "explod: true", "explode"),
+        ("required: true\n", "reqired: true\n", "required"),
+        ("content:\n", "contents:\n", "content"),
+        ("schema: { type: object, required", "shema: { type: object, required", "schema"),
+        ("encoding:", "encodings:", "encoding"),
+        ("contentType:", "content_type:", "contentType"),
+        ("responses:\n        200", "response:\n        200", "responses"),
+        ("headers: { X-Total: { required", "headrs: { X-Total: { required", "headers"),
+        ("X-Total: { required: true", "X-Total: { requierd: true", "required"),
+        ("tokenUrl:", "tokenURL_:", "tokenUrl"),
+        ("parameters: { Page", "paramaters: { Page", "parameters"),
+        ("schemas:\n", "shcemas:\n", "schemas"),
+        ("type: integer, readOnly", "tpye: integer, readOnly", "type"),
+        ("integer, readOnly: true", "integer, readnoly: true", "readOnly"),
+        ("required: [ file ]", "requierd: [ file ]", "required"),
+        ("properties: { id", "propertes: { id", "properties"),
+    ] {
+        let found = load(&everything(what, misspelt));
+        let advice = format!("did you mean {meant:?}?");
+        assert!(
+            found.iter().any(|fault| fault.suggestion.as_deref() == Some(advice.as_str()) && fault.line > 0),
+            "{misspelt}: {found:?}"
+        );
+    }
+    // What nobody knows is refused where it may have been meant to keep something out.
+    for (what, unknown) in [
+        ("required: true, description", "mandatory: true, description"),
+        ("query, required: true,", "query, required: true, maximum: 5,"),
+        ("operationId: change\n", "consumes: [ text/plain ]\n"),
+        ("schema: { $ref: '#/components/schemas/Order' }", "$ref: '#/components/schemas/Order'"),
+    ] {
+        let found = load(&everything(what, unknown));
+        assert!(found.iter().any(|fault| fault.message.contains("unknown key")), "{unknown}: {found:?}");
+    }
+    for honest in ["contact: { name: n, phone: p }", "contact: { x-name: n }"] {
+        assert_eq!(load(&everything("contact: { name: n, url: u, email: e }", honest)), [], "{honest}");
+    }
+}
+
+#[test]
+fn a_key_that_holds_something_else_than_it_can_is_refused() {
+    let base = Settings { base: Some("/v1".to_owned()), ..settings() };
+    for (what, wrong, message) in [
+        ("query, required: true", "query, required: yes", "expected true or false, found \"yes\""),
+        ("required: true\n", "required: 1\n", "expected true or false, found 1"),
+        ("style: form", "style: [ form ]", "expected a text, found a list"),
+        (
+            "parameters: [ { name: id, in: path, required: true, schema: { type: integer } } ]",
+            "parameters: { id: {} }",
+            "expected a list, found a map",
+        ),
+        (
+            "headers: { X-Total: { required: true, schema: { type: integer } } }",
+            "headers: [ X-Total ]",
+            "expected a map, found a list",
+        ),
+    ] {
+        let found = load_openapi(everything(what, wrong).as_bytes(), base.clone()).err().unwrap_or_default();
+        assert!(found.iter().any(|fault| fault.message == message), "{wrong}: {found:?}");
+    }
+}
+
+#[test]
+fn what_a_reference_takes_from_another_place_is_judged_there() {
+    let document = |key: &str| {
+        format!(
+            "{HEAD}x-shared: {{ q: {{ name: q, in: query, {key}: true, schema: {{}} }} }}\npaths: {{ /a: {{ get: {{ parameters: [ {{ $ref: '#/x-shared/q' }} ] }} }} }}\n"
+        )
+    };
+    assert_eq!(faults(&document("required")), []);
+    assert_eq!(faults(&document("requird")).len(), 1);
+}
+
+#[test]
+fn a_misspelt_keyword_of_a_schema_alone_is_refused() {
+    for (wrong, pointer) in [
+        ("{ tpye: object }", "/tpye"),
+        ("{ type: object, requierd: [ a ] }", "/requierd"),
+        ("{ type: object, propertes: { a: {} } }", "/propertes"),
+        ("{ properties: { a: { minlength: 5 } } }", "/properties/a/minlength"),
+        ("{ dependencies: { a: { requried: [ b ] } } }", "/dependencies/a/requried"),
+        ("{ $ref: '#/parts/a', parts: { a: { tpye: string } } }", "/parts/a/tpye"),
+    ] {
+        let found =
+            load_schema(format!("# a schema\n{wrong}").as_bytes(), settings()).err().unwrap_or_default();
+        assert!(found.iter().any(|fault| fault.pointer == pointer && fault.line == 2), "{wrong}: {found:?}");
+    }
+    for honest in [
+        "{ type: object, properties: { tpye: { type: string, default: { requierd: 1 } } }, unit: euro, note: n, x-tpye: 1 }",
+        "{ $schema: 'http://json-schema.org/draft-07/schema#', $id: 'https://example.org/s', dependencies: { a: [ b ] } }",
+        "{ $schema: 'http://json-schema.org/draft-04/schema#', id: 'https://example.org/s', parts: { a: { tpye: string } } }",
+        "true",
+    ] {
+        let loaded = load_schema(format!("# a schema\n{honest}").as_bytes(), settings());
+        assert!(loaded.is_ok(), "{honest}: {loaded:?}");
+    }
+}
