@@ -13,7 +13,7 @@ use super::{Finding, Imported, Outcome, SideFile, Unreadable};
 use crate::config::node;
 use access::Consumer;
 use plugins::{Level, Plugin};
-use source::{Entity, Source};
+use source::{Entity, Source, TOP};
 
 mod access;
 mod certificates;
@@ -129,7 +129,11 @@ pub fn import(text: &str, listen: Listen) -> Result<Imported, Unreadable> {
 impl<'n> Importer<'n> {
     /// Writes down what became of something.
     fn say(&mut self, of: Entity<'_>, what: &str, outcome: Outcome, note: &str) {
-        let at = of.at();
+        self.say_at(of.at(), what, outcome, note);
+    }
+
+    /// The same of something in it.
+    fn say_at(&mut self, at: node::At, what: &str, outcome: Outcome, note: &str) {
         let finding = Finding {
             line: at.line,
             column: at.column,
@@ -145,23 +149,11 @@ impl<'n> Importer<'n> {
 
     /// Keys at the top that nothing else looks at.
     fn other_keys(&mut self) {
-        const KNOWN: [&str; 10] = [
-            "filter_chains",
-            "services",
-            "routes",
-            "upstreams",
-            "consumers",
-            "plugins",
-            "certificates",
-            "snis",
-            "ca_certificates",
-            "consumer_groups",
-        ];
         let others: Vec<_> = self
             .source
             .top
             .entries()
-            .filter(|(key, _, _)| !key.starts_with('_') && !KNOWN.contains(key))
+            .filter(|(key, _, _)| !key.starts_with('_') && !TOP.contains(key))
             .collect();
         for (key, _, node) in others {
             let note = match key {

@@ -11,7 +11,7 @@ use super::matching::{Besides, Matched, Pattern, knows_places, shape};
 use super::place::Place;
 use super::plugins::{Became, PROOFS, Plugin, Treatment, effective, rates, treat, windows};
 use super::service::Service;
-use super::source::Entity;
+use super::source::{self, Entity};
 use crate::import::Outcome;
 use crate::import::yaml::Yaml;
 
@@ -128,6 +128,7 @@ impl<'n> Importer<'n> {
         for reason in &closed {
             self.say(entity, &place, Outcome::Closed, reason);
         }
+        self.unknown_keys(written, &plugins, &mut closed);
         let before = self.routes.len();
         for one in places {
             self.put(written, service, one, &access, &treatment, &closed);
@@ -205,6 +206,27 @@ impl<'n> Importer<'n> {
             }
         };
         self.say(plugin.entity, &plugin.place(), outcome, &note);
+    }
+
+    /// Keys of a route, its service and its plugins that Kong does not know: each is said where it
+    /// stands.
+    fn unknown_keys(&mut self, written: &Written<'n>, plugins: &[&Plugin<'n>], closed: &mut Vec<String>) {
+        let mut looked_at = vec![(format!("route {:?}", written.name), written.entity, source::ROUTE)];
+        if let Some((service, key)) = written.service.zip(written.service_key.as_ref()) {
+            looked_at.push((format!("service {key:?}"), service, source::SERVICE));
+        }
+        looked_at.extend(plugins.iter().map(|plugin| (plugin.place(), plugin.entity, source::PLUGIN)));
+        for (what, entity, known) in looked_at {
+            for (at, why) in entity.unknown(known) {
+                self.say_at(at, &what, Outcome::Closed, &why);
+                closed.push(format!("{what}: {why}"));
+            }
+            if entity.lacks_shared() {
+                let why = "its _config is not under _plugin_configs";
+                self.say(entity, &what, Outcome::Closed, why);
+                closed.push(format!("{what}: {why}"));
+            }
+        }
     }
 
     /// Keys of a route that mean something and have no counterpart.
@@ -423,7 +445,8 @@ impl<'n> Importer<'n> {
         }
     }
 
-    /// Whether every route that the plugin is for has a limit at least as low.
+    /// Whether every route that the plugin is for has a limit at least as low. That a route is closed
+    /// limits nobody: it may be opened.
     fn routes_limit_more(&self, plugin: &Plugin<'n>, routes: &[String]) -> bool {
         let config = plugin.config();
         let Ok(own) = (if plugin.name == "rate-limiting" { rates(&config) } else { windows(&config) }) else {
@@ -433,9 +456,7 @@ impl<'n> Importer<'n> {
             own.iter()
                 .all(|(requests, seconds)| made.rates.iter().any(|(s, r)| s == seconds && r <= requests))
         };
-        let mut named =
-            self.routes.iter().filter(|made| routes.contains(&made.name) && made.closed.is_empty());
-        named.all(lower)
+        self.routes.iter().filter(|made| routes.contains(&made.name)).all(lower)
     }
 }
 

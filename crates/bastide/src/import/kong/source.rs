@@ -1,7 +1,131 @@
 //! A decK file, read: entities with their defaults and positions, references resolved.
 
+use model::suggestion::nearest;
+
 use crate::config::node::{At, Node, Value};
 use crate::import::Unreadable;
+
+/// Keys at the top of a file that something here looks at.
+pub(super) const TOP: &[&str] = &[
+    "filter_chains",
+    "services",
+    "routes",
+    "upstreams",
+    "consumers",
+    "plugins",
+    "certificates",
+    "snis",
+    "ca_certificates",
+    "consumer_groups",
+    "_format_version",
+    "_info",
+    "_plugin_configs",
+];
+
+/// Keys at the top that have no counterpart.
+const OTHERS: &[&str] = &[
+    "_comment",
+    "_ignore",
+    "_konnect",
+    "_transform",
+    "_workspace",
+    "custom_entities",
+    "degraphql_routes",
+    "document_objects",
+    "key_sets",
+    "keys",
+    "licenses",
+    "partials",
+    "rbac_roles",
+    "service_packages",
+    "vaults",
+];
+
+/// Keys of a service.
+pub(super) const SERVICE: &[&str] = &[
+    "_comment",
+    "_ignore",
+    "ca_certificates",
+    "client_certificate",
+    "connect_timeout",
+    "created_at",
+    "enabled",
+    "filter_chains",
+    "host",
+    "id",
+    "name",
+    "path",
+    "plugins",
+    "port",
+    "protocol",
+    "read_timeout",
+    "retries",
+    "routes",
+    "tags",
+    "tls_sans",
+    "tls_verify",
+    "tls_verify_depth",
+    "updated_at",
+    "url",
+    "write_timeout",
+    "ws_id",
+];
+
+/// Keys of a route.
+pub(super) const ROUTE: &[&str] = &[
+    "_comment",
+    "_ignore",
+    "created_at",
+    "destinations",
+    "expression",
+    "filter_chains",
+    "headers",
+    "hosts",
+    "https_redirect_status_code",
+    "id",
+    "methods",
+    "name",
+    "path_handling",
+    "paths",
+    "plugins",
+    "preserve_host",
+    "priority",
+    "protocols",
+    "regex_priority",
+    "request_buffering",
+    "response_buffering",
+    "service",
+    "snis",
+    "sources",
+    "strip_path",
+    "tags",
+    "updated_at",
+    "ws_id",
+];
+
+/// Keys of a plugin, its configuration apart.
+pub(super) const PLUGIN: &[&str] = &[
+    "_comment",
+    "_config",
+    "_ignore",
+    "config",
+    "consumer",
+    "consumer_group",
+    "created_at",
+    "enabled",
+    "id",
+    "instance_name",
+    "name",
+    "ordering",
+    "partials",
+    "protocols",
+    "route",
+    "run_on",
+    "service",
+    "tags",
+    "updated_at",
+    "ws_id",
+];
 
 /// One entity of the source.
 #[derive(Clone, Copy, Debug)]
@@ -70,6 +194,21 @@ impl<'n> Entity<'n> {
     /// The keys that are written here, with their values.
     pub(super) fn entries(&self) -> impl Iterator<Item = (&'n str, At, &'n Node)> {
         entries(self.node).filter(|(_, _, node)| !matches!(node.value, Value::Nothing))
+    }
+
+    /// The keys that are written here and that Kong does not know: where, and why nobody may get in.
+    pub(super) fn unknown(&self, known: &[&str]) -> Vec<(At, String)> {
+        let unknown = self.entries().filter(|(key, ..)| !known.contains(key));
+        let why = |key: &str| {
+            let meant = model::suggestion::suggestion(key, known.iter().copied());
+            format!("unknown key {key:?}{meant}, and what it keeps out is not known")
+        };
+        unknown.map(|(key, at, _)| (at, why(key))).collect()
+    }
+
+    /// Whether it is a plugin whose shared configuration is not in the file.
+    pub(super) fn lacks_shared(&self) -> bool {
+        child(self.node, "_config").is_some() && self.defaults.is_none()
     }
 
     /// The name under which others refer to it: a text, or `name`, `username` or `id` of a
@@ -161,6 +300,15 @@ impl<'n> Source<'n> {
                 return Err(fault(version.at, message));
             }
         };
+        // A key that is nearly one of plugins or routes: what it says would be missed everywhere.
+        let known = || TOP.iter().chain(OTHERS).copied();
+        let misspelt = top.entries().find_map(|(key, at, _)| {
+            let is_known = known().any(|other| other == key);
+            nearest(key, known()).filter(|near| !is_known && TOP.contains(near)).map(|near| (key, at, near))
+        });
+        if let Some((key, at, near)) = misspelt {
+            return Err(fault(at, format!("unknown key {key:?} (did you mean {near:?}?)")));
+        }
         Ok(Self { top, marked_regexes })
     }
 

@@ -312,6 +312,83 @@ fn plugins_of_consumers_become_policies() {
     }
 }
 
+/// A route that is closed may be opened, and then the limit of the consumer has to be there.
+#[test]
+fn a_consumers_limit_is_kept_though_its_routes_are_closed() {
+    let bob = "consumers:\n- username: bob\n  keyauth_credentials: [ { key: x } ]\n  plugins: [ { name: rate-limiting, config: { minute: 5 } } ]";
+    let forbids = |plugins: &str| {
+        let imported = imported(&one_route("", &format!("plugins: [ {plugins} ]\n{bob}")));
+        loaded(&imported);
+        assert!(is_closed(&imported, "r"), "{plugins}");
+        text(&imported, "policies/kong.cedar")
+            .contains("forbid (principal == ApiKey::\"bob\", action, resource);")
+    };
+    assert!(forbids("{ name: key-auth }, { name: basic-auth }"));
+    assert!(!forbids(
+        "{ name: key-auth }, { name: basic-auth }, { name: rate-limiting, config: { minute: 5 } }"
+    ));
+}
+
+/// Kong refuses a file with a key that it does not know; what it was to keep out nobody can tell.
+#[test]
+fn a_key_that_kong_does_not_know_closes_and_is_said_where_it_stands() {
+    let service = |key: &str| one_route("", "").replace("  url:", &format!("  {key}\n  url:"));
+    for (source, what, note) in [
+        (
+            one_route("    plugin: [ { name: key-auth } ]", ""),
+            "route \"r\"",
+            "unknown key \"plugin\" (did you mean \"plugins\"?)",
+        ),
+        (one_route("    expresion: 'false'", ""), "route \"r\"", "(did you mean \"expression\"?)"),
+        (one_route("    whatever: 1", ""), "route \"r\"", "unknown key \"whatever\", and what"),
+        (service("plugin: [ { name: key-auth } ]"), "service \"s\"", "(did you mean \"plugins\"?)"),
+        (service("routs: []"), "service \"s\"", "(did you mean \"routes\"?)"),
+        (
+            one_route(
+                "    plugins: [ { name: ip-restriction, confg: { deny: [ 10.0.0.0/8 ] }, config: { allow: [ 10.0.0.0/8 ] } } ]",
+                "",
+            ),
+            "plugin ip-restriction of route \"r\"",
+            "(did you mean \"config\"?)",
+        ),
+        (
+            one_route("    plugins: [ { name: cors, _config: gone } ]", ""),
+            "plugin cors of route \"r\"",
+            "not under _plugin_configs",
+        ),
+    ] {
+        let imported = imported(&source);
+        assert!(is_closed(&imported, "r"), "{note}: {:#?}", imported.findings);
+        let found = imported.findings.iter().find(|f| f.what == what && f.note.contains(note));
+        let found = found.unwrap_or_else(|| panic!("{note}: {:#?}", imported.findings));
+        assert_eq!(found.outcome, Outcome::Closed);
+        if let Some(key) = found.note.strip_prefix("unknown key \"").and_then(|rest| rest.split('"').next()) {
+            let line = source.lines().nth(found.line as usize - 1).unwrap();
+            assert!(line[found.column as usize - 1..].starts_with(&format!("{key}:")), "{line}");
+        }
+        loaded(&imported);
+    }
+    for honest in [
+        "    tags: [ a ]\n    regex_priority: 0\n    path_handling: v1",
+        "    _comment: plugin",
+        "    created_at: 1",
+    ] {
+        assert!(!is_closed(&imported(&one_route(honest, "")), "r"), "{honest}");
+    }
+    for (key, said) in [
+        ("plugin: [ { name: key-auth } ]", "9:1: unknown key \"plugin\" (did you mean \"plugins\"?)"),
+        ("rotues: []", "9:1: unknown key \"rotues\" (did you mean \"routes\"?)"),
+    ] {
+        assert_eq!(
+            import(&one_route("", key), Listen::default()).err().map(|fault| fault.to_string()).as_deref(),
+            Some(said)
+        );
+    }
+    for honest in ["vaults: []", "licenses: []", "partials: []", "_workspace: default", "keys: []"] {
+        assert!(!imported(&one_route("", honest)).is_closed(), "{honest}");
+    }
+}
+
 /// Kong's `/admin` takes `/administrator`; ours does not, and the site behind it must not
 /// get what was kept from everybody.
 #[test]
