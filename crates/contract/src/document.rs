@@ -11,6 +11,7 @@ use serde_saphyr::options::{DuplicateKeyPolicy, NonFiniteFloatPolicy};
 
 use crate::fault::Fault;
 use crate::json;
+use crate::syntax::syntax_fault;
 
 /// Largest document, in bytes.
 pub const DOCUMENT_BYTES_MAX: usize = 16 << 20;
@@ -135,14 +136,8 @@ fn parse(text: &str) -> Result<Spanned<Raw>, (u32, u32, String)> {
         reject_unsupported_tags: true,
         with_snippet: false,
     };
-    serde_saphyr::from_str_with_options::<Spanned<Raw>>(text, options).map_err(|error| {
-        let (line, column) =
-            error.location().map_or((1, 1), |location| (number(location.line()), number(location.column())));
-        let message = error.without_snippet().to_string();
-        let message = message.split(" at line ").next().unwrap_or(&message);
-        let message = message.strip_prefix("error: ").unwrap_or(message);
-        (line, column, message.lines().next().unwrap_or("this is not YAML").to_owned())
-    })
+    serde_saphyr::from_str_with_options::<Spanned<Raw>>(text, options)
+        .map_err(|error| syntax_fault(&error, text))
 }
 
 fn number(value: u64) -> u32 {

@@ -90,21 +90,8 @@ pub(crate) fn parse(file: u32, source: &str) -> Result<Node, SyntaxFault> {
     };
     match serde_saphyr::from_str_with_options::<Spanned<Raw>>(source, options) {
         Ok(raw) => Ok(raw.settle(file, source)),
-        Err(error) => {
-            let (line, column) = error
-                .location()
-                .map_or((1, 1), |location| (position(location.line()), position(location.column())));
-            Err((line.max(1), column.max(1), plain_message(&error)))
-        }
+        Err(error) => Err(contract::syntax_fault(&error, source)),
     }
-}
-
-/// The parser's own words without its position, which we print ourselves.
-fn plain_message(error: &serde_saphyr::Error) -> String {
-    let text = error.without_snippet().to_string();
-    let text = text.split(" at line ").next().unwrap_or(&text);
-    let text = text.strip_prefix("error: ").unwrap_or(text);
-    text.lines().next().unwrap_or("this is not YAML").to_owned()
 }
 
 fn position(number: u64) -> u32 {

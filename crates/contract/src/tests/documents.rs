@@ -349,3 +349,16 @@ fn a_misspelt_keyword_of_a_schema_alone_is_refused() {
         assert!(loaded.is_ok(), "{honest}: {loaded:?}");
     }
 }
+
+#[test]
+fn what_is_not_yaml_is_said_in_our_own_words() {
+    for (text, place, message) in [
+        ("openapi: 3.0.0\npaths: {}\nopenapi: 3.0.0\n", (3, 1), "key \"openapi\" stands here twice"),
+        ("openapi: 3.0.0\n---\npaths: {}\n", (2, 1), "a second document begins here"),
+        ("openapi: 3.0.0\npaths:\n\t/a: {}\n", (3, 1), "a tab cannot indent a line"),
+    ] {
+        let found = faults(text);
+        assert!(found[0].message.starts_with(message), "{text}: {found:?}");
+        assert_eq!((found[0].line, found[0].column), place, "{text}: {found:?}");
+    }
+}

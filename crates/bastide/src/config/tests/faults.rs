@@ -911,3 +911,27 @@ fn faults_of_an_api_document_stand_in_its_own_file() {
         api.replace("get: {}", "get: { parameters: [ { name: id, in: path, required: true, schema: {} } ] }");
     assert_eq!(said_with(&main, &[("api.yaml", &good)]), [""; 0]);
 }
+
+/// The parser is a library with words for those who program with it.
+#[test]
+fn what_is_not_yaml_is_said_in_our_own_words() {
+    let key = "a key is missing before the colon, or it is null: a text is expected (quote it where null is the name)";
+    let document = "a second document begins here (---), and one is read: put it into a file of its own";
+    let tab = "a tab cannot indent a line: use spaces";
+    for (text, said) in [
+        ("listen: [ 127.0.0.1:0 ]\n: x\n", format!("2:1: {key}")),
+        ("listen: [ 127.0.0.1:0 ]\nnull: x\n", format!("2:1: {key}")),
+        ("services:\n  ~: x\n", format!("2:3: {key}")),
+        ("a: 1\n---\nb: 2\n", format!("2:1: {document}")),
+        ("---\na: 1\n---\nb: 2\n", format!("3:1: {document}")),
+        ("a: &a [ *a ]\n", "1:9: an alias (*NAME) stands within what it repeats (&NAME)".to_owned()),
+        ("services:\n  a:\n    endpoints: x\n\ttls: y\n", format!("4:1: {tab}")),
+        ("services:\n  a: x\nroutes:\n  - match: /**\n  \tto: a\n", format!("5:3: {tab}")),
+        ("a:\n\tb: 1\n", format!("2:1: {tab}")),
+        ("a: *b\n", "1:4: an alias (*NAME) repeats what no anchor (&NAME) before it names (quote a text that begins with *)".to_owned()),
+    ] {
+        assert_eq!(said_with(text, &[]), [format!("bastide.yaml:{said}")], "{text:?}");
+    }
+    // Where tabs indent nothing they are text.
+    assert_eq!(said_with(&format!("{BASE}#\tof tabs\n"), &[]), [""; 0]);
+}
