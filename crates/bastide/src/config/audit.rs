@@ -110,6 +110,12 @@ impl Decoder<'_> {
         };
         let Some(node) = node else { return audit };
         if node.text().is_some() {
+            let always = "remove it: the audit log is always on";
+            let never = "the audit log cannot be turned off; audit: { rotate_bytes: 64KiB, keep: 2 } keeps little of it, \
+                         and when_full: drop lets requests pass when it cannot be written";
+            if self.is_switch(node, "the folder of the log", always, never) {
+                return audit;
+            }
             audit.folder = self.path(node).unwrap_or(audit.folder);
             return audit;
         }

@@ -316,6 +316,19 @@ impl<'a> Decoder<'a> {
         Some(self.sources.beside(node.at.file, text))
     }
 
+    /// Whether a short form that is a path or a name is a word for on or off, which nobody calls a
+    /// file. Then that is recorded, with what to write for `on` or for `off`.
+    pub(super) fn is_switch(&mut self, node: &Node, what: &str, on: &str, off: &str) -> bool {
+        let text = node.text().unwrap_or_default().to_ascii_lowercase();
+        let advice = match text.as_str() {
+            "on" | "true" | "yes" => on,
+            "off" | "false" | "no" | "none" | "null" => off,
+            _ => return false,
+        };
+        self.advise(node.at, format!("expected {what}, found {}", node.shown()), advice);
+        true
+    }
+
     /// A path whose file can be read; its bytes come too.
     pub(super) fn file(&mut self, node: &Node, bytes_max: usize) -> Option<(PathBuf, Vec<u8>)> {
         let path = self.path(node)?;

@@ -199,6 +199,15 @@ impl Decoder<'_> {
             looked_up: Vec::new(),
         };
         if let Some(text) = node.text() {
+            let never = "remove it: without mesh there is none";
+            if self.is_switch(
+                node,
+                "a trust domain",
+                "write a name of your own such as mesh: shop.example",
+                never,
+            ) {
+                return None;
+            }
             text.clone_into(&mut mesh.settings.trust_domain);
             self.check_mesh(node, &mesh.settings);
             mesh.identity = own_workload(mesh.settings.workload(IDENTITY_DEFAULT).ok()?);

@@ -110,6 +110,10 @@ impl Decoder<'_> {
         };
         let Some(node) = node else { return storage };
         if node.text().is_some() {
+            let never = "remove it: without realms and mesh there is no store";
+            if self.is_switch(node, "the file of the store", "write storage: store.db", never) {
+                return storage;
+            }
             if let Some(path) = self.path(node) {
                 storage.database = Database::Sqlite(path);
             }

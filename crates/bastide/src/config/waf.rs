@@ -323,11 +323,19 @@ const BODY_BYTES_MAX: u64 = 1 << 30;
 /// What was read so far: the default, and every firewall that is loaded.
 #[derive(Default)]
 pub(super) struct Firewalls {
-    default: Option<WafSettings>,
+    default: Option<(WafSettings, Written)>,
     loaded: Vec<Firewall>,
     compiled: rules::Compiled,
     /// Settings whose rules could not be loaded: said once.
     refused: Vec<WafSettings>,
+}
+
+/// Where the parts of some settings were written.
+#[derive(Clone, Default)]
+struct Written {
+    rules: At,
+    /// One for each of [`WafSettings::exclusions`]; those of our own have none.
+    exclusions: Vec<At>,
 }
 
 impl Firewalls {
@@ -369,7 +377,7 @@ impl Decoder<'_> {
     /// `waf:` at the top.
     pub(super) fn waf_default(&mut self, node: Option<&Node>, all: &mut Firewalls) -> WafChoice {
         let Some(node) = node else { return WafChoice::Off };
-        let settings = self.waf_settings(node, WafSettings::new());
+        let settings = self.waf_settings(node, (WafSettings::new(), Written::default()));
         all.default.clone_from(&settings);
         self.waf_load(node.at, settings, all)
     }
@@ -377,20 +385,25 @@ impl Decoder<'_> {
     /// `waf:` of a listener or a route.
     pub(super) fn waf(&mut self, node: Option<&Node>, all: &mut Firewalls) -> WafChoice {
         let Some(node) = node else { return WafChoice::Inherit };
-        let base = all.default.clone().unwrap_or_else(WafSettings::new);
+        let base = all.default.clone().unwrap_or_else(|| (WafSettings::new(), Written::default()));
         let settings = self.waf_settings(node, base);
         self.waf_load(node.at, settings, all)
     }
 
-    fn waf_load(&mut self, at: At, settings: Option<WafSettings>, all: &mut Firewalls) -> WafChoice {
-        let Some(mut settings) = settings else { return WafChoice::Inherit };
+    fn waf_load(
+        &mut self,
+        at: At,
+        settings: Option<(WafSettings, Written)>,
+        all: &mut Firewalls,
+    ) -> WafChoice {
+        let Some((mut settings, written)) = settings else { return WafChoice::Inherit };
         if settings.mode == WafMode::Off {
             return WafChoice::Off;
         }
         if all.refused.contains(&settings) {
             return WafChoice::Inherit;
         }
-        let Some(shared) = self.waf_shared(at, &settings, &mut all.compiled) else {
+        let Some(shared) = self.waf_shared(at, &settings, &written, &mut all.compiled) else {
             all.refused.push(settings);
             return WafChoice::Inherit;
         };
@@ -401,7 +414,7 @@ impl Decoder<'_> {
         if let Some(known) = all.loaded.iter().position(|known| known.settings == settings) {
             return WafChoice::Firewall(known);
         }
-        match self.waf_rules(at, &settings, &shared, &mut all.compiled) {
+        match self.waf_rules(at, &settings, &written, &shared, &mut all.compiled) {
             Some(rules) => {
                 all.loaded.push(Firewall { settings, rules: Arc::new(rules), on_identity: None });
                 WafChoice::Firewall(all.loaded.len() - 1)
@@ -426,7 +439,8 @@ impl Decoder<'_> {
             }
             let mut settings = firewall.settings.clone();
             settings.exclusions.extend(identity_exclusions());
-            if let WafChoice::Firewall(other) = self.waf_load(At::default(), Some(settings), all)
+            if let WafChoice::Firewall(other) =
+                self.waf_load(At::default(), Some((settings, Written::default())), all)
                 && let Some(firewall) = all.loaded.get_mut(number)
             {
                 firewall.on_identity = Some(other);
@@ -435,19 +449,30 @@ impl Decoder<'_> {
     }
 
     /// What is written, over `base`.
-    fn waf_settings(&mut self, node: &Node, base: WafSettings) -> Option<WafSettings> {
-        let mut settings = base;
+    fn waf_settings(
+        &mut self,
+        node: &Node,
+        (mut settings, mut written): (WafSettings, Written),
+    ) -> Option<(WafSettings, Written)> {
         let before = self.count();
         if let Some(text) = node.text() {
             match MODES.iter().find(|(word, _)| *word == text) {
                 Some((_, mode)) => settings.settle_mode(*mode),
-                None => settings.rules = self.path(node).into_iter().collect(),
+                None => {
+                    let on =
+                        "write block or detect, with rules: waf: { mode: block, rules: /opt/coreruleset }";
+                    if !self.is_switch(node, "block, detect, off or a path of rules", on, "write off") {
+                        settings.rules = self.path(node).into_iter().collect();
+                    }
+                    written.rules = node.at;
+                }
             }
         } else if matches!(node.value, Value::List(_)) {
             settings.rules = self.waf_paths(node);
+            written.rules = node.at;
         } else {
             let table = self.table(node, &WAF)?;
-            self.waf_table(&table, &mut settings);
+            self.waf_table(&table, &mut settings, &mut written);
         }
         if settings.mode != WafMode::Off && settings.rules.is_empty() && self.count() == before {
             self.advise(
@@ -456,15 +481,16 @@ impl Decoder<'_> {
                 "add rules: the folder of a Core Rule Set release, or waf: off",
             );
         }
-        (self.count() == before).then_some(settings)
+        (self.count() == before).then_some((settings, written))
     }
 
-    fn waf_table(&mut self, table: &Table<'_>, settings: &mut WafSettings) {
+    fn waf_table(&mut self, table: &Table<'_>, settings: &mut WafSettings, written: &mut Written) {
         if let Some(mode) = table.get("mode").and_then(|node| self.word(node, "mode", MODES)) {
             settings.settle_mode(mode);
         }
         if let Some(node) = table.get("rules") {
             settings.rules = self.waf_paths(node);
+            written.rules = node.at;
         }
         let level = |this: &mut Self, key| table.get(key).and_then(|node| this.number(node, 1, 4));
         settings.paranoia = level(self, "paranoia").or(settings.paranoia);
@@ -484,7 +510,10 @@ impl Decoder<'_> {
             settings.threshold_outbound = score(self, "outbound").or(settings.threshold_outbound);
         }
         for item in table.get("exclusions").map_or(&[][..], Node::items) {
-            settings.exclusions.extend(self.waf_exclusion(item));
+            if let Some(exclusion) = self.waf_exclusion(item) {
+                settings.exclusions.push(exclusion);
+                written.exclusions.push(item.at);
+            }
         }
         let parameters = table.get("identity_parameters");
         settings.inspects_identity = parameters

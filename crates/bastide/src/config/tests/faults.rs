@@ -143,6 +143,30 @@ fn at_the_top() {
                 "audit: { when_full: «ignore }",
                 "unknown answer to a full log \"ignore\" (known: refuse, drop)",
             ),
+            (
+                "audit: «on",
+                "expected the folder of the log, found \"on\" (remove it: the audit log is always on)",
+            ),
+            (
+                "audit: «false",
+                "expected the folder of the log, found \"false\" (the audit log cannot be turned off; audit: { rotate_bytes: 64KiB, keep: 2 } keeps little of it, and when_full: drop lets requests pass when it cannot be written)",
+            ),
+            (
+                "storage: «off",
+                "expected the file of the store, found \"off\" (remove it: without realms and mesh there is no store)",
+            ),
+            ("storage: «true", "expected the file of the store, found \"true\" (write storage: store.db)"),
+            ("mesh: «off", "expected a trust domain, found \"off\" (remove it: without mesh there is none)"),
+            (
+                "waf: «on",
+                "expected block, detect, off or a path of rules, found \"on\" (write block or detect, with rules: waf: { mode: block, rules: /opt/coreruleset })",
+            ),
+            (
+                "waf: «\"false\"",
+                "expected block, detect, off or a path of rules, found \"false\" (write off)",
+            ),
+            ("waf: «/nowhere", "cannot read /nowhere: no such file"),
+            ("waf: { mode: block, rules: «/nowhere }", "cannot read /nowhere: no such file"),
             ("audit: { keep: «1 }", "expected a whole number from 2 to 100000, found \"1\""),
             ("policies: «gone.cedar", "cannot read gone.cedar: no such file"),
             (

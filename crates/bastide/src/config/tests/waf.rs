@@ -211,6 +211,29 @@ fn an_exclusion_that_excludes_nothing_is_told_once() {
     assert_eq!(told("{ rule: 7 }", "    waf: detect\n"), 1);
 }
 
+#[test]
+fn what_is_wrong_with_an_exclusion_is_said_where_it_is_written() {
+    let top =
+        |second: &str| format!("waf:\n  rules: a.conf\n  exclusions:\n    - {{ rule: 1 }}\n    - {second}\n");
+    let said = |top: &str, route: &str| said_with(&whole(top, "", route), &files());
+    for (second, expected) in [
+        ("{ rule: 7 }", "bastide.yaml:8:7: warning: no rule is meant"),
+        ("{ rule: 1, target: \"ARG:a\" }", "bastide.yaml:8:7: an exclusion's target: unknown variable"),
+    ] {
+        let found = said(&top(second), "    waf: detect\n");
+        assert!(found.len() == 1 && found[0].starts_with(expected), "{second}: {found:?}");
+    }
+    let found =
+        said("waf: a.conf\n", "    waf:\n      exclusions:\n        - { tag: a }\n        - { tag: b }\n");
+    assert!(
+        found.len() == 1 && found[0].starts_with("bastide.yaml:12:11: warning: no rule is meant"),
+        "{found:?}"
+    );
+    // Of rules that a default names, not where a route puts something over them.
+    let found = said("waf: none.conf\n", "    waf: detect\n");
+    assert_eq!(found, ["bastide.yaml:4:6: cannot read none.conf: no such file"]);
+}
+
 /// Two routes, of which the first leads to the identity provider.
 fn with_identity(top: &str, listener: &str, route: &str) -> Configuration {
     let text = format!(

@@ -16,7 +16,7 @@ use super::super::decoder::Decoder;
 use super::super::node::At;
 use super::super::sources::Sources;
 use super::super::{Fault, Files, Severity};
-use super::{Excluded, Exclusion, WafMode, WafSettings};
+use super::{Excluded, Exclusion, WafMode, WafSettings, Written};
 
 /// Largest rule or data file, bytes.
 const FILE_BYTES_MAX: usize = 16 << 20;
@@ -73,9 +73,9 @@ pub fn load_rules(settings: &WafSettings, files: &dyn Files) -> Result<RuleSet, 
     };
     let whole = |fault: waf::Fault| Fault {
         severity: Severity::Fault,
-        file: PathBuf::from(&*fault.place.file),
-        line: fault.place.line,
-        column: fault.place.column,
+        file: if is_ours(&fault) { PathBuf::from("rules") } else { PathBuf::from(&*fault.place.file) },
+        line: if is_ours(&fault) { 0 } else { fault.place.line },
+        column: if is_ours(&fault) { 0 } else { fault.place.column },
         message: fault.message,
         suggestion: fault.suggestion.map(|name| format!("did you mean {name:?}?")),
     };
@@ -89,6 +89,11 @@ pub fn load_rules(settings: &WafSettings, files: &dyn Files) -> Result<RuleSet, 
     let mut settings = settings.clone();
     settings.follow(&shared);
     shared.overlaid(&overlay(&shared, &settings)).map_err(|fault| vec![whole(fault)])
+}
+
+/// Whether it stands in the text that is made here, which is nobody's file.
+fn is_ours(fault: &waf::Fault) -> bool {
+    &*fault.place.file == SETTINGS
 }
 
 /// What the settings set of the Core Rule Set: the variable that an overlay sets, and those of
@@ -113,15 +118,18 @@ impl Decoder<'_> {
     /// The rules of the files that these settings name; what is wrong with them is recorded.
     pub(super) fn waf_shared(
         &mut self,
-        at: At,
+        whole: At,
         settings: &WafSettings,
+        written: &Written,
         compiled: &mut Compiled,
     ) -> Option<Arc<RuleSet>> {
-        let text = self.waf_text(at, settings)?;
+        // Settings of a route over a default's rules: the fault is where those are named.
+        let named = if written.rules.line > 0 { written.rules } else { whole };
+        let text = self.waf_text(named, settings)?;
         match compiled.sets.iter().find(|(known, _)| *known == text) {
             Some((_, set)) => set.clone(),
             None => {
-                let set = self.waf_compile(at, &text).map(Arc::new);
+                let set = self.waf_compile(named, &text).map(Arc::new);
                 compiled.sets.push((text, set.clone()));
                 set
             }
@@ -154,8 +162,9 @@ impl Decoder<'_> {
     /// Lays what these settings say over the rules; what is wrong with it is recorded.
     pub(super) fn waf_rules(
         &mut self,
-        at: At,
+        whole: At,
         settings: &WafSettings,
+        written: &Written,
         shared: &RuleSet,
         compiled: &mut Compiled,
     ) -> Option<RuleSet> {
@@ -163,12 +172,17 @@ impl Decoder<'_> {
             Ok(rules) => {
                 for note in rules.notes().iter().skip(shared.notes().len()) {
                     if compiled.told.insert(note.message.clone()) {
+                        let at = exclusion_of(shared, settings, written, |laid| {
+                            laid.is_ok_and(|laid| laid.notes().iter().any(|n| n.message == note.message))
+                        });
+                        let at = at.unwrap_or(whole);
                         self.warn(at, note.message.clone(), "see the ids and tags in the rule files");
                     }
                 }
                 Some(rules)
             }
             Err(fault) => {
+                let at = exclusion_of(shared, settings, written, |laid| laid.is_err()).unwrap_or(whole);
                 let message = format!("an exclusion's target: {}", fault.message);
                 match fault.suggestion {
                     Some(near) => self.advise(at, message, format!("did you mean {near:?}?")),
@@ -189,7 +203,10 @@ impl Decoder<'_> {
             Ok(rules) => Some(rules),
             Err(faults) => {
                 for fault in &faults.faults {
-                    self.fault(at, fault.to_string());
+                    // What could not be read is named by the reason too.
+                    let reason = fault.message.find("cannot read ").and_then(|at| fault.message.get(at..));
+                    let own = || reason.unwrap_or(&fault.message).to_owned();
+                    self.fault(at, if is_ours(fault) { own() } else { fault.to_string() });
                 }
                 if faults.further > 0 {
                     self.fault(at, format!("and {} more faults in rule files", faults.further));
@@ -305,6 +322,22 @@ impl WafSettings {
             });
         }
     }
+}
+
+/// Where the first exclusion is written of which this holds, laid over the rules by itself.
+fn exclusion_of(
+    shared: &RuleSet,
+    settings: &WafSettings,
+    written: &Written,
+    holds: impl Fn(Result<RuleSet, waf::Fault>) -> bool,
+) -> Option<At> {
+    let mut alone = overlay(shared, settings);
+    let each = std::mem::take(&mut alone.exclusions).into_iter().zip(&written.exclusions);
+    let mut found = each.filter(|(exclusion, _)| {
+        alone.exclusions = vec![exclusion.clone()];
+        holds(shared.overlaid(&alone))
+    });
+    found.next().map(|(_, at)| *at)
 }
 
 /// What the settings say besides the files.
