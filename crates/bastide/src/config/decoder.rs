@@ -57,6 +57,16 @@ impl<'n> Table<'n> {
         found.map(|(_, node)| node)
     }
 
+    /// Whether this key is not there and an unknown one was probably meant to be it: the fault of
+    /// that one is enough.
+    pub(super) fn is_misspelt(&self, key: &str) -> bool {
+        let known = || self.section.keys.iter().map(|key| key.name);
+        let meant = |(name, _): &(Name, Node)| {
+            !known().any(|known| known == name.text) && nearest(&name.text, known()) == Some(key)
+        };
+        self.get(key).is_none() && self.entries.iter().any(meant)
+    }
+
     /// Where a key was written; the map's own place when it was not.
     pub(super) fn key_at(&self, key: &str) -> At {
         self.entries.iter().find(|(name, _)| name.text == key).map_or(self.at, |(name, _)| name.at)
@@ -217,7 +227,7 @@ impl<'a> Decoder<'a> {
     /// The value of a key that must be there.
     pub(super) fn required<'n>(&mut self, table: &Table<'n>, key: &str) -> Option<&'n Node> {
         let node = table.get(key).filter(|node| !matches!(node.value, Value::Nothing));
-        if node.is_none() {
+        if node.is_none() && !table.is_misspelt(key) {
             let place = if table.section.path.is_empty() { "the file" } else { table.section.path };
             let kind = table.section.keys.iter().find(|k| k.name == key).map_or("", |k| k.kind);
             self.advise(table.key_at(key), format!("{place} needs {key:?}"), format!("{key}: {kind}"));

@@ -163,7 +163,14 @@ pub(super) fn method(text: &str) -> Result<Method, Unfit> {
 }
 
 fn methods(text: &str) -> Result<Vec<Method>, Unfit> {
-    text.split(',').map(|name| method(name.trim())).collect()
+    let each: Vec<_> = text.split(',').map(|name| (name.trim(), method(name.trim()))).collect();
+    let meant = each.iter().map(|(name, read)| match read {
+        Ok(_) => Some((*name).to_owned()),
+        Err(unfit) => unfit.instead.clone(),
+    });
+    let meant = meant.collect::<Option<Vec<_>>>().map(|names| names.join(","));
+    let read = each.into_iter().map(|(_, read)| read);
+    read.map(|read| read.map_err(|unfit| Unfit { instead: meant.clone(), ..unfit })).collect()
 }
 
 fn host_match(text: &str) -> Result<HostMatch, Unfit> {
@@ -184,6 +191,9 @@ fn host_match(text: &str) -> Result<HostMatch, Unfit> {
 /// [`PathMatch`].
 pub(super) fn path_pattern(text: &str) -> Result<String, Unfit> {
     let unfit = |expected: &'static str, instead: Option<String>| Err(Unfit { expected, instead });
+    if is_expression(text) {
+        return unfit(NO_EXPRESSIONS, None);
+    }
     let Some(rest) = text.strip_prefix('/') else {
         return unfit("a path that begins with /", Some(format!("/{text}")));
     };
@@ -212,6 +222,10 @@ pub(super) fn path_pattern(text: &str) -> Result<String, Unfit> {
                     Some(text.replacen("/*", "/{name}", 1)),
                 );
             }
+            _ if last && is_beginning(segment) => {
+                let above = text.trim_end_matches('*');
+                return unfit("** as a whole segment, for any rest", Some(format!("{above}/**")));
+            }
             _ if segment.contains(['{', '}', '*']) => {
                 let name = segment.strip_prefix('{').and_then(|s| s.strip_suffix('}'));
                 let Some(name) = name.filter(|name| is_identifier(name)) else {
@@ -229,6 +243,22 @@ pub(super) fn path_pattern(text: &str) -> Result<String, Unfit> {
         }
     }
     Ok(text.to_owned())
+}
+
+const NO_EXPRESSIONS: &str =
+    "a path without regular expressions: {parameter} takes one segment, ** at the end any rest";
+
+/// Whether it is written as a regular expression of another gateway.
+fn is_expression(path: &str) -> bool {
+    path.starts_with(['~', '^'])
+        || path.ends_with(".+")
+        || [".*", ".+/", "\\"].iter().any(|sign| path.contains(sign))
+}
+
+/// `orders*`: the beginning of a segment, and more.
+fn is_beginning(segment: &str) -> bool {
+    let name = segment.trim_end_matches('*');
+    !name.is_empty() && name.len() < segment.len() && !name.contains(['{', '}', '*'])
 }
 
 fn is_identifier(name: &str) -> bool {
@@ -250,14 +280,27 @@ fn short(text: &str) -> Result<Match, Unfit> {
         let instead = before.map_or(rest.to_owned(), |methods| format!("{methods} {rest}"));
         return Err(Unfit { expected: "a host and a path without scheme", instead: Some(instead) });
     }
-    let methods = before.map_or(Ok(Vec::new()), methods)?;
+    // What is written instead is the whole match, and one that can be read.
+    let within = |unfit: Unfit, whole: &dyn Fn(String) -> String| Unfit {
+        instead: unfit.instead.map(whole).filter(|whole| short(whole).is_ok()),
+        ..unfit
+    };
+    let methods = before.map_or(Ok(Vec::new()), methods);
+    let methods = methods.map_err(|unfit| within(unfit, &|methods| format!("{methods} {target}")))?;
+    if is_expression(target) {
+        return Err(Unfit { expected: NO_EXPRESSIONS, instead: None });
+    }
     let Some(slash) = target.find('/') else {
         let instead = before.map_or(format!("{target}/**"), |methods| format!("{methods} {target}/**"));
         return Err(Unfit { expected: "a path after the host", instead: Some(instead) });
     };
     let (host, path) = target.split_at_checked(slash).unwrap_or((target, ""));
-    let host = if host.is_empty() { HostMatch::Any } else { host_match(host)? };
-    Ok(Match { host, path: path_pattern(path)?, methods, headers: Vec::new(), query: Vec::new() })
+    let begin = before.map_or_else(String::new, |methods| format!("{methods} "));
+    let matched = if host.is_empty() { Ok(HostMatch::Any) } else { host_match(host) };
+    let matched = matched.map_err(|unfit| within(unfit, &|host| format!("{begin}{host}{path}")))?;
+    let pattern = path_pattern(path);
+    let pattern = pattern.map_err(|unfit| within(unfit, &|path| format!("{begin}{host}{path}")))?;
+    Ok(Match { host: matched, path: pattern, methods, headers: Vec::new(), query: Vec::new() })
 }
 
 /// `package.Service` or `package.Service/Method` as the path of its calls (gRPC over

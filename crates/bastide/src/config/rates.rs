@@ -92,24 +92,35 @@ fn short(text: &str) -> Result<RateLimit, Unfit> {
         Some(burst) => number(burst).filter(|burst| *burst > 0).ok_or(unfit(None))?,
         None => requests,
     };
-    let Some((_, length)) = PERIODS.iter().find(|(name, _)| *name == period) else {
-        let near = match period {
-            "s" | "sec" => Some("second"),
-            "m" | "min" => Some("minute"),
-            "h" => Some("hour"),
-            "d" => Some("day"),
-            _ => nearest(period, PERIODS.iter().map(|(name, _)| *name)),
-        };
-        return Err(unfit(near.map(|near| text.replacen(&format!("/{period}"), &format!("/{near}"), 1))));
+    let length = PERIODS.iter().find(|(name, _)| *name == period);
+    let counted = BY.iter().find(|(name, _)| *name == by);
+    let (Some((_, length)), Some((_, counted))) = (length, counted) else {
+        let meant = meant_period(period).zip(meant_subject(by));
+        return Err(unfit(meant.map(|(period, by)| {
+            let burst = if burst == requests { String::new() } else { format!(" burst {burst}") };
+            format!("{requests}/{period} per {by}{burst}")
+        })));
     };
-    let Some((_, by)) = BY.iter().find(|(name, _)| *name == by) else {
-        let near = match by {
-            "ip" | "client" => Some("address"),
-            _ => nearest(by, BY.iter().map(|(name, _)| *name)),
-        };
-        return Err(unfit(near.map(|near| text.replacen(&format!(" {by}"), &format!(" {near}"), 1))));
-    };
-    Ok(RateLimit { requests, period: *length, burst, by: *by })
+    Ok(RateLimit { requests, period: *length, burst, by: *counted })
+}
+
+/// The period that a word was probably meant to be, or is.
+fn meant_period(word: &str) -> Option<&'static str> {
+    match word {
+        "s" | "sec" => Some("second"),
+        "m" | "min" => Some("minute"),
+        "h" => Some("hour"),
+        "d" => Some("day"),
+        _ => nearest(word, PERIODS.iter().map(|(name, _)| *name)),
+    }
+}
+
+/// The same of what a limit counts apart.
+fn meant_subject(word: &str) -> Option<&'static str> {
+    match word {
+        "ip" | "client" => Some("address"),
+        _ => nearest(word, BY.iter().map(|(name, _)| *name)),
+    }
 }
 
 impl Decoder<'_> {
@@ -190,6 +201,9 @@ mod tests {
             ("100/min per user", Some("100/minute per user")),
             ("100/minute per usr", Some("100/minute per user")),
             ("100/minute per ip", Some("100/minute per address")),
+            ("60/min per adress", Some("60/minute per address")),
+            ("60/min per adress burst 5", Some("60/minute per address burst 5")),
+            ("60/min per planet", None),
             ("0/minute per user", None),
             ("-1/minute per user", None),
             ("100 per user", None),

@@ -313,6 +313,7 @@ impl Decoder<'_> {
         let name = table.get("name").map(|node| self.value(node, values::name));
         let allow = match table.get("allow") {
             Some(node) => self.word(node, "answer to allow", ALLOW),
+            None if table.is_misspelt("allow") => None,
             None => Some(Allow::Policy),
         };
         let authenticate = self.authenticate(&table, allow, around);

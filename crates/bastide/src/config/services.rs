@@ -255,8 +255,14 @@ fn endpoint(text: &str) -> Result<Endpoint, Unfit> {
     if rest.contains(['/', '@', '?', '#', '\\']) {
         let host = rest.rsplit('@').next().unwrap_or_default();
         let bare = host.split(['/', '@', '?', '#', '\\']).next().unwrap_or_default();
+        let has_path =
+            bare.len() < host.len() && host.get(bare.len()..).is_some_and(|rest| rest.starts_with('/'));
+        let expected = match has_path && bare == rest.split('/').next().unwrap_or_default() {
+            true => "an endpoint without path: a route puts one before its own with add_prefix",
+            false => "an endpoint without user, path and query",
+        };
         return Err(Unfit {
-            expected: "an endpoint without user, path and query",
+            expected,
             instead: Some(format!("{scheme}://{bare}")).filter(|text| endpoint(text).is_ok()),
         });
     }

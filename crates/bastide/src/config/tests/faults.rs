@@ -479,7 +479,7 @@ fn services() {
             ),
             (
                 "[ «http://10.0.0.1/x ]",
-                "expected an endpoint without user, path and query, found \"http://10.0.0.1/x\" (write \"http://10.0.0.1\")",
+                "expected an endpoint without path: a route puts one before its own with add_prefix, found \"http://10.0.0.1/x\" (write \"http://10.0.0.1\")",
             ),
             (
                 "[ «http://u@10.0.0.1 ]",
@@ -640,11 +640,39 @@ fn routes() {
             ),
             (
                 "{ match: «\"shop.example.org:443/\", to: a, allow: anyone }",
-                "expected a host name without port, found \"shop.example.org:443/\" (write \"shop.example.org\")",
+                "expected a host name without port, found \"shop.example.org:443/\" (write \"shop.example.org/\")",
             ),
             (
                 "{ match: «\"GTE /x\", to: a, allow: anyone }",
-                "expected a method: GET, HEAD, POST, PUT, PATCH, DELETE or OPTIONS, found \"GTE /x\" (write \"GET\")",
+                "expected a method: GET, HEAD, POST, PUT, PATCH, DELETE or OPTIONS, found \"GTE /x\" (write \"GET /x\")",
+            ),
+            (
+                "{ match: «\"get,POST a.b/x\", to: a, allow: anyone }",
+                "expected a method: GET, HEAD, POST, PUT, PATCH, DELETE or OPTIONS, found \"get,POST a.b/x\" (write \"GET,POST a.b/x\")",
+            ),
+            (
+                "{ match: «\"GET a.b/x/*\", to: a, allow: anyone }",
+                "expected {name} for one segment and ** for any rest, found \"GET a.b/x/*\" (write \"GET a.b/x/{name}\")",
+            ),
+            (
+                "{ match: «\"GET /orders*\", to: a, allow: anyone }",
+                "expected ** as a whole segment, for any rest, found \"GET /orders*\" (write \"GET /orders/**\")",
+            ),
+            (
+                "{ match: «'~/orders/\\d+', to: a, allow: anyone }",
+                "expected a path without regular expressions: {parameter} takes one segment, ** at the end any rest, found \"~/orders/\\\\d+\"",
+            ),
+            (
+                "{ match: { path: «'/orders/.*' }, to: a, allow: anyone }",
+                "expected a path without regular expressions: {parameter} takes one segment, ** at the end any rest, found \"/orders/.*\"",
+            ),
+            (
+                "{ «mtch: /**, to: a, allow: anyone }",
+                "unknown key of routes[] \"mtch\" (did you mean \"match\"?)",
+            ),
+            (
+                "{ match: /**, to: a, «alow: anyone }",
+                "unknown key of routes[] \"alow\" (did you mean \"allow\"?)",
             ),
             (
                 "{ match: { methods: «TRACE }, to: a, allow: anyone }",
