@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::Proof;
 use super::decoder::Decoder;
 use super::matching;
 use super::node::Node;
@@ -153,6 +154,24 @@ impl Decoder<'_> {
             );
         }
         Some(cors)
+    }
+
+    /// A page that may not send its credential cannot use the route: the preflight refuses it (Fetch
+    /// §4.8, step 7).
+    pub(super) fn cors_beside_proofs(&mut self, node: &Node, cors: &Cors, proofs: &[Proof]) {
+        let sent = |names: &[&str]| cors.headers.iter().any(|header| names.contains(&header.as_str()));
+        let is_usable = |proof: &Proof| match proof {
+            Proof::Jwt | Proof::Opaque => sent(&["authorization"]),
+            Proof::ApiKey => sent(&["authorization", "x-api-key"]),
+            Proof::Session | Proof::Certificate => cors.credentials,
+        };
+        let in_header = |proof: &Proof| matches!(proof, Proof::Jwt | Proof::Opaque | Proof::ApiKey);
+        if proofs.iter().any(in_header) && !proofs.iter().any(is_usable) {
+            let message = "no page can send the credential that this route asks for: the preflight's answer allows \
+                           no header for it";
+            let suggestion = "write cors: { origins: …, headers: [ authorization, content-type ] }";
+            self.warn(node.at, message, suggestion);
+        }
     }
 
     fn origins(&mut self, node: &Node) -> Option<Origins> {

@@ -15,10 +15,10 @@ use identity::settings::SESSIONS_MAX;
 use identity::{Client, RealmSettings, Resource};
 
 use super::decoder::{Decoder, Table};
-use super::node::{Name, Node};
+use super::node::{Name, Node, Value};
 use super::schema::{Section, key};
 use super::values::{self, Unfit};
-use super::{Authentication, Proof, Role, Route, Service};
+use super::{Authentication, HostMatch, Proof, Role, Route, Service};
 
 pub(super) use back_channel::BACK_CHANNEL_LOGOUT;
 pub use back_channel::{BackChannel, PRIVATE_SWITCH};
@@ -263,6 +263,49 @@ impl Decoder<'_> {
                 settings.resources.keys().next().unwrap_or(&settings.issuer)
             );
             self.warn(top.key_at("authentication"), message, suggestion);
+        }
+    }
+
+    /// Whoever logs in at a realm is sent to its issuer's host, which some route has to lead to the
+    /// provider.
+    pub(super) fn realms_are_served(
+        &mut self,
+        top: &Table<'_>,
+        realms: &[Realm],
+        routes: &[Route],
+        services: &[Service],
+    ) {
+        let is_provider = |number: &usize| {
+            services.get(*number).is_some_and(|to| to.in_process && to.name == IDENTITY_SERVICE)
+        };
+        let leading = routes.iter().filter(|route| {
+            let splits = route.splits.iter().map(|split| split.service);
+            splits.chain([route.service]).any(|number| is_provider(&number))
+        });
+        let hosts: Vec<&HostMatch> = leading.map(|route| &route.matches.host).collect();
+        for realm in realms {
+            let host = issuer_host(&realm.settings.issuer);
+            let takes = |matched: &&HostMatch| match matched {
+                HostMatch::Any => true,
+                HostMatch::Exact(name) => *name == host,
+                HostMatch::Wildcard(below) => host
+                    .strip_suffix(below.as_str())
+                    .is_some_and(|label| label.len() > 1 && label.ends_with('.')),
+            };
+            if hosts.iter().any(takes) {
+                continue;
+            }
+            let name = &realm.settings.name;
+            let written = match top.get("realms").map(|node| &node.value) {
+                Some(Value::Map(entries)) => entries.iter().find(|(known, _)| known.text == *name),
+                _ => None,
+            };
+            let at = written.map_or_else(|| top.key_at("realms"), |(known, _)| known.at);
+            let message = format!("no route leads {host} to the provider, so nobody can use realm {name:?}");
+            let suggestion = format!(
+                "add {{ match: {host}/**, to: identity, authenticate: none, allow: anyone }} to routes"
+            );
+            self.warn(at, message, suggestion);
         }
     }
 

@@ -328,6 +328,9 @@ impl Decoder<'_> {
         let identity = service.and_then(|number| around.services.get(number));
         let identity = identity.is_some_and(|to| to.in_process && to.name == IDENTITY_SERVICE);
         let cors = table.get("cors").and_then(|node| self.cors(node, methods, identity));
+        if let Some((node, cors)) = table.get("cors").zip(cors.as_ref()) {
+            self.cors_beside_proofs(node, cors, &authenticate);
+        }
         let (request_headers, response_headers) = self.header_rules(table.get("headers"), matches.as_ref());
         let timeouts = service.and_then(|number| around.services.get(number));
         let base = timeouts.map_or(super::services::TIMEOUTS_DEFAULT, |service| service.timeouts);

@@ -987,3 +987,25 @@ fn what_is_not_yaml_is_said_in_our_own_words() {
     // Where tabs indent nothing they are text.
     assert_eq!(said_with(&format!("{BASE}#\tof tabs\n"), &[]), [""; 0]);
 }
+
+#[test]
+fn a_page_that_cannot_send_its_credential_is_warned_of() {
+    let route = |proof: &str, cors: &str| {
+        let text = format!(
+            "listen: [ 127.0.0.1:0 ]\nservices: {{ a: [ http://10.0.0.1 ] }}\nauthentication: {{ api_keys: state, issuers: [ https://id.example.org ], audience: a }}\npolicies: policies/*.cedar\nroutes:\n  - {{ match: /**, to: a, authenticate: {proof}, cors: {cors} }}\n"
+        );
+        said_with(&text, &[])
+    };
+    let said = "bastide.yaml:6:PLACE: warning: no page can send the credential that this route asks for: the preflight's answer allows no header for it (write cors: { origins: …, headers: [ authorization, content-type ] })";
+    for proof in ["jwt", "api_key"] {
+        for cors in
+            ["[ https://a.b ]", "{ origins: \"*\" }", "{ origins: https://a.b, headers: [ content-type ] }"]
+        {
+            let column = 48 + proof.len();
+            assert_eq!(route(proof, cors), [said.replace("PLACE", &column.to_string())], "{proof} {cors}");
+        }
+        assert_eq!(route(proof, "{ origins: https://a.b, headers: [ Authorization ] }"), [""; 0]);
+    }
+    assert_eq!(route("api_key", "{ origins: https://a.b, headers: [ x-api-key ] }"), [""; 0]);
+    assert_eq!(route("none", "[ https://a.b ]"), [""; 0]);
+}

@@ -298,3 +298,30 @@ routes:
         assert_eq!(warning.suggestion.as_deref(), Some(&*advice));
     }
 }
+
+#[test]
+fn a_realm_whose_host_leads_nowhere_is_warned_of() {
+    let whole = |issuer: &str, route: &str| {
+        let text = format!(
+            "listen: [ 127.0.0.1:0 ]\nservices: {{ a: [ http://10.0.0.1 ] }}\nrealms:\n  town: {{ issuer: {issuer} }}\nroutes:\n- {{ match: {route}, authenticate: none, allow: anyone }}\n- {{ match: /a/**, to: a, allow: anyone }}\n"
+        );
+        said_with(&text, &[])
+    };
+    for (issuer, route) in [
+        ("https://id.example.org", "id.example.org/**, to: identity"),
+        ("https://id.example.org:8443/town", "id.example.org/**, to: identity"),
+        ("https://id.example.org", "\"*.example.org/**\", to: identity"),
+        ("https://id.example.org", "/**, to: identity"),
+    ] {
+        assert_eq!(whole(issuer, route), [""; 0], "{issuer} {route}");
+    }
+    for route in [
+        "ids.example.org/**, to: identity",
+        "\"*.id.example.org/**\", to: identity",
+        "id.example.org/**, to: a",
+    ] {
+        let found = whole("https://id.example.org", route);
+        let expected = "bastide.yaml:4:3: warning: no route leads id.example.org to the provider, so nobody can use realm \"town\" (add { match: id.example.org/**, to: identity, authenticate: none, allow: anyone } to routes)";
+        assert_eq!(found, [expected], "{route}");
+    }
+}
