@@ -50,6 +50,15 @@ impl Backend {
         }
     }
 
+    /// Why the database does not answer, as far as is known without asking it; `None`: it does.
+    pub(crate) fn fault(&self) -> Option<String> {
+        match self {
+            // A file of this machine: whoever asks hears.
+            Self::Sqlite(_) => None,
+            Self::Postgres(postgres) => postgres.fault(),
+        }
+    }
+
     /// Whether nothing was written since this revision, as far as its cache knows; `false`
     /// where there is none.
     pub(crate) fn is_still(&self, revision: u64) -> bool {

@@ -372,6 +372,12 @@ impl Store {
         self.inner.backend.is_still(version.number())
     }
 
+    /// Why the database does not answer, by what the last attempts found: it is asked every second
+    /// anyway, and not for this. `None`: it does.
+    pub fn fault(&self) -> Option<String> {
+        self.inner.backend.fault()
+    }
+
     /// The version of the last transaction that changed something.
     pub fn version(&self) -> Version {
         Version::from_number(*self.inner.backend.revision().borrow())

@@ -110,8 +110,13 @@ impl Shared {
             reasons.extend(issuers.into_iter().map(reason));
         }
         reasons.extend(self.acme.unready());
-        if self.storage.as_ref().is_some_and(|storage| storage.store().is_none()) {
-            reasons.push("the store is sealed: give shares of its key with `bastide unseal`".to_owned());
+        if let Some(storage) = &self.storage {
+            match storage.store().map(|store| store.fault()) {
+                Some(None) => {}
+                Some(Some(why)) => reasons.push(format!("the store does not answer: {why}")),
+                None => reasons
+                    .push("the store is sealed: give shares of its key with `bastide unseal`".to_owned()),
+            }
         }
         reasons
     }

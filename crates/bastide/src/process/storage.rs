@@ -159,20 +159,39 @@ pub async fn open(database: &Database, key: UnsealKey, clock: Arc<dyn Clock>) ->
 /// Opens it, and waits for a database that starts at the same time.
 async fn open_within(database: &Database, key: UnsealKey, clock: Arc<dyn Clock>) -> anyhow::Result<Store> {
     let text = key.to_text();
+    let open = || async {
+        let key = UnsealKey::parse(&text, "the unseal key")?;
+        open(database, key, Arc::clone(&clock)).await
+    };
+    patiently(OPEN_WITHIN, open).await.with_context(|| place(database))
+}
+
+/// Tries until something else comes of it than that the database is unavailable, at most for so
+/// long; then that is the error, with its last reason.
+async fn patiently<T, Trying: Future<Output = Result<T, store::Error>>>(
+    time: Duration,
+    attempt: impl Fn() -> Trying,
+) -> anyhow::Result<T> {
+    let mut last = None;
     let trying = async {
         loop {
-            let key = UnsealKey::parse(&text, "the unseal key")?;
-            match open(database, key, Arc::clone(&clock)).await {
+            match attempt().await {
                 Err(store::Error::Unavailable(why)) => {
                     tracing::warn!("the store cannot be opened yet: {why}");
+                    last = Some(why);
                     tokio::time::sleep(RETRY_AFTER).await;
                 }
-                opened => return opened.with_context(|| place(database)),
+                opened => return opened,
             }
         }
     };
-    let opened = tokio::time::timeout(OPEN_WITHIN, trying).await;
-    opened.with_context(|| format!("{} does not answer", place(database)))?
+    match tokio::time::timeout(time, trying).await {
+        Ok(opened) => Ok(opened?),
+        Err(_) => {
+            let last = last.unwrap_or_else(|| "no answer".to_owned());
+            anyhow::bail!("cannot be used since {} s: {last}", time.as_secs())
+        }
+    }
 }
 
 /// Whether there is a store.
@@ -209,7 +228,10 @@ pub async fn initialise(database: &Database, key: &UnsealKey) -> anyhow::Result<
 pub fn place(database: &Database) -> String {
     match database {
         Database::Sqlite(path) => path.display().to_string(),
-        Database::Postgres { .. } => "the PostgreSQL database of `storage:`".to_owned(),
+        Database::Postgres { .. } => match postgres_settings(database) {
+            Ok(settings) => format!("`storage:`: {}", settings.place()),
+            Err(_) => "the PostgreSQL database of `storage:`".to_owned(),
+        },
     }
 }
 
@@ -242,4 +264,36 @@ pub fn postgres_settings(database: &Database) -> Result<PostgresSettings, String
 /// The socket on which a sealed process takes shares.
 pub fn unseal_socket(state: &Path) -> PathBuf {
     state.join("unseal.sock")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use store::Error;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_comes_by_waiting_is_waited_for_and_its_last_reason_is_kept() {
+        let attempts = Cell::new(0);
+        let starting = || async {
+            attempts.set(attempts.get() + 1);
+            match attempts.get() {
+                1 | 2 => Err(Error::Unavailable("starting".to_owned())),
+                _ => Ok(attempts.get()),
+            }
+        };
+        assert_eq!(patiently(OPEN_WITHIN, starting).await.unwrap(), 3);
+        let never = || async { Err::<(), _>(Error::Unavailable("57P03: starting up".to_owned())) };
+        let why = patiently(OPEN_WITHIN, never).await.unwrap_err().to_string();
+        assert!(why.contains("30 s") && why.contains("57P03: starting up"), "{why}");
+        attempts.set(0);
+        let refused = || async {
+            attempts.set(attempts.get() + 1);
+            Err::<(), _>(Error::Settings("28P01: password authentication failed".to_owned()))
+        };
+        let why = patiently(OPEN_WITHIN, refused).await.unwrap_err().to_string();
+        assert!(why.contains("28P01") && attempts.get() == 1, "{why} {attempts:?}");
+    }
 }

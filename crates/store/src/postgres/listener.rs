@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use super::{PostgresSettings, Shared, schema, session};
+use super::session::{self, ANSWER_WITHIN};
+use super::{PostgresSettings, Shared, schema};
 use crate::error::Error;
 
 /// How often the last version is asked for: a notice that got lost is made up for then.
@@ -17,6 +18,9 @@ const RETRY_AFTER: Duration = Duration::from_millis(500);
 pub(super) async fn listen(settings: PostgresSettings, shared: Weak<Shared>) {
     while shared.strong_count() > 0 {
         if let Err(error) = hear(&settings, &shared).await {
+            if let Some(held) = shared.upgrade() {
+                held.found(Some(&error));
+            }
             tracing::debug!(%error, "the connection that listens for changes broke; it is reopened");
         }
         tokio::time::sleep(RETRY_AFTER).await;
@@ -27,12 +31,20 @@ async fn hear(settings: &PostgresSettings, shared: &Weak<Shared>) -> Result<(), 
     let (told, mut notices) = mpsc::unbounded_channel();
     let client = session::connect(settings, Some(told)).await?;
     let listen = format!("LISTEN {}", schema::CHANNEL);
-    client.batch_execute(&listen).await.map_err(|error| schema::fault(&error))?;
+    let listening = session::within(ANSWER_WITHIN, client.batch_execute(&listen)).await?;
+    listening.map_err(|error| schema::fault(&error))?;
     loop {
         // What was committed before the first notice could come is asked for, too.
-        let state = client.query_one("SELECT revision FROM bastide.store_state", &[]).await;
-        let state: i64 = state.and_then(|row| row.try_get(0)).map_err(|error| schema::fault(&error))?;
+        let asking = client.query_one("SELECT revision FROM bastide.store_state", &[]);
+        let state = session::within(ANSWER_WITHIN, asking).await?.and_then(|row| row.try_get(0));
+        let state: i64 = match state {
+            Ok(state) => state,
+            // One connection that broke says nothing of the next.
+            Err(error) if schema::ends(&error, &client) => return Ok(()),
+            Err(error) => return Err(schema::fault(&error)),
+        };
         let Some(held) = shared.upgrade() else { return Ok(()) };
+        held.found(None);
         held.publish(u64::try_from(state).unwrap_or(0));
         drop(held);
         let hearing = async {

@@ -6,6 +6,7 @@ use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, IsolationLevel, Transaction};
 
 use super::schema::{self, signed};
+use super::session::Dialled;
 use super::writer::Columns;
 use super::{Ask, Postgres, rows_max, session};
 use crate::barrier::{Head, Row, StoredKey};
@@ -34,18 +35,21 @@ impl Postgres {
 
     /// Forgets deletions up to a revision, at most so many. Gives how many.
     pub(crate) async fn forget(&self, until: u64, limit: usize) -> Result<usize, Error> {
-        let mut client = self.maintenance().await?;
-        let (transaction, _) = take_turn(&mut client).await?;
-        let until = signed(until);
-        let text = "DELETE FROM bastide.store_record WHERE key IN (SELECT key FROM bastide.store_record
-            WHERE version <= $1 AND NOT live ORDER BY version LIMIT $2)";
-        let count = execute(&transaction, text, &[&until, &rows_max(limit)]).await?;
-        if count > 0 {
-            let text = "UPDATE bastide.store_state SET compacted = greatest(compacted, $1)";
-            execute(&transaction, text, &[&until]).await?;
-        }
-        commit(transaction).await?;
-        Ok(usize::try_from(count).unwrap_or(usize::MAX))
+        self.in_maintenance(async {
+            let mut client = self.maintenance().await?;
+            let (transaction, _) = take_turn(&mut client).await?;
+            let until = signed(until);
+            let text = "DELETE FROM bastide.store_record WHERE key IN (SELECT key FROM bastide.store_record
+                WHERE version <= $1 AND NOT live ORDER BY version LIMIT $2)";
+            let count = execute(&transaction, text, &[&until, &rows_max(limit)]).await?;
+            if count > 0 {
+                let text = "UPDATE bastide.store_state SET compacted = greatest(compacted, $1)";
+                execute(&transaction, text, &[&until]).await?;
+            }
+            commit(transaction).await?;
+            Ok(usize::try_from(count).unwrap_or(usize::MAX))
+        })
+        .await
     }
 
     /// Stores a keyring with a new current generation, if `before` is the current one.
@@ -55,45 +59,54 @@ impl Postgres {
         keyring: Vec<u8>,
         generation: u32,
     ) -> Result<bool, Error> {
-        let mut client = self.maintenance().await?;
-        let (transaction, state) = take_turn(&mut client).await?;
-        if state.generation != before {
-            return Ok(false);
-        }
-        set_keyring(&transaction, &keyring, generation).await?;
-        commit(transaction).await.map(|()| true)
+        self.in_maintenance(async {
+            let mut client = self.maintenance().await?;
+            let (transaction, state) = take_turn(&mut client).await?;
+            if state.generation != before {
+                return Ok(false);
+            }
+            set_keyring(&transaction, &keyring, generation).await?;
+            commit(transaction).await.map(|()| true)
+        })
+        .await
     }
 
     /// Stores a keyring without old generations, if nothing is sealed under them any more.
     pub(crate) async fn retire(&self, current: u32, keyring: Vec<u8>) -> Result<bool, Error> {
-        let mut client = self.maintenance().await?;
-        let (transaction, state) = take_turn(&mut client).await?;
-        let text = "SELECT 1 FROM bastide.store_record WHERE generation <> $1 LIMIT 1";
-        let stale = transaction.query_opt(text, &[&i64::from(current)]).await;
-        let is_stale = stale.map_err(|error| schema::fault(&error))?.is_some();
-        if state.generation != current || is_stale {
-            return Ok(false);
-        }
-        set_keyring(&transaction, &keyring, current).await?;
-        commit(transaction).await.map(|()| true)
+        self.in_maintenance(async {
+            let mut client = self.maintenance().await?;
+            let (transaction, state) = take_turn(&mut client).await?;
+            let text = "SELECT 1 FROM bastide.store_record WHERE generation <> $1 LIMIT 1";
+            let stale = transaction.query_opt(text, &[&i64::from(current)]).await;
+            let is_stale = stale.map_err(|error| schema::fault(&error))?.is_some();
+            if state.generation != current || is_stale {
+                return Ok(false);
+            }
+            set_keyring(&transaction, &keyring, current).await?;
+            commit(transaction).await.map(|()| true)
+        })
+        .await
     }
 
     /// Stores the same records under the current generation, except those that were written
     /// meanwhile. `false`: it is not current any more, nothing was done.
     pub(crate) async fn reseal(&self, current: u32, rows: Vec<Row>) -> Result<bool, Error> {
-        let mut client = self.maintenance().await?;
-        let (transaction, state) = take_turn(&mut client).await?;
-        if state.generation != current {
-            return Ok(false);
-        }
-        let keys: Vec<&[u8]> = rows.iter().map(|row| row.key.as_bytes()).collect();
-        let versions: Vec<i64> = rows.iter().map(|row| signed(row.head.version)).collect();
-        let sealed: Vec<&[u8]> = rows.iter().map(|row| row.sealed.as_slice()).collect();
-        let text = "UPDATE bastide.store_record r SET generation = $4, sealed = n.sealed
-            FROM unnest($1::bytea[], $2::bigint[], $3::bytea[]) AS n (key, version, sealed)
-            WHERE r.key = n.key AND r.version = n.version";
-        execute(&transaction, text, &[&keys, &versions, &sealed, &i64::from(current)]).await?;
-        commit(transaction).await.map(|()| true)
+        self.in_maintenance(async {
+            let mut client = self.maintenance().await?;
+            let (transaction, state) = take_turn(&mut client).await?;
+            if state.generation != current {
+                return Ok(false);
+            }
+            let keys: Vec<&[u8]> = rows.iter().map(|row| row.key.as_bytes()).collect();
+            let versions: Vec<i64> = rows.iter().map(|row| signed(row.head.version)).collect();
+            let sealed: Vec<&[u8]> = rows.iter().map(|row| row.sealed.as_slice()).collect();
+            let text = "UPDATE bastide.store_record r SET generation = $4, sealed = n.sealed
+                FROM unnest($1::bytea[], $2::bigint[], $3::bytea[]) AS n (key, version, sealed)
+                WHERE r.key = n.key AND r.version = n.version";
+            execute(&transaction, text, &[&keys, &versions, &sealed, &i64::from(current)]).await?;
+            commit(transaction).await.map(|()| true)
+        })
+        .await
     }
 
     pub(crate) async fn counts(&self) -> Result<Counts, Error> {
@@ -180,9 +193,9 @@ impl Postgres {
     }
 
     /// The connection for what takes a transaction of its own; a new one where it broke.
-    async fn maintenance(&self) -> Result<MappedMutexGuard<'_, Client>, Error> {
+    async fn maintenance(&self) -> Result<MappedMutexGuard<'_, Dialled>, Error> {
         let mut held = self.maintenance.lock().await;
-        if held.as_ref().is_none_or(Client::is_closed) {
+        if held.as_ref().is_none_or(|client| client.is_closed()) {
             *held = Some(session::connect(&self.settings, None).await?);
         }
         MutexGuard::try_map(held, Option::as_mut).map_err(|_| Error::Closed)

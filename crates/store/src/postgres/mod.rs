@@ -17,8 +17,9 @@ mod schema;
 mod session;
 mod writer;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 use model::Clock;
 use tokio::sync::{Mutex, Semaphore, mpsc, oneshot, watch};
@@ -35,7 +36,7 @@ use crate::record::Version;
 use crate::rows::{Changes, Range};
 use crate::unseal::UnsealKey;
 use schema::{Statements, signed};
-use session::{Line, Session};
+use session::{Dialled, Line, Session};
 
 /// Connections that read.
 const LINES: usize = 2;
@@ -49,7 +50,7 @@ pub(crate) struct Postgres {
     lines: [Line; LINES],
     turn: AtomicBool,
     /// For what takes a transaction of its own and is not in a hurry.
-    maintenance: Mutex<Option<Client>>,
+    maintenance: Mutex<Option<Dialled>>,
 }
 
 /// What the tasks share.
@@ -58,9 +59,24 @@ struct Shared {
     clock: Arc<dyn Clock>,
     /// The last revision that can be read.
     revision: watch::Sender<u64>,
+    /// Why the database does not answer, as whoever listens finds.
+    fault: std::sync::Mutex<Option<String>>,
 }
 
 impl Shared {
+    /// Notes whether the database answers, and says so when that changes.
+    fn found(&self, fault: Option<&Error>) {
+        let mut held = self.fault.lock().unwrap_or_else(PoisonError::into_inner);
+        match (held.is_some(), fault) {
+            (false, Some(error)) => {
+                tracing::warn!(%error, "the database does not answer; it is tried again until it does")
+            }
+            (true, None) => tracing::info!("the database answers again"),
+            _ => {}
+        }
+        *held = fault.map(ToString::to_string);
+    }
+
     fn publish(&self, revision: u64) {
         self.revision.send_if_modified(|known| {
             let newer = revision > *known;
@@ -81,7 +97,8 @@ pub(crate) async fn initialise(settings: &PostgresSettings, unseal_key: &UnsealK
 
 /// Whether there is a store in this database.
 pub(crate) async fn is_initialised(settings: &PostgresSettings) -> Result<bool, Error> {
-    Ok(schema::format(&session::connect(settings, None).await?).await? > 0)
+    let client = session::connect(settings, None).await?;
+    Ok(session::within(session::ANSWER_WITHIN, schema::format(&client)).await?? > 0)
 }
 
 impl Postgres {
@@ -90,19 +107,24 @@ impl Postgres {
         unseal_key: UnsealKey,
         clock: Arc<dyn Clock>,
     ) -> Result<(Self, Arc<Barrier>), Error> {
-        let mut client = session::connect(&settings, None).await?;
-        schema::migrate(&mut client, None).await?;
-        durable(&client).await?;
-        let keyring = Keyring::open(&schema::keyring(&client).await?, &unseal_key)?;
-        let first = Session::start(&settings, None).await?;
-        let state = first.client.query_one(&first.statements.state, &[]).await;
-        let state = schema::read_state(&state.map_err(|error| schema::fault(&error))?)?;
+        let opening = async {
+            let mut client = session::connect(&settings, None).await?;
+            schema::migrate(&mut client, None).await?;
+            durable(&client).await?;
+            let keyring = Keyring::open(&schema::keyring(&client).await?, &unseal_key)?;
+            let first = Session::start(&settings, None).await?;
+            let state = first.client.query_one(&first.statements.state, &[]).await;
+            let state = schema::read_state(&state.map_err(|error| schema::fault(&error))?)?;
+            Ok::<_, Error>((client, keyring, first, state))
+        };
+        let (client, keyring, first, state) = session::within(session::SLOW_ANSWER_WITHIN, opening).await??;
         if keyring.current() > state.generation {
             return Err(Error::Corrupt("the keyring is not the one that was written last".to_owned()));
         }
         let barrier = Arc::new(Barrier::new(unseal_key, keyring));
         let revision = watch::Sender::new(state.revision);
-        let shared = Arc::new(Shared { barrier: Arc::clone(&barrier), clock, revision });
+        let shared =
+            Arc::new(Shared { barrier: Arc::clone(&barrier), clock, revision, fault: Default::default() });
         let (writer, inbox) = mpsc::unbounded_channel();
         tokio::spawn(writer::Writer::new(settings.clone(), Arc::clone(&shared), inbox, first).run());
         tokio::spawn(listener::listen(settings.clone(), Arc::downgrade(&shared)));
@@ -149,15 +171,37 @@ impl Postgres {
 
     /// Asks over a connection that several share; over a new one where it broke meanwhile.
     async fn query(&self, ask: Ask, values: &[&(dyn ToSql + Sync)]) -> Result<Vec<SqlRow>, Error> {
+        // Boxed: what asks is deep inside of others already.
+        Box::pin(self.query_line(ask, values)).await
+    }
+
+    async fn query_line(&self, ask: Ask, values: &[&(dyn ToSql + Sync)]) -> Result<Vec<SqlRow>, Error> {
         let line = self.line();
         let session = line.session().await?;
-        match ask.over(&session, values).await {
+        match ask.in_time(line, &session, values).await? {
             Err(error) if schema::ends(&error, &session.client) => {
                 tracing::debug!(%error, "a connection to the database broke; a new one is made");
                 let session = line.instead_of(&session).await?;
-                ask.over(&session, values).await.map_err(|error| schema::fault(&error))
+                ask.in_time(line, &session, values).await?.map_err(|error| schema::fault(&error))
             }
             asked => asked.map_err(|error| schema::fault(&error)),
+        }
+    }
+
+    /// Why the database does not answer, as far as was heard; `None`: it does.
+    pub(crate) fn fault(&self) -> Option<String> {
+        self.shared.fault.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Does what takes a transaction of its own; where no answer comes, its connection is dropped, and
+    /// whether it was done is unknown.
+    async fn in_maintenance<T>(&self, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+        match session::within(session::SLOW_ANSWER_WITHIN, work).await {
+            Ok(done) => done,
+            Err(silent) => {
+                *self.maintenance.lock().await = None;
+                Err(Error::Unknown(silent.to_string()))
+            }
         }
     }
 
@@ -179,6 +223,28 @@ enum Ask {
 }
 
 impl Ask {
+    /// How long an answer may take.
+    fn within(self) -> Duration {
+        match self {
+            Self::Prepared(_) => session::ANSWER_WITHIN,
+            Self::Text(_) => session::SLOW_ANSWER_WITHIN,
+        }
+    }
+
+    /// Asks, and gives the connection up on which no answer comes.
+    async fn in_time(
+        self,
+        line: &Line,
+        session: &Arc<Session>,
+        values: &[&(dyn ToSql + Sync)],
+    ) -> Result<Result<Vec<SqlRow>, tokio_postgres::Error>, Error> {
+        let answered = session::within(self.within(), self.over(session, values)).await;
+        if answered.is_err() {
+            line.give_up(session);
+        }
+        answered
+    }
+
     async fn over(
         self,
         session: &Session,

@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 use tokio_postgres::types::ToSql;
 
 use super::schema::{self, signed};
-use super::session::Session;
+use super::session::{self, ANSWER_WITHIN, LOCKED_ANSWER_WITHIN, Session};
 use super::{PostgresSettings, Shared};
 use crate::barrier::Row;
 use crate::error::Error;
@@ -131,7 +131,15 @@ impl Writer {
             self.session = Some(Session::start(&self.settings, None).await.map_err(Failure::Undone)?);
         }
         let Some(session) = &self.session else { return Err(Failure::Undone(Error::Closed)) };
-        let written = match self.judge(session, jobs).await {
+        let judged = match session::within(LOCKED_ANSWER_WITHIN, self.judge(session, jobs)).await {
+            Ok(judged) => judged,
+            // The server has not been asked to commit: what it began ends with the connection.
+            Err(silent) => {
+                self.session = None;
+                return Err(Failure::Undone(silent));
+            }
+        };
+        let written = match judged {
             Ok(begun) if begun.rows.is_empty() => Ok(begun.done),
             Ok(begun) => match write(session, begun).await {
                 Ok(done) => return Ok(done),
@@ -142,10 +150,14 @@ impl Writer {
         if let Err(Failure::Open { .. }) = written {
             return written;
         }
-        match session.client.batch_execute("ROLLBACK").await {
-            Ok(()) => written,
+        match session::within(ANSWER_WITHIN, session.client.batch_execute("ROLLBACK")).await {
+            Ok(Ok(())) => written,
+            Err(silent) => {
+                self.session = None;
+                Err(Failure::Undone(silent))
+            }
             // Whether or not the client has seen yet that it is closed.
-            Err(error) => {
+            Ok(Err(error)) => {
                 self.session = None;
                 Err(Failure::Broken(match written {
                     Err(Failure::Undone(why)) => why,
@@ -287,13 +299,23 @@ async fn write(session: &Session, begun: Begun) -> Result<Done, Failure> {
     let set_values: [&(dyn ToSql + Sync); 1] = [&revision];
     let notice = done.revision.to_string();
     let notify_values: [&(dyn ToSql + Sync); 2] = [&schema::CHANNEL, &notice];
-    let (put, set, told, committed) = tokio::join!(
-        biased;
-        client.execute(&statements.put, &values),
-        client.execute(&statements.set_revision, &set_values),
-        client.execute(&statements.notify, &notify_values),
-        client.batch_execute("COMMIT"),
-    );
+    let writing = async {
+        tokio::join!(
+            biased;
+            client.execute(&statements.put, &values),
+            client.execute(&statements.set_revision, &set_values),
+            client.execute(&statements.notify, &notify_values),
+            client.batch_execute("COMMIT"),
+        )
+    };
+    let (put, set, told, committed) = match session::within(ANSWER_WITHIN, writing).await {
+        Ok(answers) => answers,
+        // As where the connection broke: it may be done.
+        Err(why) => {
+            rows.truncate(RESOLVED_BY);
+            return Err(Failure::Open { rows, why, done });
+        }
+    };
     // A statement that the server refused has undone the transaction, whatever COMMIT says.
     let refused = [put.as_ref().err(), set.as_ref().err(), told.as_ref().err(), committed.as_ref().err()];
     if let Some(error) = refused.iter().flatten().find(|error| error.as_db_error().is_some_and(undoes)) {

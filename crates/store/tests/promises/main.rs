@@ -11,6 +11,8 @@ mod damage;
 #[cfg(test)]
 mod disk;
 #[cfg(test)]
+mod frozen;
+#[cfg(test)]
 mod kills;
 #[cfg(test)]
 mod leases;

@@ -149,6 +149,21 @@ impl Server {
         self.comes_up();
     }
 
+    /// Stops all of its processes as they are, or lets them go on.
+    pub(crate) fn freeze(&self, is_frozen: bool) {
+        use rustix::process::{Pid, Signal, kill_process};
+        let data = self.data();
+        for process in fs::read_dir("/proc").unwrap().flatten() {
+            if !fs::read_link(process.path().join("cwd")).is_ok_and(|folder| folder == data) {
+                continue;
+            }
+            let pid = process.file_name().to_str().and_then(|name| name.parse().ok());
+            if let Some(pid) = pid.and_then(Pid::from_raw) {
+                let _ = kill_process(pid, if is_frozen { Signal::STOP } else { Signal::CONT });
+            }
+        }
+    }
+
     /// Starts it anew where it gave up by itself.
     pub(crate) fn revive(&self) {
         for _ in 0..ASKED_MAX {
