@@ -292,16 +292,54 @@ pub(crate) struct Narrowed {
     pub(crate) resources: BTreeSet<String>,
 }
 
+/// Why a grant ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Why {
+    CodeReused,
+    RefreshTokenReused,
+    SessionEnded,
+    SignedOut,
+    Administrator,
+    Withdrawn,
+    RevokedByClient,
+    ClientGone,
+}
+
+impl Why {
+    const fn text(self) -> &'static str {
+        match self {
+            Self::CodeReused => "its code was used again",
+            Self::RefreshTokenReused => "a refresh token was used again",
+            Self::SessionEnded => "its session has ended",
+            Self::SignedOut => "its user was signed out",
+            Self::Administrator => "ended by an administrator",
+            Self::Withdrawn => "its person withdrew it",
+            Self::RevokedByClient => "revoked by its client",
+            Self::ClientGone => "its client was switched off or removed",
+        }
+    }
+
+    /// Whether it may be that somebody has what is not theirs; the rest is everyday.
+    const fn is_attack(self) -> bool {
+        matches!(self, Self::CodeReused | Self::RefreshTokenReused)
+    }
+}
+
 /// Ends a grant: its refresh tokens are gone, its access tokens are revoked, the one that
 /// somebody gets at this very moment too.
-pub(crate) async fn revoke(realm: &Realm, id: &str, why: &str) -> Result<(), Error> {
+pub(crate) async fn revoke(realm: &Realm, id: &str, why: Why) -> Result<(), Error> {
     let records = &realm.records;
     for attempt in 0..ATTEMPTS_MAX {
         records.pause(attempt).await;
         let Some(stored) = records.get::<Grant>(Kind::Grant, &[id]).await? else { return Ok(()) };
         if records.commit(end(realm, Transaction::new(), &stored)?).await? == Written::Done {
             let Grant { client, user, .. } = stored.value;
-            tracing::warn!(grant = id, client, user, why, "identity: grant revoked");
+            let text = why.text();
+            if why.is_attack() {
+                tracing::warn!(grant = id, client, user, why = text, "identity: grant revoked");
+            } else {
+                tracing::info!(grant = id, client, user, why = text, "identity: grant revoked");
+            }
             return Ok(());
         }
     }
@@ -320,11 +358,11 @@ fn end(realm: &Realm, changes: Transaction, stored: &Stored<Grant>) -> Result<Tr
 }
 
 /// Ends many grants, many at a time.
-pub(crate) async fn revoke_all(realm: &Realm, grants: &[Stored<Grant>], why: &str) -> Result<(), Error> {
+pub(crate) async fn revoke_all(realm: &Realm, grants: &[Stored<Grant>], why: Why) -> Result<(), Error> {
     for some in grants.chunks(REVOKED_AT_ONCE) {
         let changes = some.iter().try_fold(Transaction::new(), |changes, one| end(realm, changes, one))?;
         if realm.records.commit(changes).await? == Written::Done {
-            tracing::warn!(grants = some.len(), why, "identity: grants revoked");
+            tracing::info!(grants = some.len(), why = why.text(), "identity: grants revoked");
             continue;
         }
         // One of them is in use at this moment.
@@ -336,7 +374,7 @@ pub(crate) async fn revoke_all(realm: &Realm, grants: &[Stored<Grant>], why: &st
 }
 
 /// Ends what a person granted a client.
-pub(crate) async fn revoke_of(realm: &Realm, user: &str, client: &str, why: &str) -> Result<(), Error> {
+pub(crate) async fn revoke_of(realm: &Realm, user: &str, client: &str, why: Why) -> Result<(), Error> {
     for (id, of) in realm.records.list_all::<String>(Kind::UserGrant, &[user]).await? {
         if of.value == client {
             revoke(realm, &id, why).await?;
@@ -352,4 +390,26 @@ pub(crate) fn actor(subject: &str, before: Option<&Value>) -> Value {
         actor.insert("act".to_owned(), before.clone());
     }
     actor
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Why;
+
+    #[test]
+    fn only_what_may_be_somebody_else_s_doing_is_a_warning() {
+        let why = [
+            (Why::CodeReused, true),
+            (Why::RefreshTokenReused, true),
+            (Why::SessionEnded, false),
+            (Why::SignedOut, false),
+            (Why::Administrator, false),
+            (Why::Withdrawn, false),
+            (Why::RevokedByClient, false),
+            (Why::ClientGone, false),
+        ];
+        for (why, is_attack) in why {
+            assert_eq!(why.is_attack(), is_attack, "{}", why.text());
+        }
+    }
 }

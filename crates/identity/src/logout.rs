@@ -99,7 +99,7 @@ async fn tell(realm: &Realm, session: &str, user: &str, now: Timestamp) -> Resul
     for (id, _) in grants {
         let grant = records.get::<Grant>(Kind::Grant, &[&id]).await?;
         if grant.is_some_and(|grant| !grant.value.is_offline()) {
-            grant::revoke(realm, &id, "its session has ended").await?;
+            grant::revoke(realm, &id, grant::Why::SessionEnded).await?;
         }
     }
     records.remove_all(Kind::SessionClient, &[session]).await

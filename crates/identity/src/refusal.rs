@@ -151,11 +151,19 @@ impl Refusal {
         self
     }
 
+    /// Whether it is part of what goes well: of a device that waits for its person, every few seconds.
+    fn is_everyday(&self) -> bool {
+        self.code == Code::AuthorizationPending
+    }
+
     /// One line in the log, where every refusal ends.
     pub(crate) fn record(&self) {
-        let (error, description, reason) = (self.code.name(), &self.description, &self.reason);
+        let (error, description) = (self.code.name(), &self.description);
+        let reason = Some(self.reason.as_str()).filter(|reason| !reason.is_empty());
         if self.status.is_server_error() {
             tracing::error!(error, %description, reason, "identity: request failed");
+        } else if self.is_everyday() {
+            tracing::debug!(error, %description, reason, "identity: request refused");
         } else {
             tracing::info!(error, %description, reason, "identity: request refused");
         }
@@ -220,6 +228,18 @@ mod tests {
             ("", ""),
         ] {
             assert_eq!(Refusal::plain(Code::InvalidRequest, text).description, expected);
+        }
+    }
+
+    #[test]
+    fn a_device_that_waits_is_not_news() {
+        for (code, everyday) in [
+            (Code::AuthorizationPending, true),
+            (Code::SlowDown, false),
+            (Code::InvalidGrant, false),
+            (Code::InvalidClient, false),
+        ] {
+            assert_eq!(Refusal::plain(code, "").is_everyday(), everyday, "{code:?}");
         }
     }
 }

@@ -117,7 +117,7 @@ pub(crate) async fn endpoint(State(realm): State<Arc<Realm>>, call: Call) -> Ans
     let token = call.parameters.require("token")?;
     if let Some((grant, _)) = grant::refresh::find(&realm, token).await? {
         if grant.value.client == *client {
-            grant::revoke(&realm, &grant.value.id, "revoked by its client").await?;
+            grant::revoke(&realm, &grant.value.id, grant::Why::RevokedByClient).await?;
         }
     } else if let Ok(verified) = mint::read(&realm, token) {
         let claims = &verified.claims;

@@ -104,7 +104,7 @@ impl Realm {
     /// # Errors
     /// The store fails.
     pub async fn end_grant(&self, id: &str) -> Result<(), Error> {
-        grant::revoke(self, id, "ended by an administrator").await
+        grant::revoke(self, id, grant::Why::Administrator).await
     }
 
     /// Ends everything that a user began until now: sessions, grants, refresh tokens, and
@@ -206,7 +206,7 @@ impl Realm {
             let Some(grant) = found.map(|stored| stored.value) else { continue };
             let begun = &grant.authentication;
             if Some(begun.session.as_str()) != but && is_meant(begun.time) {
-                grant::revoke(self, &id, "its user was signed out").await?;
+                grant::revoke(self, &id, grant::Why::SignedOut).await?;
                 ended += 1;
             }
         }

@@ -55,6 +55,6 @@ async fn submit(realm: &Realm, call: &Call) -> Answer {
     if realm.find_client(client).await?.is_some() {
         consent::withdraw(realm, &owner.user.id, client, call.now).await?;
     }
-    grant::revoke_of(realm, &owner.user.id, client, "its person withdrew it").await?;
+    grant::revoke_of(realm, &owner.user.id, client, grant::Why::Withdrawn).await?;
     Ok(done(realm, Done::Withdrawn))
 }

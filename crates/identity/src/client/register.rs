@@ -133,7 +133,7 @@ impl Realm {
             let mut grants: Vec<Stored<Grant>> =
                 page.iter().map(|record| Stored::read(Kind::Grant, record)).collect::<Result<_, _>>()?;
             grants.retain(|grant| grant.value.client == id);
-            grant::revoke_all(self, &grants, "its client was switched off or removed").await?;
+            grant::revoke_all(self, &grants, grant::Why::ClientGone).await?;
         }
         if records.exists(Kind::Client, &[id]).await? {
             return Ok(());

@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 use store::Expect;
 
-use super::{Decided, Grant, Narrowed, Parties, revoke};
+use super::{Decided, Grant, Narrowed, Parties, Why, revoke};
 use crate::Error;
 use crate::pkce;
 use crate::realm::Realm;
@@ -64,7 +64,7 @@ pub(crate) async fn exchange(asking: &Asking<'_>) -> Answer<Issued> {
     let record = &stored.value;
     if let Some(grant) = &record.used {
         // OAuth 2.1 §4.1.3: whoever comes second shows that somebody has a copy.
-        revoke(realm, grant, "its code was used again").await?;
+        revoke(realm, grant, Why::CodeReused).await?;
         return Err(refused("the code was used before; what it gave is revoked"));
     }
     let client = &asking.authenticated.client;
@@ -95,7 +95,7 @@ async fn lost(asking: &Asking<'_>, name: &str) -> Answer<Issued> {
         asking.realm.records.pause(attempt).await;
         let stored = asking.realm.records.get::<Record>(Kind::Code, &[name]).await?;
         if let Some(grant) = stored.and_then(|stored| stored.value.used) {
-            revoke(asking.realm, &grant, "its code was used twice at once").await?;
+            revoke(asking.realm, &grant, Why::CodeReused).await?;
             return Err(refused("the code was used twice at once; what it gave is revoked"));
         }
     }

@@ -16,7 +16,7 @@ use model::Timestamp;
 use store::{Expect, Transaction};
 use subtle::ConstantTimeEq as _;
 
-use super::{Family, Grant, Narrowed, Parties, USER_OVER, revoke};
+use super::{Family, Grant, Narrowed, Parties, USER_OVER, Why, revoke};
 use crate::Error;
 use crate::realm::Realm;
 use crate::record::{ATTEMPTS_MAX, Kind, Stored, Written};
@@ -119,7 +119,7 @@ async fn rotate(asking: &Asking<'_>, stored: Stored<Grant>, generation: u64) -> 
         Standing::Repeated => {}
         Standing::Reused => {
             let reason = format!("generation {generation} of {} again", family.generation);
-            revoke(realm, &grant.id, "a refresh token was used again").await?;
+            revoke(realm, &grant.id, Why::RefreshTokenReused).await?;
             return Err(refused(reason));
         }
     }
