@@ -64,6 +64,15 @@ pub(crate) struct Asking<'a> {
     is_remembered: AtomicBool,
 }
 
+/// Whose scopes they are that bound what is asked for.
+#[derive(Clone, Copy)]
+pub(crate) enum Whose {
+    /// What a person granted, or a token that is shown has.
+    Granted,
+    /// The client's own.
+    Client,
+}
+
 impl<'a> Asking<'a> {
     /// With key and certificate of the request, as far as the client's tokens are bound to them.
     fn new(realm: &'a Arc<Realm>, call: &'a Call, authenticated: &'a Authenticated) -> Answer<Self> {
@@ -107,21 +116,28 @@ impl<'a> Asking<'a> {
     /// The scopes that are asked for, within `granted`; all of it when none is named
     /// (RFC 6749 §6).
     pub(crate) fn scopes_within(&self, granted: &BTreeSet<String>) -> Answer<BTreeSet<String>> {
-        self.scopes_that(|scope| granted.contains(scope), || granted.clone())
+        self.scopes_that(Whose::Granted, |scope| granted.contains(scope), || granted.clone())
     }
 
     /// The same, within those that are `granted`; `all` of them when none is named.
     pub(crate) fn scopes_that(
         &self,
+        whose: Whose,
         granted: impl Fn(&str) -> bool,
         all: impl FnOnce() -> BTreeSet<String>,
     ) -> Answer<BTreeSet<String>> {
         let Some(text) = self.call.parameters.get("scope") else { return Ok(all()) };
         let wanted = crate::scope::parse(text)?;
-        if wanted.iter().all(|scope| granted(scope)) {
+        let more: Vec<&str> = wanted.iter().map(String::as_str).filter(|scope| !granted(scope)).collect();
+        if more.is_empty() {
             return Ok(wanted);
         }
-        Err(Refusal::plain(Code::InvalidScope, "`scope` is more than what was granted"))
+        let (found, client) = (more.join(" "), &self.authenticated.client.id);
+        let told = match whose {
+            Whose::Granted => format!("`scope` is more than what was granted: {found}"),
+            Whose::Client => format!("this client does not have the `scope` {found}"),
+        };
+        Err(Refusal::new(Code::InvalidScope, told, format!("client {client:?}")))
     }
 
     /// The APIs that are asked for, within `granted`.

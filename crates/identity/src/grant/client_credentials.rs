@@ -6,14 +6,14 @@ use crate::claim::Subject;
 use crate::mint::{self, AccessToken};
 use crate::refusal::{Answer, Code, Refusal};
 use crate::settings::STANDARD_SCOPES;
-use crate::token::{Asking, Issued};
+use crate::token::{Asking, Issued, Whose};
 
 pub(crate) async fn exchange(asking: &Asking<'_>) -> Answer<Issued> {
     let client = &asking.authenticated.client;
     // Nobody logged in: the scopes of OpenID Connect mean nothing here.
     let own = |scope: &str| client.scopes.contains(scope) && !STANDARD_SCOPES.contains(&scope);
-    let scopes =
-        asking.scopes_that(own, || client.scopes.iter().filter(|scope| own(scope)).cloned().collect())?;
+    let all = || client.scopes.iter().filter(|scope| own(scope)).cloned().collect();
+    let scopes = asking.scopes_that(Whose::Client, own, all)?;
     let resources = asking.resources_within(&client.resources)?;
     if resources.iter().any(|name| !reaches(asking, name, &scopes)) {
         return Err(Refusal::plain(Code::InvalidScope, "no such `scope` at this `resource`"));

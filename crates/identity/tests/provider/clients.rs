@@ -8,7 +8,9 @@ use keys::{Algorithm, LocalSigner, Signer, SystemRandom, publish, sign_token};
 use serde_json::{Value, json};
 
 use crate::sign_out::gateway_takes;
-use crate::support::{Browser, ISSUER, NOW, Reply, SECRET, Steps, TestBed, client, payload, secret, web};
+use crate::support::{
+    Browser, ISSUER, NOW, ORDERS, Reply, SECRET, Steps, TestBed, client, payload, secret, web,
+};
 
 const GRANT: (&str, &str) = ("grant_type", "client_credentials");
 const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
@@ -102,6 +104,17 @@ async fn grants_are_what_is_registered() {
         .unwrap();
     testbed.send(twice).await.refused(400, "invalid_request");
     assert_eq!(testbed.get(&format!("{ISSUER}/token?grant_type=client_credentials")).await.status, 405);
+}
+
+#[tokio::test]
+async fn a_scope_that_a_client_does_not_have_is_named() {
+    let testbed = TestBed::new().await;
+    let by = [GRANT, ("client_id", "service"), ("client_secret", SECRET), ("resource", ORDERS)];
+    let asked = async |scope| testbed.post("/token", &[&by[..], &[("scope", scope)]].concat()).await;
+    assert_eq!(asked("orders:read").await.status, 200);
+    let refused = asked("orders:read orders:list").await;
+    refused.refused(400, "invalid_scope");
+    assert_eq!(refused.json()["error_description"], "this client does not have the `scope` orders:list");
 }
 
 struct Signing {
