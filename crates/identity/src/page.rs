@@ -5,11 +5,13 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
 use crate::Error;
+use crate::authorize::interaction::{self, Then};
 use crate::call::Call;
+use crate::client::redirect;
 use crate::parameter::with_query;
 use crate::realm::Realm;
 use crate::refusal::{Answer, Code, Refusal};
-use crate::text::{self, Language, Texts};
+use crate::text::{self, Language, Notice, Texts};
 use crate::theme::Theme;
 
 /// The script of forms with passkeys.
@@ -160,6 +162,10 @@ pub(crate) struct MessagePage<'a> {
     pub(crate) text: &'a str,
     /// For the developers of an application, in English; empty: nothing.
     pub(crate) detail: &'a str,
+    /// When to try again; empty: nothing is known of that.
+    pub(crate) wait: &'a str,
+    /// Where to go from here, and what that is called.
+    pub(crate) way: Option<(String, &'static str)>,
 }
 
 /// An answer that goes to the client as a form (OAuth 2.0 Form Post Response Mode).
@@ -186,7 +192,8 @@ pub(crate) fn show_scripted(page: &impl Template, form_target: Option<&str>, fai
 
 /// Answers with a title and a sentence.
 pub(crate) fn message(realm: &Realm, call: &Call, (title, text): (&str, &str)) -> Answer {
-    show(&MessagePage { frame: Frame::new(realm, call, ""), title, text, detail: "" }, None, false)
+    let frame = Frame::new(realm, call, "");
+    show(&MessagePage { frame, title, text, detail: "", wait: "", way: None }, None, false)
 }
 
 /// Answers with a form that goes to the client by itself.
@@ -210,11 +217,38 @@ pub(crate) fn or_error(realm: &Realm, call: &Call, answer: Answer) -> Response {
         None => (frame.texts.common.application_at_fault, refusal.description.as_ref()),
     };
     let title = frame.texts.common.failed;
-    let page = MessagePage { frame, title, text, detail };
+    let way = refusal.notice.and_then(|notice| way_on(realm, call, notice));
+    let wait = refusal.retry_after().map(frame.texts.common.wait).unwrap_or_default();
+    let page = MessagePage { frame, title, text, detail, wait: &wait, way };
     let mut response =
         render(&page, refusal.page_status(), "", "").unwrap_or_else(IntoResponse::into_response);
     refusal.extend(response.headers_mut());
     response
+}
+
+/// Where a person goes who was told that: on with the login that waits, or to where it was begun.
+fn way_on(realm: &Realm, call: &Call, notice: Notice) -> Option<(String, &'static str)> {
+    let texts = &call.language.texts();
+    match notice {
+        Notice::SlowDown | Notice::Busy => {
+            let flow = call.parameters.get("flow")?;
+            Some((with_query(&realm.path("/flow"), &[("flow", flow)]), texts.common.again))
+        }
+        Notice::InteractionOver | Notice::TooManyAttempts | Notice::FormTwice => {
+            match interaction::begun_for(realm, call) {
+                // The name is sealed by us: this is an address that was registered for its client.
+                Some(Then::Authorize(request)) => {
+                    let start = redirect::start_page(&request.target.redirect_uri)?;
+                    Some((start, texts.common.back_to_application))
+                }
+                Some(Then::Visit(path) | Then::Confirm(path) | Then::Reach { path, .. }) => {
+                    Some((realm.path(&path), texts.common.again))
+                }
+                None => Some((realm.path("/account"), texts.account.title)),
+            }
+        }
+        _ => None,
+    }
 }
 
 fn render(page: &impl Template, status: StatusCode, form_target: &str, script: &str) -> Answer {

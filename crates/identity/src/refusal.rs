@@ -127,6 +127,12 @@ impl Refusal {
         if kept { self.status } else { StatusCode::BAD_REQUEST }
     }
 
+    /// In how many seconds it is worth to try again, where that is known.
+    pub(crate) fn retry_after(&self) -> Option<u64> {
+        let (_, value) = self.fields.iter().find(|(name, _)| name == header::RETRY_AFTER)?;
+        value.to_str().ok()?.parse().ok()
+    }
+
     /// Adds its fields to those of an answer.
     pub(crate) fn extend(&self, headers: &mut HeaderMap) {
         for (name, value) in &self.fields {

@@ -98,6 +98,9 @@ pub(crate) struct Common {
     pub(crate) language: &'static str,
     pub(crate) go_on: &'static str,
     pub(crate) back_to_application: &'static str,
+    pub(crate) again: &'static str,
+    /// When to try again, in so many seconds.
+    pub(crate) wait: fn(u64) -> String,
     pub(crate) logged_in_as: Around,
     pub(crate) failed: &'static str,
     /// Before what only the developers of the application understand.

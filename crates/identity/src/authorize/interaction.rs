@@ -197,6 +197,12 @@ pub(crate) async fn open(realm: &Realm, call: &Call) -> Answer<Waiting> {
     Ok(found)
 }
 
+/// What the interaction of a request was begun for, over or not; `None`: nothing that its name says.
+pub(crate) fn begun_for(realm: &Realm, call: &Call) -> Option<Then> {
+    let begun = Begun::read(realm, call.parameters.get("flow")?).ok()??;
+    Some(begun.then)
+}
+
 /// Checks that a form is one of ours, sent by our page (CSRF).
 pub(crate) fn check_form(realm: &Realm, call: &Call, csrf: &str) -> Answer<()> {
     let refused = |reason: String| Refusal::person(Code::InvalidRequest, Notice::FormForeign, reason);

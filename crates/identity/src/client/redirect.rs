@@ -72,9 +72,29 @@ pub(crate) fn form_action(uri: &str) -> String {
     }
 }
 
+/// Where the application of a registered URI begins: the root of its origin; `None` for a program
+/// that browsers only hand things to.
+pub(crate) fn start_page(uri: &str) -> Option<String> {
+    let uri: Uri = uri.parse().ok()?;
+    let scheme = uri.scheme_str().filter(|scheme| matches!(*scheme, "http" | "https"))?;
+    Some(format!("{scheme}://{}/", uri.authority()?))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_application_begins_at_the_root_of_its_origin() {
+        for (uri, expected) in [
+            ("https://app.example/cb?a=b", Some("https://app.example/")),
+            ("http://127.0.0.1:8080/cb", Some("http://127.0.0.1:8080/")),
+            ("com.example.app:/cb", None),
+            ("javascript:alert(1)", None),
+        ] {
+            assert_eq!(start_page(uri).as_deref(), expected, "{uri}");
+        }
+    }
 
     #[test]
     fn exact_but_for_the_port_on_loopback() {

@@ -12,6 +12,8 @@ pub(super) const TEXTS: Texts = Texts {
         language: "Language",
         go_on: "Go on",
         back_to_application: "Back to the application",
+        again: "Try again",
+        wait,
         logged_in_as: Around("You are logged in as ", "."),
         failed: "That did not work",
         application_at_fault: "The application sent a request that cannot be answered. If going back to it does not help, tell the people who run it:",
@@ -206,13 +208,20 @@ fn suggestion(suggestion: Suggestion) -> &'static str {
     }
 }
 
+fn wait(seconds: u64) -> String {
+    match (seconds, seconds.div_ceil(60)) {
+        (0 | 1, _) => "You can try again in one second.".to_owned(),
+        (2..60, _) => format!("You can try again in {seconds} seconds."),
+        (_, 1) => "You can try again in one minute.".to_owned(),
+        (_, minutes) => format!("You can try again in {minutes} minutes."),
+    }
+}
+
 fn notice(notice: Notice) -> &'static str {
     match notice {
         Notice::WrongPassword => "The user name or the password is wrong.",
         Notice::TooManyAttempts => "Too many attempts. Go back to the application and begin again.",
-        Notice::SlowDown => {
-            "Too many attempts failed. Wait a while and try again, or use a browser in which you logged in before."
-        }
+        Notice::SlowDown => "Too many attempts failed. Wait, or use a browser in which you logged in before.",
         Notice::Busy => "Too many people log in at this moment. Try again.",
         Notice::OutOfOrder => "Something is out of order here. Try again in a while.",
         Notice::InteractionOver => {

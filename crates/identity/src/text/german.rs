@@ -12,6 +12,8 @@ pub(super) const TEXTS: Texts = Texts {
         language: "Sprache",
         go_on: "Weiter",
         back_to_application: "Zurück zur Anwendung",
+        again: "Noch einmal versuchen",
+        wait,
         logged_in_as: Around("Sie sind als ", " angemeldet."),
         failed: "Das hat nicht geklappt",
         application_at_fault: "Die Anwendung hat eine Anfrage gesandt, die sich nicht beantworten lässt. Hilft es nicht, zu ihr zurückzugehen, so sagen Sie denen Bescheid, die sie betreiben:",
@@ -213,6 +215,15 @@ fn suggestion(suggestion: Suggestion) -> &'static str {
     }
 }
 
+fn wait(seconds: u64) -> String {
+    match (seconds, seconds.div_ceil(60)) {
+        (0 | 1, _) => "In einer Sekunde können Sie es wieder versuchen.".to_owned(),
+        (2..60, _) => format!("In {seconds} Sekunden können Sie es wieder versuchen."),
+        (_, 1) => "In einer Minute können Sie es wieder versuchen.".to_owned(),
+        (_, minutes) => format!("In {minutes} Minuten können Sie es wieder versuchen."),
+    }
+}
+
 fn notice(notice: Notice) -> &'static str {
     match notice {
         Notice::WrongPassword => "Der Benutzername oder das Passwort ist falsch.",
@@ -220,7 +231,7 @@ fn notice(notice: Notice) -> &'static str {
             "Zu viele Versuche. Gehen Sie zurück zur Anwendung und beginnen Sie von vorn."
         }
         Notice::SlowDown => {
-            "Zu viele Versuche sind fehlgeschlagen. Warten Sie eine Weile und versuchen Sie es wieder, oder nehmen Sie einen Browser, in dem Sie sich schon einmal angemeldet haben."
+            "Zu viele Versuche sind fehlgeschlagen. Warten Sie, oder nehmen Sie einen Browser, in dem Sie sich schon einmal angemeldet haben."
         }
         Notice::Busy => "In diesem Augenblick melden sich zu viele an. Versuchen Sie es noch einmal.",
         Notice::OutOfOrder => {

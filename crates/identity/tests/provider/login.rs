@@ -3,7 +3,7 @@
 use axum::http::header;
 use identity::ClientAuthentication;
 
-use crate::support::{Browser, CALLBACK, ISSUER, PASSWORD, TestBed, read_form, web};
+use crate::support::{Browser, CALLBACK, ISSUER, PASSWORD, Reply, TestBed, read_form, web};
 
 /// Without one, browsers ask for `/favicon.ico` of the host and complain that it is not there.
 #[tokio::test]
@@ -264,4 +264,54 @@ async fn sessions_and_logins_end() {
     }
     testbed.advance(4 * hour);
     assert!(browser.authorize("web", &[]).await.text.contains("type=\"password\""), "a day old");
+}
+
+/// Where a page leads whose person cannot go on here.
+fn ways(page: &str) -> Vec<String> {
+    let links = page.split("<p><a href=\"").skip(1).filter_map(|rest| rest.split('"').next());
+    links.map(|link| link.replace("&#x2F;", "/").replace("&#x3d;", "=").replace("&#38;", "&")).collect()
+}
+
+#[tokio::test]
+async fn whoever_is_slowed_down_is_told_for_how_long_and_gets_the_form_again() {
+    let testbed = TestBed::new().await;
+    for (language, told) in
+        [("en", "You can try again in 2 seconds."), ("de", "In 2 Sekunden können Sie es wieder versuchen.")]
+    {
+        let mut browser = Browser::at(&testbed, if language == "en" { "192.0.2.1" } else { "192.0.2.2" });
+        let mut page = browser.authorize("web", &[("ui_locales", language)]).await;
+        for _ in 0..6 {
+            page = browser.submit(&page, &[("username", "alice"), ("password", "wrong")]).await;
+            assert_eq!(page.status.as_u16(), 401);
+        }
+        let refused = browser.submit(&page, &[("username", "alice"), ("password", PASSWORD)]).await;
+        assert_eq!((refused.status.as_u16(), refused.field("retry-after")), (429, "2"));
+        assert!(refused.text.contains(told), "{}", refused.text);
+        let [way] = ways(&refused.text).try_into().unwrap();
+        testbed.advance(2);
+        let page = browser.go(&way).await;
+        assert!(browser.log_in(&page).await.field("location").contains("code="));
+    }
+}
+
+#[tokio::test]
+async fn whoever_has_a_login_that_is_over_finds_back() {
+    let testbed = TestBed::new().await;
+    let over = async |mut browser: Browser<'_>, page: Reply| {
+        testbed.advance(3600);
+        let refused = browser.log_in(&page).await;
+        assert_eq!(refused.status.as_u16(), 400, "{}", refused.text);
+        ways(&refused.text)
+    };
+    // Of an application: where that begins.
+    let mut browser = Browser::new(&testbed);
+    let page = browser.authorize("web", &[]).await;
+    assert_eq!(over(browser, page).await, ["https://app.example/"]);
+    // Of a page of ours: that page.
+    let mut browser = Browser::new(&testbed);
+    let page = browser.go("/realms/shop/account").await;
+    assert_eq!(over(browser, page).await, ["/realms/shop/account"]);
+    // Nobody knows of what.
+    let unknown = testbed.get("/realms/shop/login?flow=nothing").await;
+    assert_eq!(ways(&unknown.text), ["/realms/shop/account"], "{}", unknown.text);
 }

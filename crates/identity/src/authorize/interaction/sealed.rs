@@ -47,6 +47,11 @@ impl Begun {
 
     /// What a name carries, if it is one of ours and not over.
     pub(super) fn open(realm: &Realm, flow: &str, now: Timestamp) -> Result<Option<Self>, Error> {
+        Ok(Self::read(realm, flow)?.filter(|begun| begun.until > now))
+    }
+
+    /// The same, over or not.
+    pub(super) fn read(realm: &Realm, flow: &str) -> Result<Option<Self>, Error> {
         if flow.len() > FLOW_BYTES_MAX {
             return Ok(None);
         }
@@ -55,7 +60,6 @@ impl Begun {
         let key = realm.key_ring().derive_seal(PURPOSE, &encode_base64url(hour))?;
         let Some(begun) = key.open(sealed, PURPOSE.as_bytes()) else { return Ok(None) };
         // Of a version before this one it may be something else: then it is over.
-        let begun: Option<Self> = serde_json::from_slice(&begun).ok();
-        Ok(begun.filter(|begun| begun.until > now))
+        Ok(serde_json::from_slice(&begun).ok())
     }
 }
