@@ -14,10 +14,12 @@
 //! | TLS version | `tls.version` |
 //! | bytes | `traffic.bytes_in`, `traffic.bytes_out` |
 //! | step, route, upstream, attempts, credential, trace id, decision, firewall | `unmapped` |
+//!
+//! What somebody did at the identity provider is of the classes 3001 and 3002: [`append_account`].
 
 use std::borrow::Cow;
 
-use model::event::{AccessEvent, DecisionRecord, FirewallRecord, Outcome, Step};
+use model::event::{AccessEvent, AccountEvent, DecisionRecord, FirewallRecord, Outcome, Step};
 use model::{Credential, PrincipalKind, RequestId, Timestamp};
 use serde::Deserialize;
 
@@ -37,6 +39,13 @@ pub const FIREWALL_BYTES_MAX: usize = 64 * 1024;
 /// Appends the event as one line, newline included.
 pub fn append(line: &mut Vec<u8>, event: &AccessEvent<'_>) {
     Writer { line, cut: false }.event(event, false);
+}
+
+/// Appends the line of what somebody did at the identity provider, newline included: OCSF 1.3
+/// Authentication (class 3002) or Account Change (class 3001). [`parse`] reads the part of it that
+/// every event has.
+pub fn append_account(line: &mut Vec<u8>, event: &AccountEvent) {
+    Writer { line, cut: false }.account_event(event);
 }
 
 /// Appends the line for a slot that was dropped without its event.
@@ -109,6 +118,64 @@ impl Writer<'_> {
         self.actor(event);
         self.unmapped(event, abandoned);
         self.raw("}\n");
+    }
+
+    fn account_event(&mut self, account: &AccountEvent) {
+        let (event, (class, activity)) = (&account.access, account.activity.number());
+        self.number(r#"{"time":"#, event.time.unix_millis());
+        self.number(r#","class_uid":"#, class.into());
+        self.raw(r#","category_uid":3,"metadata":{"version":"1.3.0","uid":""#);
+        self.line.extend_from_slice(&event.id.to_ascii());
+        self.raw(r#"","product":{"name":"Bastide","vendor_name":"Bastide"}}"#);
+        self.number(r#","type_uid":"#, (class * 100 + activity).into());
+        self.number(r#","activity_id":"#, activity.into());
+        // A refusal here may be somebody's password that is guessed: not informational.
+        self.raw(match event.outcome {
+            Outcome::Allowed => r#","severity_id":1,"status_id":1"#,
+            Outcome::Denied => r#","severity_id":2,"status_id":2"#,
+            Outcome::Failed => r#","severity_id":3,"status_id":2"#,
+        });
+        self.text(r#","status_detail":"#, &event.reason, TEXT_BYTES_MAX);
+        self.text(r#","http_request":{"uid":"#, &account.request, TEXT_BYTES_MAX);
+        self.text(r#","http_method":"#, &event.method, TEXT_BYTES_MAX);
+        self.text(r#","url":{"hostname":"#, &event.host, TEXT_BYTES_MAX);
+        self.text(r#","path":"#, &event.path, PATH_BYTES_MAX);
+        self.text(r#"},"user_agent":"#, &event.user_agent, TEXT_BYTES_MAX);
+        self.raw("}");
+        if !event.client_address.is_empty() {
+            self.text(r#","src_endpoint":{"ip":"#, &event.client_address, TEXT_BYTES_MAX);
+            self.raw("}");
+        }
+        self.text(r#","user":{"name":"#, &event.principal, TEXT_BYTES_MAX);
+        self.text(r#","uid":"#, &account.user_id, TEXT_BYTES_MAX);
+        self.raw("}");
+        self.actor(event);
+        if !account.session.is_empty() {
+            self.text(r#","session":{"uid":"#, &account.session, TEXT_BYTES_MAX);
+            self.raw("}");
+        }
+        self.raw(if account.methods.iter().any(|method| method == "mfa") {
+            r#","is_mfa":true"#
+        } else {
+            r#","is_mfa":false"#
+        });
+        self.number(r#","unmapped":{"time_nanos":"#, event.time.unix_nanos());
+        self.name(r#","outcome":""#, event.outcome.name());
+        self.name(r#","step":""#, event.step.name());
+        self.text(r#","route":"#, &event.route, TEXT_BYTES_MAX);
+        self.number(r#","status":"#, event.status.into());
+        self.name(r#","credential":""#, event.credential.name());
+        self.text(r#","realm":"#, &account.realm, TEXT_BYTES_MAX);
+        self.text(r#","client_id":"#, &account.client, TEXT_BYTES_MAX);
+        self.raw(r#","amr":["#);
+        for (at, method) in account.methods.iter().enumerate() {
+            self.text(if at == 0 { "" } else { "," }, method, TEXT_BYTES_MAX);
+        }
+        self.raw("]");
+        if self.cut {
+            self.raw(r#","cut":true"#);
+        }
+        self.raw("}}\n");
     }
 
     fn request(&mut self, event: &AccessEvent<'_>, id: &[u8]) {
@@ -293,7 +360,7 @@ pub fn parse(line: &[u8]) -> Result<StoredEvent, NotAnEvent> {
         outcome: unmapped.outcome,
         step: unmapped.step,
         reason: line.status_detail.into(),
-        status: line.http_response.code,
+        status: unmapped.status.unwrap_or(line.http_response.code),
         client_address: line.src_endpoint.ip.into(),
         client_port: line.src_endpoint.port,
         tls: line.tls.version.into(),
@@ -325,10 +392,14 @@ struct Line {
     metadata: Metadata,
     status_detail: String,
     http_request: HttpRequest,
+    // From here on what only requests have, not what somebody did at the identity provider.
+    #[serde(default)]
     http_response: HttpResponse,
+    #[serde(default)]
     src_endpoint: Endpoint,
     #[serde(default)]
     tls: Tls,
+    #[serde(default)]
     traffic: Traffic,
     actor: Actor,
     unmapped: Unmapped,
@@ -343,6 +414,7 @@ struct Metadata {
 struct HttpRequest {
     http_method: String,
     url: Url,
+    #[serde(default)]
     version: String,
     user_agent: String,
 }
@@ -353,14 +425,15 @@ struct Url {
     path: String,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Default)]
 struct HttpResponse {
     code: u16,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Default)]
 struct Endpoint {
     ip: String,
+    #[serde(default)]
     port: u16,
 }
 
@@ -369,7 +442,7 @@ struct Tls {
     version: String,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Default)]
 struct Traffic {
     bytes_in: u64,
     bytes_out: u64,
@@ -397,12 +470,16 @@ struct Idp {
 #[derive(Deserialize)]
 struct Unmapped {
     time_nanos: u64,
+    #[serde(default)]
     duration_nanos: u64,
     outcome: Outcome,
     step: Step,
     route: String,
+    #[serde(default)]
     upstream: String,
+    #[serde(default)]
     attempts: u32,
+    status: Option<u16>,
     credential: CredentialName,
     #[serde(default)]
     trace_id: String,

@@ -18,7 +18,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use identity::deliver::Delivery;
 use identity::{
-    Client, ClientAuthentication, Deliver, GrantType, Realm, RealmSettings, Resource, User, World, router,
+    Client, ClientAuthentication, Deliver, GrantType, NoObserver, Realm, RealmSettings, Resource, User,
+    World, router,
 };
 use keys::{Algorithm, SystemRandom};
 use model::{Clock, Secret, Timestamp};
@@ -118,7 +119,14 @@ async fn main() -> Result<(), Failure> {
     let listener = tokio::net::TcpListener::bind(&listen).await?;
     let address = listener.local_addr()?;
     let random = Arc::new(SystemRandom::new());
-    let world = World { store, clock, random, deliver: Arc::new(Loopback), mail_transport: None };
+    let world = World {
+        store,
+        clock,
+        random,
+        deliver: Arc::new(Loopback),
+        observer: Arc::new(NoObserver),
+        mail_transport: None,
+    };
     let shop = Realm::open(settings("shop", address), world.clone()).await?;
     let mut strict = settings("strict", address);
     strict.require_dpop_nonce = true;

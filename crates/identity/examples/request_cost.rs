@@ -23,7 +23,8 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::{Request, header};
 use identity::{
-    Client, ClientAuthentication, GrantType, NoDelivery, Realm, RealmSettings, Resource, User, World, router,
+    Client, ClientAuthentication, GrantType, NoDelivery, NoObserver, Realm, RealmSettings, Resource, User,
+    World, router,
 };
 use keys::{Algorithm, SystemRandom};
 use model::{Clock, Secret, Timestamp};
@@ -73,7 +74,14 @@ async fn start(path: &Path) -> Outcome<Router> {
     let clock: Arc<dyn Clock> = Arc::new(RealClock(Instant::now()));
     let store = Store::open_sqlite(path, key, Arc::clone(&clock), CacheLimits::default())?;
     let random = Arc::new(SystemRandom::new());
-    let world = World { store, clock, random, deliver: Arc::new(NoDelivery), mail_transport: None };
+    let world = World {
+        store,
+        clock,
+        random,
+        deliver: Arc::new(NoDelivery),
+        observer: Arc::new(NoObserver),
+        mail_transport: None,
+    };
     let realm = Realm::open(settings(), world).await?;
     populate(&realm).await?;
     Ok(router(realm))

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::extract::{FromRequest, Request};
-use axum::http::{HeaderMap, Method, StatusCode, header};
+use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use model::Timestamp;
@@ -22,6 +22,7 @@ const AGENT_CHARACTERS_MAX: usize = 256;
 #[derive(Clone, Debug)]
 pub(crate) struct Call {
     pub(crate) method: Method,
+    uri: Uri,
     pub(crate) parameters: Parameters,
     pub(crate) headers: HeaderMap,
     /// What the listener proved about the connection; absent where none said.
@@ -32,6 +33,11 @@ pub(crate) struct Call {
 }
 
 impl Call {
+    /// The path that was asked for.
+    pub(crate) fn path(&self) -> &str {
+        self.uri.path()
+    }
+
     /// Where the request came from, as far as the listener knows.
     pub(crate) fn address(&self) -> Option<IpAddr> {
         self.peer.as_ref().map(|peer| peer.address)
@@ -109,7 +115,8 @@ impl FromRequest<Arc<Realm>> for Call {
         let name = head.headers.contains_key(header::COOKIE).then(|| text::cookie_name(realm));
         let before = name.and_then(|name| cookie(&head.headers, &name));
         let language = text::chosen(&parameters, &head.headers, before, realm.settings.language);
-        Ok(Self { method: head.method, parameters, headers: head.headers, peer, now: realm.now(), language })
+        let (method, uri, headers) = (head.method, head.uri, head.headers);
+        Ok(Self { method, uri, parameters, headers, peer, now: realm.now(), language })
     }
 }
 

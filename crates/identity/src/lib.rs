@@ -12,7 +12,7 @@
 //! ```
 //! use std::sync::Arc;
 //! use identity::claim::{ClaimRule, Source, Target};
-//! use identity::{Client, ClientAuthentication, GrantType, NoDelivery, Realm, RealmSettings, User, World};
+//! use identity::{Client, ClientAuthentication, GrantType, NoDelivery, NoObserver, Realm, RealmSettings, User, World};
 //! # struct Still;
 //! # impl model::Clock for Still {
 //! #     fn now(&self) -> model::Timestamp { model::Timestamp::from_unix_seconds(1_800_000_000) }
@@ -26,6 +26,7 @@
 //!     clock: Arc::clone(&clock),
 //!     random: Arc::new(keys::SystemRandom::new()),
 //!     deliver: Arc::new(NoDelivery),
+//!     observer: Arc::new(NoObserver),
 //!     mail_transport: None,
 //! };
 //! let mut settings = RealmSettings::new("town", "https://id.example.org");
@@ -68,7 +69,7 @@
 //! - keep a secret other than as its hash where a hash will do, or derive one from less than
 //!   256 random bits;
 //! - begin a session before everything was shown that it needs;
-//! - tell one reason for a failed login or a failed client authentication from another;
+//! - tell a client one reason for a failed login or a failed client authentication from another;
 //! - read the clock, make random numbers or open a connection by itself: they are given.
 
 mod account;
@@ -93,6 +94,7 @@ mod logout;
 pub mod mail;
 mod method;
 mod mint;
+pub mod observe;
 mod page;
 mod parameter;
 mod pkce;
@@ -131,6 +133,7 @@ pub use key::SigningKey;
 pub use login::password::breached::check as check_breached_passwords;
 pub use login::password::hash::{check as check_password_hash, of as hash_password};
 pub use login::password::strength::{PasswordRules, Weakness};
+pub use observe::{NoObserver, Observe};
 pub use realm::{Listing, Realm, World};
 pub use record::Written;
 pub use revocation::RevocationFeed;

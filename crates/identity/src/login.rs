@@ -29,6 +29,7 @@ use model::Secret;
 use crate::authorize::interaction::{self, Then, Waiting};
 use crate::call::Call;
 use crate::method;
+use crate::observe::{AccountActivity, Event, Failure};
 use crate::page::{self, LoginPage};
 use crate::realm::Realm;
 use crate::record::Written;
@@ -64,14 +65,31 @@ async fn submit(realm: &Arc<Realm>, call: &Call) -> Answer {
     interaction::check_form(realm, call, &waiting.value.csrf)?;
     let username = call.parameters.get("username").unwrap_or_default();
     let password = Secret::new(call.parameters.get("password").unwrap_or_default().to_owned());
+    let event = logon(realm, call, &waiting);
     // Whoever is refused there or here leaves no record, and takes no turn.
-    refuse_spent(&waiting)?;
-    let attempt = throttle::admit(realm, call, username).await?;
+    let admitted = match refuse_spent(&waiting) {
+        Ok(()) => throttle::admit(realm, call, username).await,
+        Err(refusal) => Err(refusal),
+    };
+    let attempt = match admitted {
+        Ok(attempt) => attempt,
+        Err(refusal) => {
+            if let Some(failure) = unjudged(&refusal) {
+                realm.tell_beside(username, event.failed(failure));
+            }
+            return Err(refusal);
+        }
+    };
     if let Err(refusal) = count_attempt(realm, call, waiting).await {
         attempt.never_judged(realm, call.now).await;
         return Err(refusal);
     }
-    let wrong = attempt.clone().failed(Arc::clone(realm), call.now);
+    let (counted, telling, typed, now) = (attempt.clone(), Arc::clone(realm), username.to_owned(), call.now);
+    let wrong = |judged: password::Wrong| async move {
+        counted.failed(Arc::clone(&telling), now).await;
+        let event = event.failed(judged.failure).by_typed(&telling, &typed, judged.user.as_ref());
+        telling.tell(event).await;
+    };
     let checked = match password::check(realm, username, password, wrong).await {
         Ok(checked) => checked,
         Err(refusal) => {
@@ -81,7 +99,6 @@ async fn submit(realm: &Arc<Realm>, call: &Call) -> Answer {
     };
     let Some(user) = checked else {
         let waiting = interaction::open(realm, call).await?;
-        tracing::info!(attempts = waiting.value.attempts, "identity: login failed");
         return show(realm, call, &waiting, Some(Notice::WrongPassword));
     };
     let known = attempt.succeeded(realm, call).await?;
@@ -91,6 +108,20 @@ async fn submit(realm: &Arc<Realm>, call: &Call) -> Answer {
     let mut response = advance(realm, call, waiting, shown).await?;
     response.headers_mut().append(header::SET_COOKIE, known);
     Ok(response)
+}
+
+/// An attempt to log in for what waits.
+fn logon(realm: &Realm, call: &Call, waiting: &Waiting) -> Event {
+    realm.event(AccountActivity::LogOn, Some(call)).for_client(waiting.value.client())
+}
+
+/// Why an attempt was refused before it was judged, where its person is.
+fn unjudged(refusal: &Refusal) -> Option<Failure> {
+    match refusal.notice? {
+        Notice::SlowDown => Some(Failure::Throttled),
+        Notice::TooManyAttempts => Some(Failure::TooManyAttempts),
+        _ => None,
+    }
 }
 
 /// Refuses a login in which nothing is tried any more.
@@ -111,6 +142,15 @@ async fn count_attempt(realm: &Realm, call: &Call, waiting: Waiting) -> Answer<(
         Written::Done => Ok(()),
         Written::Conflict => Err(too_many("a login with several attempts at once")),
     }
+}
+
+/// The same for somebody who is known, and tells of an attempt that is not judged.
+async fn count_told(realm: &Realm, call: &Call, waiting: Waiting, event: &Event) -> Answer<()> {
+    let counted = count_attempt(realm, call, waiting).await;
+    if let Some(failure) = counted.as_ref().err().and_then(|refusal| unjudged(refusal)) {
+        realm.tell(event.clone().failed(failure)).await;
+    }
+    counted
 }
 
 fn too_many(reason: &str) -> Box<Refusal> {

@@ -22,6 +22,7 @@ use crate::client::{Client, redirect};
 use crate::grant::{self, Grant};
 use crate::logout::ended::Ended;
 use crate::mint;
+use crate::observe::{AccountActivity, Event};
 use crate::page::{self, LogoutPage};
 use crate::parameter::with_query;
 use crate::realm::Realm;
@@ -55,9 +56,21 @@ struct Pending {
     due: Timestamp,
 }
 
+/// Why a session ends, and by which request if by one of its person's.
+#[derive(Clone, Copy)]
+pub(crate) struct Ends<'a> {
+    pub(crate) why: &'static str,
+    pub(crate) call: Option<&'a Call>,
+}
+
 /// Ends a session: its cookie, its grants but those that go on offline, the tokens at the
 /// gateways, and the sessions at its clients.
-pub(crate) async fn end(realm: &Realm, session: &Session, now: Timestamp) -> Result<(), Error> {
+pub(crate) async fn end(
+    realm: &Realm,
+    session: &Session,
+    ends: Ends<'_>,
+    now: Timestamp,
+) -> Result<(), Error> {
     let records = &realm.records;
     let ended = Ended::Session { id: session.id.clone(), user: session.user.clone() };
     // What was given out last ends within the longest life of a token.
@@ -71,7 +84,9 @@ pub(crate) async fn end(realm: &Realm, session: &Session, now: Timestamp) -> Res
         Written::Done => {}
         Written::Conflict => return Err(Error::Contended("a session that ends")),
     }
-    tracing::info!(session = session.id, user = session.user, "identity: session ended");
+    let event = realm.event(AccountActivity::LogOff, ends.call);
+    let event = Event { session: session.id.clone(), why: ends.why, ..event };
+    realm.tell_of(&session.user, event).await;
     tell(realm, &session.id, &session.user, now).await?;
     ended.done(realm).await
 }
@@ -113,7 +128,10 @@ impl Realm {
     /// The store fails.
     pub async fn end_session(&self, id: &str) -> Result<(), Error> {
         match session::get(self, id, self.now()).await? {
-            Some(found) => end(self, &found.value, self.now()).await,
+            Some(found) => {
+                let ends = Ends { why: "ended_by_administrator", call: None };
+                end(self, &found.value, ends, self.now()).await
+            }
             None => Ok(()),
         }
     }
@@ -211,7 +229,7 @@ async fn log_out(realm: &Realm, call: &Call) -> Answer {
             // Anybody can send a browser here: the person is asked (§2).
             return confirm(realm, call, session).await;
         }
-        end(realm, session, call.now).await?;
+        end(realm, session, Ends { why: "logged_out", call: Some(call) }, call.now).await?;
     }
     let mut response = match &asked.address {
         Some(address) => crate::authorize::see_other(address),

@@ -15,6 +15,7 @@ use crate::deliver::Deliver;
 use crate::key::{KeyEntry, KeyRecord, KeyRing, SigningKey};
 use crate::login::password::Passwords;
 use crate::mail::MailTransport;
+use crate::observe::Observe;
 use crate::record::{ATTEMPTS_MAX, Change, Kind, Records, Stored, Written, is_as};
 use crate::settings::{RealmSettings, SettingsChange};
 use crate::user::{User, folded};
@@ -35,6 +36,8 @@ pub struct World {
     pub random: Arc<dyn SecureRandom + Send + Sync>,
     /// Sends logout tokens to clients.
     pub deliver: Arc<dyn Deliver>,
+    /// Is told of logins, logouts and changes of what one logs in with.
+    pub observer: Arc<dyn Observe>,
     /// Sends e-mail; `None`: none is sent.
     pub mail_transport: Option<Arc<dyn MailTransport>>,
 }
@@ -65,6 +68,7 @@ pub struct Realm {
     pub(crate) records: Records,
     pub(crate) random: Arc<dyn SecureRandom + Send + Sync>,
     pub(crate) deliver: Arc<dyn Deliver>,
+    pub(crate) observer: Arc<dyn Observe>,
     pub(crate) mail_transport: Option<Arc<dyn MailTransport>>,
     /// About as many messages wait.
     pub(crate) mail_waiting: AtomicUsize,
@@ -110,6 +114,7 @@ impl Realm {
             records,
             random: world.random,
             deliver: world.deliver,
+            observer: world.observer,
             mail_transport: world.mail_transport,
             mail_waiting: AtomicUsize::new(0),
             delivery_due: tokio::sync::Notify::new(),
@@ -272,14 +277,17 @@ impl Realm {
 
     /// A user by what they log in with.
     pub(crate) async fn user_by_name(&self, username: &str) -> Result<Option<User>, Error> {
+        Ok(self.named(username).await?.filter(|user| !user.disabled))
+    }
+
+    /// The same, switched off or not.
+    pub(crate) async fn named(&self, username: &str) -> Result<Option<User>, Error> {
         let folded = folded(username);
         if folded.is_empty() || folded.len() > crate::user::USERNAME_BYTES_MAX {
             return Ok(None);
         }
-        match self.records.get::<String>(Kind::UserName, &[&folded]).await? {
-            Some(id) => self.user(&id.value).await,
-            None => Ok(None),
-        }
+        let Some(id) = self.records.get::<String>(Kind::UserName, &[&folded]).await? else { return Ok(None) };
+        Ok(self.records.get::<User>(Kind::User, &[&id.value]).await?.map(|stored| stored.value))
     }
 
     /// A client, switched off or not, and its version.

@@ -26,6 +26,7 @@ use crate::login::password::strength::Weakness;
 use crate::mail::Purpose;
 use crate::mail::outbox::{self, Whom};
 use crate::mail::secret::{self, Good};
+use crate::observe::AccountActivity;
 use crate::page::{self, Frame, PasswordPage, RecoverPage, VerifyPage};
 use crate::realm::Realm;
 use crate::record::{Change, Kind, Stored, Written};
@@ -118,7 +119,7 @@ async fn change(realm: &Realm, call: &Call) -> Answer {
     }
     // The message came to them: the address is theirs.
     verified(realm, user, &good.secret.value.email).await?;
-    tracing::info!(user = user.id, "identity: another password by a message");
+    realm.tell(realm.event(AccountActivity::ResetPassword, Some(call)).by(user)).await;
     let mut response = page::message(realm, call, texts.changed)?;
     let known = throttle::remember(realm, call, &user.username)?;
     response.headers_mut().append(header::SET_COOKIE, known);

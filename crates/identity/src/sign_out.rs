@@ -12,8 +12,8 @@ use store::Transaction;
 
 use crate::Error;
 use crate::grant::{self, Grant};
-use crate::logout;
 use crate::logout::ended::Ended;
+use crate::logout::{self, Ends};
 use crate::realm::Realm;
 use crate::record::{Change, Kind, Stored};
 use crate::revocation::{self, Named};
@@ -196,7 +196,8 @@ impl Realm {
             if let Some(stored) = self.records.get::<Session>(Kind::Session, &[&id]).await?
                 && is_meant(stored.value.authenticated)
             {
-                logout::end(self, &stored.value, self.now()).await?;
+                let why = if but.is_some() { "ended_by_its_person" } else { "signed_out" };
+                logout::end(self, &stored.value, Ends { why, call: None }, self.now()).await?;
                 ended += 1;
             }
         }

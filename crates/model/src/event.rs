@@ -363,3 +363,79 @@ impl AccessEvent<'_> {
         }
     }
 }
+
+/// What somebody did at the identity provider. Its numbers are those of OCSF 1.3: Authentication
+/// (class 3002) for logins and logouts, Account Change (class 3001) for the rest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum AccountActivity {
+    /// A login, or an attempt at one.
+    LogOn,
+    /// The end of a session.
+    LogOff,
+    /// Another password, by whoever knew the one before.
+    ChangePassword,
+    /// Another password, by a link in a message.
+    ResetPassword,
+    /// Another factor to log in with.
+    AddFactor,
+    /// One less.
+    RemoveFactor,
+}
+
+impl AccountActivity {
+    /// All of them.
+    pub const ALL: [Self; 6] = [
+        Self::LogOn,
+        Self::LogOff,
+        Self::ChangePassword,
+        Self::ResetPassword,
+        Self::AddFactor,
+        Self::RemoveFactor,
+    ];
+
+    /// OCSF `class_uid` and `activity_id`.
+    pub const fn number(self) -> (u32, u32) {
+        match self {
+            Self::LogOn => (3002, 1),
+            Self::LogOff => (3002, 2),
+            Self::ChangePassword => (3001, 3),
+            Self::ResetPassword => (3001, 4),
+            Self::AddFactor => (3001, 10),
+            Self::RemoveFactor => (3001, 11),
+        }
+    }
+
+    /// What the log calls it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::LogOn => "login",
+            Self::LogOff => "logout",
+            Self::ChangePassword => "password change",
+            Self::ResetPassword => "password reset",
+            Self::AddFactor => "factor enrolled",
+            Self::RemoveFactor => "factor removed",
+        }
+    }
+}
+
+/// What somebody did at the identity provider, as the audit log tells it. It is read back as its
+/// `access` alone.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AccountEvent {
+    /// Who, from where, and what became of it; its `reason` says why it failed or ended.
+    pub access: AccessEvent<'static>,
+    /// What they did.
+    pub activity: AccountActivity,
+    /// The user's id, which stays when they are renamed; empty: nobody whom the realm knows.
+    pub user_id: String,
+    /// The realm.
+    pub realm: String,
+    /// The client that they logged in for; empty without one.
+    pub client: String,
+    /// The session; empty without one.
+    pub session: String,
+    /// The request's name at the gateway; empty without one.
+    pub request: String,
+    /// How they showed who they are (`amr`, RFC 8176), or which kind of factor it is about.
+    pub methods: Vec<String>,
+}

@@ -318,3 +318,79 @@ fn a_long_finding_loses_its_last_rules_and_says_so() {
     assert_eq!(found.rules.len() as u64 + found.further, 1000);
     assert_eq!((found.rule, found.rules[0].id), (Some(949_110), 0));
 }
+
+#[test]
+fn what_somebody_did_at_the_identity_provider_has_the_names_of_ocsf_and_is_read_back() {
+    use model::event::AccountActivity;
+    let of = |activity, outcome, reason: &'static str, status| {
+        let access = AccessEvent {
+            outcome,
+            step: if outcome == Outcome::Allowed { Step::Forward } else { Step::Authenticate },
+            reason: reason.into(),
+            status,
+            client_address: "192.0.2.7".into(),
+            method: "POST".into(),
+            host: "id.example.org".into(),
+            path: "/login".into(),
+            user_agent: "curl/8".into(),
+            route: "identity".into(),
+            principal_kind: PrincipalKind::User,
+            principal: "alice".into(),
+            issuer: "https://id.example.org".into(),
+            ..AccessEvent::bare(
+                RequestId::new(1_795_384_267_123, 7),
+                Timestamp::from_unix_nanos(1_795_384_267_123_456_789),
+            )
+        };
+        AccountEvent {
+            access,
+            activity,
+            user_id: "u1".to_owned(),
+            realm: "town".to_owned(),
+            client: "web".to_owned(),
+            session: "s1".to_owned(),
+            request: "r1".to_owned(),
+            methods: vec!["pwd".to_owned(), "mfa".to_owned()],
+        }
+    };
+    let failed = of(AccountActivity::LogOn, Outcome::Denied, "wrong_password", 401);
+    let mut line = Vec::new();
+    append_account(&mut line, &failed);
+    let value: Value = serde_json::from_slice(&line).unwrap();
+    for (place, expected) in [
+        ("/class_uid", json!(3002)),
+        ("/category_uid", json!(3)),
+        ("/activity_id", json!(1)),
+        ("/type_uid", json!(300_201)),
+        ("/status_id", json!(2)),
+        ("/severity_id", json!(2)),
+        ("/status_detail", json!("wrong_password")),
+        ("/user/name", json!("alice")),
+        ("/user/uid", json!("u1")),
+        ("/actor/user/name", json!("alice")),
+        ("/actor/idp/name", json!("https://id.example.org")),
+        ("/src_endpoint/ip", json!("192.0.2.7")),
+        ("/http_request/uid", json!("r1")),
+        ("/session/uid", json!("s1")),
+        ("/is_mfa", json!(true)),
+        ("/unmapped/client_id", json!("web")),
+        ("/unmapped/realm", json!("town")),
+        ("/unmapped/amr", json!(["pwd", "mfa"])),
+    ] {
+        assert_eq!(value.pointer(place), Some(&expected), "{place}: {value}");
+    }
+    for (activity, number) in
+        AccountActivity::ALL.into_iter().zip([300_201, 300_202, 300_103, 300_104, 300_110, 300_111])
+    {
+        let mut event = of(activity, Outcome::Allowed, "", 200);
+        // Whoever is at no address, and in no session.
+        event.access.client_address = "".into();
+        event.session = String::new();
+        let mut line = Vec::new();
+        append_account(&mut line, &event);
+        let value: Value = serde_json::from_slice(&line).unwrap();
+        assert_eq!((&value["type_uid"], &value["status_id"]), (&json!(number), &json!(1)));
+        assert_eq!(parse(&line).unwrap().event, event.access);
+    }
+    assert_eq!(parse(&line).unwrap().event, failed.access);
+}

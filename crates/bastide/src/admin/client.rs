@@ -14,7 +14,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::Request;
 use identity::mail::{MailTransport, SentElsewhere};
-use identity::{Realm, World};
+use identity::{NoObserver, Realm, World};
 use keys::SystemRandom;
 use model::Clock;
 use serde_json::Value;
@@ -342,6 +342,8 @@ async fn kept(
             clock: Arc::clone(clock),
             random: random.clone(),
             deliver: Arc::new(DeliveredElsewhere(realm.back_channel.clone())),
+            // Each call here leaves an event of its own.
+            observer: Arc::new(NoObserver),
             mail_transport: realm.mail.as_ref().map(|_| Arc::new(SentElsewhere) as Arc<dyn MailTransport>),
         };
         realms.insert(realm.settings.name.clone(), Realm::open(realm.settings.clone(), world).await?);

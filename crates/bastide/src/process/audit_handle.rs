@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 use audit::{Queue, Slot};
-use model::event::AccessEvent;
+use model::event::{AccessEvent, AccountEvent};
 use model::{RequestId, Timestamp};
 use tokio::sync::oneshot;
 
@@ -20,6 +20,7 @@ pub struct AuditHandle(Sender<Message>);
 enum Message {
     Reserve { id: RequestId, time: Timestamp, taken: oneshot::Sender<bool> },
     Commit(Box<AccessEvent<'static>>),
+    CommitAccount(Box<AccountEvent>),
     Abandon(RequestId),
 }
 
@@ -62,10 +63,19 @@ impl Entry {
     }
 
     /// Writes the event.
-    pub fn commit(mut self, event: AccessEvent<'static>) {
+    pub fn commit(self, event: AccessEvent<'static>) {
+        self.send(Message::Commit(Box::new(event)));
+    }
+
+    /// Writes what somebody did at the identity provider.
+    pub fn commit_account(self, event: AccountEvent) {
+        self.send(Message::CommitAccount(Box::new(event)));
+    }
+
+    fn send(mut self, message: Message) {
         if let Some(log) = self.log.take() {
             // Only a thread that has ended takes nothing, and then the log is closed.
-            let _ = log.send(Message::Commit(Box::new(event)));
+            let _ = log.send(message);
         }
     }
 }
@@ -91,6 +101,11 @@ fn keep(queue: &Rc<Queue>, messages: &Receiver<Message>) {
             Message::Commit(event) => {
                 if let Some(slot) = places.remove(&event.id) {
                     slot.commit(&event);
+                }
+            }
+            Message::CommitAccount(event) => {
+                if let Some(slot) = places.remove(&event.access.id) {
+                    slot.commit_line(|line| audit::record::append_account(line, &event));
                 }
             }
             Message::Abandon(id) => drop(places.remove(&id)),

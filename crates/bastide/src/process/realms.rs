@@ -8,6 +8,8 @@
 //! What it must never do: serve realms half open, or leave a client usable that the
 //! configuration declared once and declares no more.
 
+mod audit;
+
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -22,7 +24,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use gateway::step::identity::{HEADER_CLIENT_ADDRESS, HEADER_CLIENT_CERTIFICATE, HEADER_CLIENT_TLS};
 use identity::mail::MailTransport;
-use identity::{Realm, RevocationFeed, World};
+use identity::{Observe, Realm, RevocationFeed, World};
 use keys::{Answered, FormRequest, Revocation, SystemRandom};
 use model::Clock;
 use model::principal::{Peer, TlsPeer};
@@ -37,6 +39,8 @@ use super::back_channel::BackChannelWay;
 use super::in_process;
 use super::mail::MailServer;
 use crate::config;
+
+pub use audit::RealmAudit;
 
 /// After the store could not be read.
 const TRY_AGAIN_AFTER: Duration = Duration::from_secs(1);
@@ -56,6 +60,7 @@ pub struct Realms {
     server: JoinHandle<()>,
     clock: Arc<dyn Clock>,
     random: Arc<SystemRandom>,
+    observer: Arc<dyn Observe>,
 }
 
 /// What the realms have taken back, by realm, for the gateway.
@@ -116,7 +121,7 @@ impl Current {
 impl Realms {
     /// Serves whoever connects in process; until [`Self::follow`] with 503. Must be
     /// called on the control plane's runtime.
-    pub fn start(clock: Arc<dyn Clock>, random: Arc<SystemRandom>) -> Self {
+    pub fn start(clock: Arc<dyn Clock>, random: Arc<SystemRandom>, observer: Arc<dyn Observe>) -> Self {
         let (connector, listener) = in_process_pair();
         let current: Arc<RwLock<Option<Arc<Current>>>> = Arc::default();
         let serving = Arc::clone(&current);
@@ -134,6 +139,7 @@ impl Realms {
             server,
             clock,
             random,
+            observer,
         }
     }
 
@@ -186,6 +192,7 @@ impl Realms {
                 clock: Arc::clone(&self.clock),
                 random: self.random.clone(),
                 deliver: Arc::new(back_channel(realm)?),
+                observer: Arc::clone(&self.observer),
                 mail_transport: mail_transport(realm, &self.clock)?,
             };
             opened.push(Realm::open(realm.settings.clone(), world).await?);

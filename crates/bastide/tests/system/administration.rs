@@ -17,8 +17,8 @@ use crate::support::{TestBed, Upstream, get_request, read, until};
 const SECRET: &str = "a-client-secret-of-more-than-32-characters";
 /// RFC 7636 appendix B.
 const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
-const CHALLENGE: &str = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
-const CALLBACK: &str = "https://app.test/cb";
+pub(crate) const CHALLENGE: &str = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
+pub(crate) const CALLBACK: &str = "https://app.test/cb";
 
 pub(crate) fn rules(upstream: &Upstream, policies: &str) -> String {
     format!(

@@ -1,10 +1,12 @@
 //! People who come with password hashes of other programs: taken in by the command line,
-//! good for a login through the gateway, and ours in the store from then on.
+//! good for a login through the gateway, and ours in the store from then on. And what is
+//! written down of logins.
 
+use bastide::demo::client::{Request, http1};
 use serde_json::{Value, json};
 
-use crate::administration::{POLICIES, fixture, testbed, tokens};
-use crate::support::{TestBed, Upstream};
+use crate::administration::{CALLBACK, CHALLENGE, POLICIES, fixture, testbed, tokens};
+use crate::support::{TestBed, Upstream, get_request, until};
 
 /// Whose hashes all of these are.
 const PASSWORD: &str = "correct horse battery staple";
@@ -55,4 +57,78 @@ async fn people_log_in_with_the_hashes_that_they_brought_and_have_ours_from_then
         assert!(tokens(&testbed, name, PASSWORD).await["access_token"].is_string(), "{name}");
         assert_eq!(kept(&testbed, name), renewed, "{name}");
     }
+}
+
+/// The login of a client's person with this password, as far as its answer; gives the status.
+async fn attempt(testbed: &TestBed, username: &str, password: &str) -> u16 {
+    let begin = get_request(&format!(
+        "/authorize?client_id=web&redirect_uri={CALLBACK}&response_type=code&scope=openid&code_challenge={CHALLENGE}\
+         &code_challenge_method=S256"
+    ));
+    let begun = http1::ask(&testbed.endpoint(), &begin).await.unwrap();
+    let cookie = begun.field("set-cookie").unwrap().split(';').next().unwrap().to_owned();
+    let flow = begun.field("location").unwrap().split("flow=").nth(1).unwrap().to_owned();
+    let page = get_request(&format!("/login?flow={flow}")).field("cookie", &cookie);
+    let page = http1::ask(&testbed.endpoint(), &page).await.unwrap();
+    let page = String::from_utf8(page.body).unwrap();
+    let csrf = page.split("name=\"csrf\" value=\"").nth(1).unwrap().split('"').next().unwrap();
+    let mut post = Request::new("POST", "localhost", "/login")
+        .field("content-type", "application/x-www-form-urlencoded")
+        .field("origin", "https://localhost")
+        .field("cookie", &cookie);
+    post.body = format!("flow={flow}&csrf={csrf}&username={username}&password={password}").into_bytes();
+    http1::ask(&testbed.endpoint(), &post).await.unwrap().status
+}
+
+#[tokio::test]
+async fn logins_stand_in_the_audit_log_and_in_the_log_with_their_reason() {
+    let upstream = Upstream::start().await;
+    let mut testbed = testbed(&upstream, POLICIES).await;
+    let made = testbed.bastide(&["user", "add", "alice", "--output", "json"]).1;
+    let password = serde_json::from_str::<Value>(&made).unwrap()["password"].as_str().unwrap().to_owned();
+    testbed.start_gateway().await;
+    assert!(tokens(&testbed, "alice", &password).await["access_token"].is_string());
+    assert_eq!(attempt(&testbed, "alice", "wrong").await, 401);
+    assert_eq!(attempt(&testbed, "hunter2-in-the-wrong-field", "wrong").await, 401);
+    let events = until("the events", async || {
+        let mut events = Vec::new();
+        for file in std::fs::read_dir(testbed.path("state/audit")).unwrap() {
+            let text = std::fs::read_to_string(file.unwrap().path()).unwrap_or_default();
+            assert!(!text.contains("hunter2"), "{text}");
+            let lines = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+            events.extend(lines.filter(|event| event["class_uid"] == 3002));
+        }
+        (events.len() == 3).then_some(events)
+    })
+    .await;
+    let unknown = events[2]["user"]["name"].as_str().unwrap();
+    assert!(unknown.starts_with("unknown:"), "{unknown}");
+    for (event, status, reason, user) in
+        [(0, 1, "", "alice"), (1, 2, "wrong_password", "alice"), (2, 2, "unknown_user", unknown)]
+    {
+        let event = &events[event];
+        assert_eq!(
+            (&event["status_id"], &event["status_detail"]),
+            (&json!(status), &json!(reason)),
+            "{event}"
+        );
+        assert_eq!(event["user"]["name"], user, "{event}");
+        assert_eq!(event["src_endpoint"]["ip"], "127.0.0.1", "{event}");
+        assert_eq!(
+            (&event["unmapped"]["client_id"], &event["unmapped"]["realm"]),
+            (&json!("web"), &json!("town")),
+            "{event}"
+        );
+        // Of the request that led to it, and of its own.
+        for id in [&event["http_request"]["uid"], &event["metadata"]["uid"]] {
+            let (_, out, err) = testbed.bastide(&["explain", id.as_str().unwrap()]);
+            assert!(out.contains("POST localhost /login"), "{out}{err}");
+        }
+    }
+    let log = testbed.log();
+    let line = log.lines().find(|line| line.contains("login failed")).unwrap();
+    for expected in ["WARN", "alice", "127.0.0.1", "web", "town", "wrong_password"] {
+        assert!(line.contains(expected), "{expected}: {line}");
+    }
+    assert!(!log.contains("hunter2"), "{log}");
 }

@@ -12,6 +12,7 @@ use super::{Done, Owner, PATH, Visit, done, visit, visit_anew};
 use crate::call::Call;
 use crate::factor::{self, FactorKind, Offer, passkey, qr, totp};
 use crate::login;
+use crate::observe::AccountActivity;
 use crate::page::{self, Frame};
 use crate::realm::Realm;
 use crate::record::{Kind, Written};
@@ -125,7 +126,11 @@ async fn submit(realm: &Realm, call: &Call) -> Answer {
     }
     let as_judged = owner.as_judged(realm, Transaction::new());
     if let Some(id) = given("remove") {
-        factor::remove(realm, user, id, &as_judged).await?;
+        let kind = owner.factors.list().into_iter().find(|factor| factor.id == id).map(|factor| factor.kind);
+        if factor::remove(realm, user, id, &as_judged).await? {
+            let event = realm.event(AccountActivity::RemoveFactor, Some(call)).by(&owner.user);
+            realm.tell(event.by_methods(kind.map(FactorKind::name).as_slice())).await;
+        }
         return Ok(done(realm, Done::Removed));
     }
     if given("recovery").is_some() && !owner.factors.is_empty() {

@@ -14,6 +14,7 @@ use super::{Owner, PATH, Visit, visit_anew};
 use crate::Error;
 use crate::call::Call;
 use crate::login::password::strength::Weakness;
+use crate::observe::AccountActivity;
 use crate::page::{self, Frame};
 use crate::realm::Realm;
 use crate::record::Kind;
@@ -95,7 +96,7 @@ async fn submit(realm: &Realm, call: &Call, owner: &Owner) -> Answer {
         }
         Err(error) => return Err(error.into()),
     }
-    tracing::info!(user, "identity: a person gave themselves another password");
+    realm.tell(realm.event(AccountActivity::ChangePassword, Some(call)).by(&owner.user)).await;
     let mut response = page::message(realm, call, texts.changed)?;
     let cookie = set_cookie(realm, &cookie_name(realm), "", Some(Duration::ZERO))?;
     response.headers_mut().append(header::SET_COOKIE, cookie);

@@ -8,7 +8,7 @@ use model::Timestamp;
 
 use super::{Done, Owner, PATH, Visit, done, moment, visit};
 use crate::call::Call;
-use crate::logout;
+use crate::logout::{self, Ends};
 use crate::page;
 use crate::realm::Realm;
 use crate::refusal::Answer;
@@ -93,7 +93,8 @@ async fn submit(realm: &Realm, call: &Call) -> Answer {
     // Only among the person's own: another's id finds nothing.
     for session in session::of_user(realm, &owner.user.id, call.now).await? {
         if session.id != here && named == Some(session.id.as_str()) {
-            logout::end(realm, &session, call.now).await?;
+            let ends = Ends { why: "ended_by_its_person", call: Some(call) };
+            logout::end(realm, &session, ends, call.now).await?;
         }
     }
     Ok(done(realm, Done::Session))

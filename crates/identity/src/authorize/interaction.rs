@@ -85,6 +85,15 @@ impl Interaction {
         }
     }
 
+    /// The client that is waited for.
+    pub(crate) fn client(&self) -> Option<&str> {
+        match &self.then {
+            Then::Authorize(request) => Some(&request.client),
+            Then::Reach { client, .. } => Some(client),
+            Then::Visit(_) | Then::Confirm(_) => None,
+        }
+    }
+
     /// Where its forms may lead in the end.
     pub(crate) fn form_target(&self) -> Option<String> {
         match &self.then {

@@ -11,7 +11,8 @@ use crate::authorize::request;
 use crate::call::Call;
 use crate::client::Client;
 use crate::factor::{self, FactorKind, Factors, Offer, passkey};
-use crate::logout;
+use crate::logout::{self, Ends};
+use crate::observe::Event;
 use crate::realm::Realm;
 use crate::refusal::{Answer, Code, Refusal};
 use crate::session::{self, Session, Shown, set_cookie};
@@ -119,7 +120,10 @@ pub(super) async fn standing(realm: &Realm, waiting: &Interaction, shown: &Shown
 pub(crate) async fn advance(realm: &Realm, call: &Call, waiting: Waiting, shown: Shown) -> Answer {
     let standing = standing(realm, &waiting.value, &shown).await?;
     let page = match standing.next {
-        Next::Done => return complete(realm, call, waiting, shown, standing.version).await,
+        Next::Done => {
+            let judged = (&standing.user, standing.version);
+            return complete(realm, call, waiting, shown, judged).await;
+        }
         Next::Show(_) => "/login/factor",
         Next::Enrol { .. } if may_enrol(&shown, call.now) => "/login/enrol",
         Next::Enrol { .. } => "/login",
@@ -136,7 +140,13 @@ pub(crate) async fn advance(realm: &Realm, call: &Call, waiting: Waiting, shown:
 
 /// Begins the session, or renews the one that is stepped up: its secret is another in any
 /// case, so that a cookie of before is worth nothing.
-async fn complete(realm: &Realm, call: &Call, waiting: Waiting, mut shown: Shown, judged: Version) -> Answer {
+async fn complete(
+    realm: &Realm,
+    call: &Call,
+    waiting: Waiting,
+    mut shown: Shown,
+    (user, judged): (&User, Version),
+) -> Answer {
     let before = session::current(realm, call).await?;
     let stepped_up = shown.session.take();
     let renewed = match (before, &stepped_up) {
@@ -148,7 +158,8 @@ async fn complete(realm: &Realm, call: &Call, waiting: Waiting, mut shown: Shown
         (Some(before), None) if before.value.user == shown.user => Some(before.value.id),
         // The browser's session is another person's.
         (Some(before), None) => {
-            logout::end(realm, &before.value, call.now).await?;
+            let ends = Ends { why: "another_person_logged_in", call: Some(call) };
+            logout::end(realm, &before.value, ends, call.now).await?;
             None
         }
         (None, None) => None,
@@ -158,14 +169,24 @@ async fn complete(realm: &Realm, call: &Call, waiting: Waiting, mut shown: Shown
         shown.at = call.now;
     }
     let begun = session::begin(realm, call, shown, renewed, judged).await?;
+    tell(realm, call, &waiting, user, &begun.session).await?;
     make_room(realm, call, &begun.session).await?;
-    let (user, amr) = (&begun.session.user, begun.session.amr.join(" "));
-    tracing::info!(user, session = begun.session.id, amr, "identity: login");
     interaction::logged_in(realm, call, waiting, &begun.session.id).await?;
     let mut response = interaction::go_on(realm, call)?;
     let cookie = set_cookie(realm, &session::cookie_name(realm), &begun.cookie, None)?;
     response.headers_mut().append(header::SET_COOKIE, cookie);
     Ok(response)
+}
+
+/// Says that a session has begun. INVARIANT: nobody gets its cookie before that is kept.
+async fn tell(realm: &Realm, call: &Call, waiting: &Waiting, user: &User, begun: &Session) -> Answer<()> {
+    let event = super::logon(realm, call, waiting).by(user).by_methods(&begun.amr);
+    if realm.tell(Event { session: begun.id.clone(), ..event }).await {
+        return Ok(());
+    }
+    logout::end(realm, begun, Ends { why: "not_audited", call: Some(call) }, call.now).await?;
+    let reason = "the audit log has no place for the login";
+    Err(Refusal::person(Code::TemporarilyUnavailable, Notice::OutOfOrder, reason))
 }
 
 /// Ends the sessions that were not used for longest where a person has too many.
@@ -179,7 +200,8 @@ async fn make_room(realm: &Realm, call: &Call, begun: &Session) -> Answer<()> {
     sessions.sort_by_key(|session| (session.id == begun.id, session.seen));
     for session in sessions.iter().take(sessions.len() - most) {
         tracing::info!(user = begun.user, most, "identity: a session makes room for another");
-        logout::end(realm, session, call.now).await?;
+        let ends = Ends { why: "too_many_sessions", call: Some(call) };
+        logout::end(realm, session, ends, call.now).await?;
     }
     Ok(())
 }

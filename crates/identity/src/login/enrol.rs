@@ -16,6 +16,7 @@ use crate::authorize::interaction::{self, Waiting};
 use crate::call::Call;
 use crate::factor::{self, FactorKind, Factors, Offer, passkey, qr, totp};
 use crate::method;
+use crate::observe::AccountActivity;
 use crate::page::{self, Frame};
 use crate::realm::Realm;
 use crate::refusal::Answer;
@@ -157,6 +158,7 @@ pub(crate) async fn take(
             return Ok(Err(sign_in::REFUSED));
         };
         factor::add_passkey(realm, user, &passkey, as_judged).await?;
+        enrolled(realm, call, user, FactorKind::Passkey).await;
         return Ok(Ok(proved.methods));
     }
     let (name, code) = (given("name").unwrap_or(APP), given("code").unwrap_or_default());
@@ -166,7 +168,14 @@ pub(crate) async fn take(
     };
     let Some(app) = app else { return Ok(Err(WRONG_CODE)) };
     factor::add_authenticator(realm, user, &app, as_judged).await?;
+    enrolled(realm, call, user, FactorKind::Totp).await;
     Ok(Ok(vec![method::ONE_TIME]))
+}
+
+/// Says that somebody has one factor more.
+async fn enrolled(realm: &Realm, call: &Call, user: &str, kind: FactorKind) {
+    let event = realm.event(AccountActivity::AddFactor, Some(call)).by_methods(&[kind.name()]);
+    realm.tell_of(user, event).await;
 }
 
 /// The recovery codes that come with a first factor; none, where there are some.

@@ -7,14 +7,15 @@ use askama::Template;
 use axum::extract::State;
 use axum::response::Response;
 
-use super::advance::{advance, shown, standing};
+use super::advance::{Standing, advance, shown, standing};
 use super::step::{Next, Way};
-use super::{count_attempt, passkey};
+use super::{count_told, logon, passkey};
 use crate::authorize::interaction::{self, Waiting};
 use crate::call::Call;
 use crate::factor::passkey::Signed;
 use crate::factor::{self, Judged};
 use crate::method;
+use crate::observe::Failure;
 use crate::page::{self, Frame};
 use crate::realm::Realm;
 use crate::refusal::Answer;
@@ -80,12 +81,17 @@ async fn submit(realm: &Realm, call: &Call) -> Answer {
     let waiting = interaction::open(realm, call).await?;
     interaction::check_form(realm, call, &waiting.value.csrf)?;
     let shown = shown(&waiting.value)?;
-    let Next::Show(ways) = standing(realm, &waiting.value, &shown).await?.next else {
+    let Standing { user, next, .. } = standing(realm, &waiting.value, &shown).await?;
+    let Next::Show(ways) = next else {
         return advance(realm, call, waiting, shown).await;
     };
+    let event = logon(realm, call, &waiting).by(&user).by_methods(&shown.methods);
     let challenge = passkey::challenge(realm, &waiting);
-    count_attempt(realm, call, waiting).await?;
+    count_told(realm, call, waiting, &event).await?;
     let judged = judge(realm, call, &shown.user, &ways, &challenge).await?;
+    if let Some(failure) = judged.as_ref().err().and_then(|told| failure(*told)) {
+        realm.tell(event.failed(failure)).await;
+    }
     let waiting = interaction::open(realm, call).await?;
     let error = match judged {
         Ok(methods) => {
@@ -96,6 +102,16 @@ async fn submit(realm: &Realm, call: &Call) -> Answer {
         Err(error) => error,
     };
     show(realm, call, waiting, Some(error)).await
+}
+
+/// Why a factor was refused, for the log; `None`: none was sent.
+fn failure(told: Notice) -> Option<Failure> {
+    match told {
+        Notice::CodeMissing => None,
+        Notice::TooManyWrongCodes => Some(Failure::Throttled),
+        Notice::PasskeyRefused => Some(Failure::WrongPasskey),
+        _ => Some(Failure::WrongFactor),
+    }
 }
 
 /// The methods that were shown, or what to tell the person.

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::response::Response;
 
-use super::{advance, count_attempt, show};
+use super::{advance, count_told, logon, show};
 use crate::authorize::interaction::{self, Interaction, Waiting};
 use crate::call::Call;
 use crate::factor::passkey::{self, Signed};
 use crate::factor::{self, Factors};
 use crate::method;
+use crate::observe::Failure;
 use crate::page;
 use crate::realm::Realm;
 use crate::refusal::Answer;
@@ -40,13 +41,19 @@ pub(crate) async fn endpoint(State(realm): State<Arc<Realm>>, call: Call) -> Res
 async fn submit(realm: &Realm, call: &Call) -> Answer {
     let waiting = interaction::open(realm, call).await?;
     interaction::check_form(realm, call, &waiting.value.csrf)?;
+    let event = logon(realm, call, &waiting);
     // What is nobody's passkey leaves no record: whoever sends it may be anybody.
     let Some((signed, user)) = owner(realm, call).await? else {
+        realm.tell(event.failed(Failure::WrongPasskey)).await;
         return show(realm, call, &waiting, Some(REFUSED));
     };
     let challenge = challenge(realm, &waiting);
-    count_attempt(realm, call, waiting).await?;
+    let event = event.by(&user);
+    count_told(realm, call, waiting, &event).await?;
     let shown = judge(realm, call, &challenge, &signed, &user).await?;
+    if shown.is_none() {
+        realm.tell(event.failed(Failure::WrongPasskey)).await;
+    }
     let waiting = interaction::open(realm, call).await?;
     match shown {
         Some(shown) => advance(realm, call, waiting, shown).await,

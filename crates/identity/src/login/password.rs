@@ -16,6 +16,7 @@ use tokio::sync::Semaphore;
 
 use super::PASSWORD_BYTES_MAX;
 use crate::Error;
+use crate::observe::Failure;
 use crate::realm::Realm;
 use crate::record::{Kind, Stored, Written};
 use crate::refusal::{Answer, Code, Refusal};
@@ -121,31 +122,43 @@ impl Drop for Counted<'_> {
     }
 }
 
+/// An attempt that was judged and is wrong: why, and of whom the name is, if of anybody.
+pub(crate) struct Wrong {
+    pub(crate) failure: Failure,
+    pub(crate) user: Option<User>,
+}
+
 /// The user of this name and password. Who does not exist, is switched off or has no
 /// password takes as long as who does. `wrong` is done before that is answered, and also when
 /// the client hangs up.
-pub(crate) async fn check(
+pub(crate) async fn check<Done: Future<Output = ()> + Send + 'static>(
     realm: &Realm,
     username: &str,
     password: Secret<String>,
-    wrong: impl Future<Output = ()> + Send + 'static,
+    wrong: impl FnOnce(Wrong) -> Done,
 ) -> Answer<Option<User>> {
     let no_sooner = tokio::time::sleep(WRONG_AFTER);
-    let found = compare(realm, username, password).await?;
-    if found.is_none() {
-        // INVARIANT: nothing is waited for between the verdict and this, so nobody who hangs up
-        // comes between them.
-        let done = tokio::spawn(wrong);
-        no_sooner.await;
-        // The answer is the same, whatever comes of it.
-        let _ = done.await;
+    match compare(realm, username, password).await? {
+        Ok(user) => Ok(Some(user)),
+        Err(judged) => {
+            // INVARIANT: nothing is waited for between the verdict and this, so nobody who hangs up
+            // comes between them.
+            let done = tokio::spawn(wrong(*judged));
+            no_sooner.await;
+            // The answer is the same, whatever comes of it.
+            let _ = done.await;
+            Ok(None)
+        }
     }
-    Ok(found)
 }
 
-async fn compare(realm: &Realm, username: &str, password: Secret<String>) -> Answer<Option<User>> {
-    let user = realm.user_by_name(username).await?;
-    let stored = match &user {
+async fn compare(
+    realm: &Realm,
+    username: &str,
+    password: Secret<String>,
+) -> Answer<Result<User, Box<Wrong>>> {
+    let user = realm.named(username).await?;
+    let stored = match user.as_ref().filter(|user| !user.disabled) {
         Some(user) => realm.records.get::<String>(Kind::Password, &[&user.id]).await?,
         None => None,
     };
@@ -153,14 +166,19 @@ async fn compare(realm: &Realm, username: &str, password: Secret<String>) -> Ans
     let tried = if too_long { Secret::new(String::new()) } else { Secret::new(password.expose().clone()) };
     let hash = stored.as_ref().map_or_else(|| NOBODY.to_owned(), |stored| stored.value.clone());
     let verdict = realm.passwords.verify(tried, hash).await?.ok_or_else(busy)?;
-    let (Some(user), Some(stored)) = (user, stored) else { return Ok(None) };
+    let wrong = |failure, user| Ok(Err(Box::new(Wrong { failure, user })));
+    let Some(user) = user else { return wrong(Failure::UnknownUser, None) };
+    if user.disabled {
+        return wrong(Failure::Disabled, Some(user));
+    }
+    let Some(stored) = stored else { return wrong(Failure::NoPassword, Some(user)) };
     if too_long || !verdict.good {
-        return Ok(None);
+        return wrong(Failure::WrongPassword, Some(user));
     }
     if !verdict.current {
         renew(realm, &user, &stored, password).await?;
     }
-    Ok(Some(user))
+    Ok(Ok(user))
 }
 
 /// Refuses whoever comes while too many wait already, before anything is looked up or counted for them:

@@ -287,6 +287,7 @@ mod tests {
             clock: Arc::new(Still),
             random: Arc::new(SystemRandom::new()),
             deliver: Arc::new(crate::NoDelivery),
+            observer: Arc::new(crate::NoObserver),
             mail_transport: Some(Arc::new(SentElsewhere)),
         };
         let realm = Realm::open(RealmSettings::new("shop", "https://id.example.org"), world).await.unwrap();

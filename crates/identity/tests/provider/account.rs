@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use identity::GrantType;
+use identity::observe::{AccountActivity, Failure};
 
 use crate::support::{Browser, ISSUER, PASSWORD, Reply, SECRET, TestBed, form, secret, web};
 
@@ -134,6 +135,7 @@ async fn factors_are_added_named_and_removed_by_who_logged_in_a_moment_ago() {
     assert!(asked.text.contains("type=\"password\""), "{asked:?}");
     testbed.advance(30);
     let asked = home.log_in(&asked).await;
+    let asked = home.submit(&asked, &[("code", &app.wrong(&testbed))]).await;
     let page = home.submit(&asked, &[("code", &app.code(&testbed, 0))]).await;
     assert!(page.text.contains("Your account"), "{page:?}");
     let page = press(&mut home, &page, "factors", &[("rename", &id), ("name", "old phone")]).await;
@@ -152,6 +154,23 @@ async fn factors_are_added_named_and_removed_by_who_logged_in_a_moment_ago() {
     let page = press(&mut home, &page, "factors", &[("remove", &id)]).await;
     assert!(page.text.contains("The factor is removed."));
     assert!(testbed.realm.factors("alice").await.unwrap().is_empty());
+    // All of it was told, and of a code that was not good for what.
+    let told: Vec<_> = std::mem::take(&mut *testbed.diary.events.lock().unwrap())
+        .into_iter()
+        .map(|event| {
+            assert_eq!((event.user_id.as_str(), event.user_name.as_str()), ("alice", "alice"));
+            (event.activity, event.failure, event.methods.join(" "))
+        })
+        .collect();
+    let expected = [
+        (AccountActivity::LogOn, None, "pwd"),
+        (AccountActivity::AddFactor, None, "totp"),
+        (AccountActivity::LogOn, Some(Failure::WrongFactor), "pwd"),
+        (AccountActivity::LogOn, None, "pwd otp mfa"),
+        (AccountActivity::LogOn, None, "pwd otp mfa"),
+        (AccountActivity::RemoveFactor, None, "totp"),
+    ];
+    assert_eq!(told, expected.map(|(activity, failure, methods)| (activity, failure, methods.to_owned())));
 }
 
 #[tokio::test]

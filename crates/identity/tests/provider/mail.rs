@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use identity::mail::{MailMessage, MailTransport, NotSent, Sending};
-use identity::{Realm, RealmSettings, User, World, router};
+use identity::{NoObserver, Realm, RealmSettings, User, World, router};
 use keys::SystemRandom;
 use model::{Clock, Secret};
 
@@ -304,6 +304,7 @@ async fn again(testbed: &TestBed, post: Arc<Post>) -> Arc<Realm> {
         clock: Arc::clone(&testbed.clock) as Arc<dyn Clock>,
         random: Arc::new(SystemRandom::new()),
         deliver: Arc::new(Mailbox::default()),
+        observer: Arc::new(NoObserver),
         mail_transport: Some(post),
     };
     let realm = Realm::open(RealmSettings::new("shop", ISSUER), world).await.unwrap();

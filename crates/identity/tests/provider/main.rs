@@ -31,6 +31,8 @@ mod logout;
 #[cfg(test)]
 mod mail;
 #[cfg(test)]
+mod observe;
+#[cfg(test)]
 mod passkeys;
 #[cfg(test)]
 mod processes;

@@ -14,6 +14,7 @@ use axum::body::Body;
 use axum::http::{HeaderMap, Request, StatusCode, header};
 use identity::deliver::Delivery;
 use identity::mail::MailTransport;
+use identity::observe::{Event, Observe, Observed};
 use identity::{
     Client, ClientAuthentication, Deliver, GrantType, Realm, RealmSettings, Resource, User, World, router,
 };
@@ -124,6 +125,23 @@ impl Deliver for Mailbox {
     }
 }
 
+/// Takes down what it is told of; takes nothing while it is full.
+#[derive(Debug, Default)]
+pub(crate) struct Diary {
+    pub(crate) events: Mutex<Vec<Event>>,
+    pub(crate) is_full: std::sync::atomic::AtomicBool,
+}
+
+impl Observe for Diary {
+    fn observe(&self, event: Event) -> Observed<'_> {
+        let has_place = !self.is_full.load(Ordering::SeqCst);
+        if has_place {
+            self.events.lock().unwrap().push(event);
+        }
+        Box::pin(async move { has_place })
+    }
+}
+
 /// What tokio lets a task do before it has to let others.
 const BUDGET: usize = 128;
 
@@ -158,6 +176,7 @@ pub(crate) struct TestBed {
     pub(crate) realm: Arc<Realm>,
     pub(crate) clock: Arc<HandClock>,
     pub(crate) mailbox: Arc<Mailbox>,
+    pub(crate) diary: Arc<Diary>,
     pub(crate) store: store::Store,
     /// Scheme and host of its issuer.
     origin: String,
@@ -277,11 +296,13 @@ impl TestBed {
         change: impl FnOnce(&mut RealmSettings),
     ) -> Self {
         let mailbox = Arc::new(Mailbox::default());
+        let diary = Arc::new(Diary::default());
         let world = World {
             store: store.clone(),
             clock: Arc::clone(&clock) as Arc<dyn Clock>,
             random: Arc::new(SystemRandom::new()),
             deliver: Arc::clone(&mailbox) as Arc<dyn Deliver>,
+            observer: Arc::clone(&diary) as Arc<dyn Observe>,
             mail_transport,
         };
         let mut settings = RealmSettings::new("shop", ISSUER);
@@ -292,7 +313,8 @@ impl TestBed {
         change(&mut settings);
         let origin = settings.issuer.split("/realms/").next().unwrap().to_owned();
         let realm = Realm::open(settings, world).await.unwrap();
-        let testbed = Self { router: router(Arc::clone(&realm)), realm, clock, mailbox, store, origin };
+        let testbed =
+            Self { router: router(Arc::clone(&realm)), realm, clock, mailbox, diary, store, origin };
         testbed.populate().await;
         testbed
     }

@@ -21,7 +21,7 @@ fn realm(name: &str) -> config::Realm {
 async fn realms_that_are_refused_leave_the_clients_of_before() {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
     let store = Store::in_memory(Arc::clone(&clock)).unwrap();
-    let realms = Realms::start(clock, Arc::new(SystemRandom::new()));
+    let realms = Realms::start(clock, Arc::new(SystemRandom::new()), Arc::new(identity::NoObserver));
     let before = [realm("one"), realm("two")];
     realms.follow(&before, Some(&store)).await.unwrap();
     let registered = async || {

@@ -37,7 +37,7 @@ use crate::process::log::Log;
 use crate::process::mesh::{MeshHost, Role};
 use crate::process::notify::Notifier;
 use crate::process::otlp::{self, Exporter};
-use crate::process::realms::Realms;
+use crate::process::realms::{RealmAudit, Realms};
 use crate::process::running;
 use crate::process::sessions::SessionService;
 use crate::process::sinks::Sinks;
@@ -121,11 +121,13 @@ struct Logs {
     administration: AuditHandle,
     /// For identities that the mesh gives.
     mesh: AuditHandle,
+    /// For logins at the realms.
+    realms: AuditHandle,
 }
 
 impl Logs {
-    /// Queues of the control plane: the two handles.
-    const HANDLES: usize = 2;
+    /// Queues of the control plane: the three handles.
+    const HANDLES: usize = 3;
 
     fn open(configuration: &Configuration, world: &World, from: &mut Inheritance) -> anyhow::Result<Self> {
         let clock = || Arc::clone(&world.clock);
@@ -141,7 +143,8 @@ impl Logs {
             let queue = audit_queues.pop().context("a queue of the audit log")?;
             anyhow::Ok(AuditHandle::open(queue, name)?)
         };
-        let (administration, mesh) = (handle("administration")?, handle("mesh-audit")?);
+        let (administration, mesh, realms) =
+            (handle("administration")?, handle("mesh-audit")?, handle("realms-audit")?);
         let (firewall, firewall_queues) = match from.predecessor {
             // The lock of the state folder, which was handed over, keeps others out.
             Some(_) => {
@@ -150,7 +153,7 @@ impl Logs {
             }
             None => audit::open(of_firewall, world.cores, clock())?,
         };
-        Ok(Self { audit, audit_queues, firewall, firewall_queues, administration, mesh })
+        Ok(Self { audit, audit_queues, firewall, firewall_queues, administration, mesh, realms })
     }
 }
 
@@ -189,7 +192,7 @@ async fn parts(
     world: &World,
     state: StateFolder,
     process: Arc<Process>,
-    mesh: MeshHost,
+    (mesh, realms): (MeshHost, AuditHandle),
 ) -> anyhow::Result<(Parts, InProcessListener)> {
     let World { clock, random, .. } = world;
     let identity_key = state.join("identity.key");
@@ -199,7 +202,8 @@ async fn parts(
     let challenges = Arc::clone(&process.challenges);
     let acme = Orders::new(state.path(), challenges, Arc::clone(clock), Arc::clone(random));
     let outbound = OutboundClient::new()?;
-    let realms = Arc::new(Realms::start(Arc::clone(clock), Arc::clone(random)));
+    let observer = Arc::new(RealmAudit::new(realms, Arc::clone(random)));
+    let realms = Arc::new(Realms::start(Arc::clone(clock), Arc::clone(random), observer));
     let (administration, for_administration) = in_process_pair();
     let parts = Parts {
         state,
@@ -299,7 +303,8 @@ impl Server {
         if predecessor.is_some() {
             mesh.succeed(resources.agents.take());
         }
-        let (parts, for_administration) = parts(&configuration, &world, state, process, mesh).await?;
+        let (parts, for_administration) =
+            parts(&configuration, &world, state, process, (mesh, logs.realms)).await?;
         let revocations = Watched::look([parts.state.join(REVOCATIONS)]);
         let store = storage.as_ref().and_then(RunningStore::store);
         let listeners = Listeners::first(&configuration.listeners);

@@ -1,0 +1,76 @@
+//! Logins, logouts and changes of what one logs in with, in the audit log: OCSF Authentication
+//! and Account Change, beside the events of the requests that led to them.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use identity::observe::{Event, Failure, Observe, Observed};
+use keys::{SecureRandom as _, SystemRandom};
+use model::event::{AccessEvent, AccountEvent, Outcome, Step};
+use model::{PrincipalKind, RequestId};
+
+use crate::config;
+use crate::process::audit_handle::AuditHandle;
+
+/// Writes the realms' events down.
+#[derive(Debug)]
+pub struct RealmAudit {
+    audit: AuditHandle,
+    random: Arc<SystemRandom>,
+}
+
+impl RealmAudit {
+    /// Writes them into this log.
+    pub fn new(audit: AuditHandle, random: Arc<SystemRandom>) -> Self {
+        Self { audit, random }
+    }
+}
+
+impl Observe for RealmAudit {
+    fn observe(&self, event: Event) -> Observed<'_> {
+        Box::pin(async move {
+            let mut number = [0; 16];
+            if self.random.fill(&mut number).is_err() {
+                return false;
+            }
+            let id = RequestId::new(event.time.unix_millis(), u128::from_ne_bytes(number));
+            let Some(entry) = self.audit.reserve(id, event.time).await else { return false };
+            entry.commit_account(account_event(id, event));
+            true
+        })
+    }
+}
+
+fn account_event(id: RequestId, event: Event) -> AccountEvent {
+    let status = match event.failure {
+        None => 200,
+        Some(Failure::Throttled) => 429,
+        Some(_) => 401,
+    };
+    let access = AccessEvent {
+        outcome: if event.failure.is_some() { Outcome::Denied } else { Outcome::Allowed },
+        step: if event.failure.is_some() { Step::Authenticate } else { Step::Forward },
+        reason: Cow::Borrowed(event.failure.map_or(event.why, Failure::name)),
+        status,
+        client_address: Cow::Owned(event.address.map(|address| address.to_string()).unwrap_or_default()),
+        method: Cow::Owned(event.method),
+        host: Cow::Owned(config::issuer_host(&event.issuer)),
+        path: Cow::Owned(event.path),
+        user_agent: Cow::Owned(event.agent),
+        route: Cow::Borrowed("identity"),
+        principal_kind: if event.user_id.is_empty() { PrincipalKind::Anonymous } else { PrincipalKind::User },
+        principal: Cow::Owned(event.user_name),
+        issuer: Cow::Owned(event.issuer),
+        ..AccessEvent::bare(id, event.time)
+    };
+    AccountEvent {
+        access,
+        activity: event.activity,
+        user_id: event.user_id,
+        realm: event.realm,
+        client: event.client,
+        session: event.session,
+        request: event.request,
+        methods: event.methods,
+    }
+}
