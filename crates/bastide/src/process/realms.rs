@@ -44,6 +44,8 @@ pub use audit::RealmAudit;
 
 /// After the store could not be read.
 const TRY_AGAIN_AFTER: Duration = Duration::from_secs(1);
+/// Why nothing is answered before there is a store.
+const SEALED: &str = "the store is sealed";
 /// Marks a client as declared by the configuration, among its attributes.
 pub const DECLARED: &str = "bastide.declared";
 
@@ -79,7 +81,8 @@ impl Revoked {
 
     fn set(&self, realm: &str, list: Vec<Revocation>) {
         let before = lock(&self.by_realm).insert(realm.to_owned(), list.clone());
-        if before != Some(list) {
+        // A realm that is new and has taken nothing back changes nothing.
+        if before.unwrap_or_default() != list {
             self.changed.notify_one();
         }
     }
@@ -104,8 +107,7 @@ impl Current {
 
     /// Whether an address lies below one of the issuers.
     fn has(&self, url: &str) -> bool {
-        let below = |realm: &Arc<Realm>| url.strip_prefix(realm.issuer());
-        self.realms.iter().filter_map(below).any(|rest| rest.starts_with('/'))
+        self.realms.iter().any(|realm| is_below(realm.issuer(), url))
     }
 
     /// The realms of a host; where there is one host alone, whatever the client calls it.
@@ -277,7 +279,11 @@ impl Realms {
         bytes_max: usize,
         request: Result<Request, axum::http::Error>,
     ) -> Option<Result<Answered, String>> {
-        let current = read(&self.current)?;
+        let Some(current) = read(&self.current) else {
+            // What is a realm's own is nobody's on the network.
+            let below = |realm: &config::Realm| is_below(&realm.settings.issuer, url);
+            return lock(&self.wanted).iter().any(below).then(|| Err(SEALED.to_owned()));
+        };
         let is_there = current.has(url);
         let asked = async {
             let answer = answer(Some(current), request.map_err(|error| error.to_string())?).await;
@@ -322,6 +328,11 @@ async fn tell_revocations(mut feed: RevocationFeed, name: String, revoked: Arc<R
             }
         }
     }
+}
+
+/// Whether an address lies below an issuer.
+fn is_below(issuer: &str, url: &str) -> bool {
+    url.strip_prefix(issuer).is_some_and(|rest| rest.starts_with('/'))
 }
 
 fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -385,7 +396,7 @@ async fn answer(current: Option<Arc<Current>>, mut request: Request) -> Response
             "type": "about:blank",
             "title": "Service Unavailable",
             "status": 503,
-            "detail": "the store is sealed",
+            "detail": SEALED,
         });
         let fields = [(header::CONTENT_TYPE, "application/problem+json"), (header::RETRY_AFTER, "5")];
         return (StatusCode::SERVICE_UNAVAILABLE, fields, problem.to_string()).into_response();

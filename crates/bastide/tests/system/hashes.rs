@@ -131,4 +131,5 @@ async fn logins_stand_in_the_audit_log_and_in_the_log_with_their_reason() {
         assert!(line.contains(expected), "{expected}: {line}");
     }
     assert!(!log.contains("hunter2"), "{log}");
+    assert!(!log.contains("the revocation list has changed"), "nothing was revoked: {log}");
 }

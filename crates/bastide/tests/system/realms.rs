@@ -172,6 +172,12 @@ async fn a_sealed_store_answers_503_and_everything_else_is_served() {
     let sealed = testbed.get("/jwks").await;
     assert_eq!((sealed.status, sealed.field("retry-after")), (503, Some("5")));
     assert_eq!(testbed.get("/orders/").await.status, 401);
+    // Its own realm's keys are nowhere else, and nobody is sent to look for them there.
+    let ready = testbed.admin("/readyz").await;
+    let reasons = String::from_utf8(ready.body).unwrap();
+    assert!(ready.status == 503 && reasons.contains("the store is sealed"), "{reasons}");
+    let log = testbed.log();
+    assert!(!log.contains("public address") && log.contains("the store is sealed"), "{log}");
     for (share, expected) in made["shares"].as_array().unwrap().iter().zip([1, 0]) {
         let (code, out, err) = fed(&testbed, share.as_str().unwrap());
         assert_eq!(code, expected, "{out}{err}");

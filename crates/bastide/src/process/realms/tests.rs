@@ -50,3 +50,33 @@ async fn realms_that_are_refused_leave_the_clients_of_before() {
     realms.follow(&changed, Some(&store)).await.unwrap();
     assert_eq!(registered().await, ["https://app.example/after"], "whole, it is taken");
 }
+
+/// Before there is a store, nobody looks for what is a realm's own on the network.
+#[tokio::test]
+async fn what_is_a_realms_own_is_sealed_with_it() {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
+    let realms = Realms::start(clock, Arc::new(SystemRandom::new()), Arc::new(identity::NoObserver));
+    realms.follow(&[realm("one")], None).await.unwrap();
+    let own = realms.published("https://one.example/jwks", 1000).await;
+    assert_eq!(own.unwrap().unwrap_err(), SEALED);
+    for other in ["https://two.example/jwks", "https://one.example.org/jwks", "https://one.example"] {
+        assert!(realms.published(other, 1000).await.is_none(), "{other}");
+    }
+}
+
+/// What was taken back is told when it is another list, and not because there is one.
+#[tokio::test]
+async fn a_realm_that_has_taken_nothing_back_tells_nothing() {
+    let revoked = Revoked::default();
+    let told = async || {
+        let told = tokio::time::timeout(std::time::Duration::from_millis(10), revoked.changed.notified());
+        told.await.is_ok()
+    };
+    revoked.set("one", Vec::new());
+    assert!(!told().await);
+    let one = Revocation { session: Some("one".to_owned()), ..Revocation::default() };
+    revoked.set("one", vec![one]);
+    assert!(told().await);
+    revoked.set("one", Vec::new());
+    assert!(told().await);
+}
