@@ -14,13 +14,13 @@ use crate::peers::free_port;
 use crate::support::{PATIENCE, until};
 
 /// Where PostgreSQL's programs lie.
-fn postgres() -> Option<PathBuf> {
+pub(crate) fn postgres() -> Option<PathBuf> {
     let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
     versions.map(|version| version.path().join("bin")).find(|bin| bin.join("initdb").exists())
 }
 
 /// The words before a program that refuses to run as root.
-fn as_nobody_special(folder: &Path) -> Vec<String> {
+pub(crate) fn as_nobody_special(folder: &Path) -> Vec<String> {
     if !rustix::process::geteuid().is_root() {
         return Vec::new();
     }

@@ -7,6 +7,9 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
+use crate::hosts::all_or_skip;
+use crate::mesh_servers::{as_nobody_special, postgres};
+use crate::peers::free_port;
 use crate::support::{BASTIDE, Process, TestBed, until};
 
 const REST: &str = "services: { a: [ http://127.0.0.1:9 ] }
@@ -167,5 +170,122 @@ async fn a_socket_that_a_killed_process_left_is_in_nobody_s_way() {
     until("the gateway to be ready", async || (testbed.admin("/readyz").await.status == 200).then_some(()))
         .await;
     assert!(std::fs::symlink_metadata(&socket).is_err(), "nobody waits any more");
+    testbed.stop_gateway().await;
+}
+
+/// A PostgreSQL server for one test.
+struct Database {
+    process: Process,
+    port: u16,
+    folder: tempfile::TempDir,
+}
+
+impl Database {
+    async fn start(bin: &std::path::Path) -> Self {
+        let folder = tempfile::Builder::new().prefix("bastide-pg").tempdir().unwrap();
+        let before = as_nobody_special(folder.path());
+        let program = |name: &str| {
+            let words = [&before[..], &[bin.join(name).display().to_string()]].concat();
+            let mut command = Command::new(&words[0]);
+            command.args(&words[1..]).current_dir("/");
+            command
+        };
+        let data = folder.path().join("data");
+        let made = program("initdb")
+            .args([
+                "--auth-local=trust",
+                "--auth-host=scram-sha-256",
+                "--username=town",
+                "--no-sync",
+                "--pwfile",
+            ])
+            .arg({
+                let path = folder.path().join("password");
+                std::fs::write(&path, "right").unwrap();
+                path
+            })
+            .arg("--pgdata")
+            .arg(&data)
+            .output()
+            .unwrap();
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        let port = free_port();
+        let log = std::fs::File::create(folder.path().join("log")).unwrap();
+        let mut server = program("postgres");
+        server
+            .arg("-D")
+            .arg(&data)
+            .args(["-h", "127.0.0.1", "-p", &port.to_string(), "-k"])
+            .arg(folder.path());
+        server.stdout(Stdio::null()).stderr(log);
+        let process = Process::spawn(&mut server);
+        let log = folder.path().join("log");
+        until("PostgreSQL", async || {
+            std::fs::read_to_string(&log).is_ok_and(|log| log.contains("ready to accept")).then_some(())
+        })
+        .await;
+        Self { process, port, folder }
+    }
+
+    /// Stops all of its processes as they are, or lets them go on.
+    fn freeze(&self, is_frozen: bool) {
+        use rustix::process::{Pid, Signal, kill_process};
+        let data = self.folder.path().join("data");
+        for process in std::fs::read_dir("/proc").unwrap().flatten() {
+            let works_there = std::fs::read_link(process.path().join("cwd")).is_ok_and(|cwd| cwd == data);
+            let pid = process.file_name().to_str().and_then(|name| name.parse().ok()).and_then(Pid::from_raw);
+            if let (true, Some(pid)) = (works_there, pid) {
+                let _ = kill_process(pid, if is_frozen { Signal::STOP } else { Signal::CONT });
+            }
+        }
+    }
+
+    fn storage(&self, password: &str) -> String {
+        format!(
+            "{REST}storage: {{ postgres: \"postgresql://town:{password}@127.0.0.1:{}/postgres\" }}\n",
+            self.port
+        )
+    }
+}
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        self.freeze(false);
+        self.process.signal(rustix::process::Signal::QUIT);
+    }
+}
+
+#[tokio::test]
+async fn a_frozen_database_is_no_secret_and_a_wrong_password_is_told_at_once() {
+    let Some(bin) = postgres() else {
+        all_or_skip("the store in PostgreSQL", "Debian's postgresql is not installed");
+        return;
+    };
+    let database = Database::start(&bin).await;
+    let mut testbed = TestBed::prepare(&database.storage("wrong"));
+    let place = format!("\"postgres\" at 127.0.0.1:{}", database.port);
+    let (code, _, err) = testbed.bastide(&["init"]);
+    assert!(code == 3 && err.contains("28P01") && err.contains(&place), "{err}");
+    testbed.configure(&database.storage("right"));
+    assert_eq!(testbed.bastide(&["init"]).0, 0);
+    testbed.configure(&database.storage("wrong"));
+    let (code, _, err) = testbed.bastide(&["serve"]);
+    assert!(code == 3 && err.contains("28P01") && err.contains(&place), "{err}");
+    assert!(!err.contains("yet"), "it is not tried again: {err}");
+    testbed.configure(&database.storage("right"));
+    testbed.start_gateway().await;
+    assert_eq!(testbed.admin("/readyz").await.status, 200);
+    database.freeze(true);
+    let reasons = until("that it does not answer", async || {
+        let ready = testbed.admin("/readyz").await;
+        (ready.status == 503).then(|| String::from_utf8(ready.body).unwrap())
+    })
+    .await;
+    assert!(reasons.contains("the store does not answer"), "{reasons}");
+    assert!(testbed.log().contains("the database does not answer"), "{}", testbed.log());
+    let (code, _, err) = testbed.bastide(&["store", "status"]);
+    assert!(code == 3 && err.contains("no answer"), "{err}");
+    database.freeze(false);
+    until("that it answers", async || (testbed.admin("/readyz").await.status == 200).then_some(())).await;
     testbed.stop_gateway().await;
 }
