@@ -14,6 +14,8 @@ use std::pin::pin;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use anyhow::Context as _;
+use model::suggestion::suggestion;
 use tokio::sync::Notify;
 use tracing_subscriber::EnvFilter;
 
@@ -32,12 +34,14 @@ const LAST_WITHIN: Duration = Duration::from_secs(1);
 /// How long a standard error that does not block is left alone when it is full.
 const FULL_PAUSE: Duration = Duration::from_millis(10);
 
+/// How much the log can show, the least first.
+const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+
 /// Starts the log; what it shows is chosen by `BASTIDE_LOG`, for example `debug` or
 /// `proxy=debug,warn`. What is dropped last is written last.
-pub(super) fn start(format: Output) -> io::Result<LogWriter> {
+pub(super) fn start(format: Output) -> anyhow::Result<LogWriter> {
     let log = Log::default();
-    let filter = environment("BASTIDE_LOG").and_then(|text| text.parse::<EnvFilter>().ok());
-    let filter = filter.unwrap_or_else(|| EnvFilter::new("info"));
+    let filter = filter(&environment("BASTIDE_LOG").unwrap_or_default())?;
     let queued = log.clone();
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
@@ -51,6 +55,22 @@ pub(super) fn start(format: Output) -> io::Result<LogWriter> {
     let writing = log.clone();
     std::thread::Builder::new().name("log".to_owned()).spawn(move || writing.write_to(io::stderr()))?;
     Ok(LogWriter(log))
+}
+
+/// What the log shows. A level that is none would be taken for the name of a part, and the log be silent.
+fn filter(text: &str) -> anyhow::Result<EnvFilter> {
+    let parts: Vec<&str> = text.split(',').map(str::trim).filter(|part| !part.is_empty()).collect();
+    for part in &parts {
+        let level = part.rsplit_once('=').map_or(*part, |(_, level)| level);
+        if !LEVELS.contains(&level.to_ascii_lowercase().as_str()) {
+            let (hint, levels) = (suggestion(level, LEVELS), LEVELS.join(", "));
+            anyhow::bail!(
+                "BASTIDE_LOG: unknown level {level:?}{hint}; expected {levels}, or such a level for a part: proxy=debug,warn"
+            );
+        }
+    }
+    let text = if parts.is_empty() { "info".to_owned() } else { parts.join(",") };
+    text.parse().with_context(|| format!("BASTIDE_LOG: {text:?}"))
 }
 
 /// The log while it is written. Dropped, what is left is written, if somebody reads it.
@@ -237,6 +257,30 @@ fn fit(entry: &[u8]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_level_that_is_none_silences_nothing() {
+        for (text, shows) in [
+            ("", "info"),
+            (" , ", "info"),
+            ("debug", "debug"),
+            ("WARN", "warn"),
+            ("off", "off"),
+            ("proxy=debug, warn", "proxy=debug,warn"),
+            ("proxy[step]=trace,error", "error,proxy[step]=trace"),
+        ] {
+            assert_eq!(filter(text).unwrap().to_string(), shows, "{text}");
+        }
+        for (text, says) in [
+            ("inf", "unknown level \"inf\" (did you mean \"info\"?); expected off, error, warn, info"),
+            ("proxy=debgu,warn", "unknown level \"debgu\" (did you mean \"debug\"?)"),
+            ("proxy", "unknown level \"proxy\"; expected"),
+            ("warn,7", "unknown level \"7\""),
+        ] {
+            let refused = filter(text).unwrap_err().to_string();
+            assert!(refused.starts_with("BASTIDE_LOG: ") && refused.contains(says), "{text}: {refused}");
+        }
+    }
 
     #[test]
     fn no_peer_begins_a_line_of_the_log_or_moves_the_cursor() {
