@@ -293,6 +293,9 @@ const TOP: Section = Section {
     ],
 };
 
+/// The state folder of a file that names none, beside it.
+const DEFAULT_STATE: &str = "bastide-state";
+
 /// Reads `path` and everything it names.
 ///
 /// # Errors
@@ -347,7 +350,27 @@ pub fn mesh_services(
     }
 }
 
-/// The same, with what was written, for [`Outline::of`].
+/// The state folder that a file means, whatever else is wrong with it; the default one, where even that
+/// cannot be read.
+pub fn state_folder(path: &Path, environment: &dyn Fn(&str) -> Option<String>, files: &dyn Files) -> PathBuf {
+    let read = |files: &dyn Files| {
+        let mut decoder = Decoder::new(Sources::new(environment, files));
+        let tree = decoder.document(path);
+        let state = tree.as_ref().and_then(|tree| decoder.table(tree, &TOP)?.get("state"));
+        (tree.is_some(), state.and_then(|node| decoder.path(node)), decoder.sources.beside(0, DEFAULT_STATE))
+    };
+    let (is_yaml, found, default) = read(files);
+    // What is no YAML as a whole may still have the line.
+    let line = || {
+        let bytes = files.read(path).ok().filter(|_| !is_yaml)?;
+        let text = String::from_utf8_lossy(&bytes);
+        let line = text.lines().find(|line| line.starts_with("state:"))?;
+        read(&Memory::new([(sources::tidy(path), line.into())])).1
+    };
+    found.or_else(line).unwrap_or(default)
+}
+
+/// As [`load`], with what was written, for [`Outline::of`].
 ///
 /// # Errors
 /// As [`load`].
@@ -389,7 +412,7 @@ impl Decoder<'_> {
     fn configuration(&mut self, path: &Path, tree: &node::Node) -> Option<Configuration> {
         let top = self.table(tree, &TOP)?;
         let state = top.get("state").and_then(|node| self.path(node));
-        let state = state.unwrap_or_else(|| self.sources.beside(0, "bastide-state"));
+        let state = state.unwrap_or_else(|| self.sources.beside(0, DEFAULT_STATE));
         let mut firewalls = waf::Firewalls::default();
         let waf = self.waf_default(top.get("waf"), &mut firewalls);
         let mut listeners = match self.required(&top, "listen") {

@@ -134,8 +134,17 @@ impl AdminClient {
     }
 
     fn running(configuration: &Configuration) -> Option<Self> {
-        let path = socket(&configuration.state);
-        UnixStream::connect(&path).is_ok().then_some(Self::Running(path))
+        Self::answers(&configuration.state).then(|| Self::at(&configuration.state))
+    }
+
+    /// Whether a process runs on this state folder.
+    pub fn answers(state: &Path) -> bool {
+        UnixStream::connect(socket(state)).is_ok()
+    }
+
+    /// The process that runs on this state folder.
+    pub fn at(state: &Path) -> Self {
+        Self::Running(socket(state))
     }
 
     fn own(configuration: &Configuration, key: Option<UnsealKey>) -> anyhow::Result<Self> {

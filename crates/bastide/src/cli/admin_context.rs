@@ -8,6 +8,7 @@ use anyhow::Context as _;
 use clap::{Args, ValueHint};
 use serde_json::Value;
 
+use super::check::{self, Loaded};
 use super::{Output, refuse, say, say_json};
 use crate::admin::client::{AdminClient, Answer};
 use crate::admin::resource::encoded;
@@ -41,12 +42,13 @@ pub struct AtGateway {
 
 /// What a command of the administration works with.
 pub struct AdminContext {
-    /// The configuration.
-    pub configuration: Configuration,
     /// Where calls go.
     pub admin: AdminClient,
     /// How results are printed.
     pub output: Output,
+    /// The configuration's file, and its realms; where it has faults, those of the running process.
+    file: PathBuf,
+    realms: Vec<String>,
     realm: Option<String>,
 }
 
@@ -56,20 +58,30 @@ pub struct AdminContext {
 pub struct No(pub String);
 
 impl AdminContext {
-    /// Opens it.
+    /// Opens it: by a running process, although the file may have faults by now.
     ///
     /// # Errors
-    /// The configuration has faults; or no process runs, and what it would work on cannot be
-    /// opened.
+    /// No process runs, and the configuration has faults, or what it would work on cannot be opened.
     fn open(
         config: &Path,
         output: Output,
         realm: Option<&String>,
         connect: impl FnOnce(&Configuration) -> anyhow::Result<AdminClient>,
     ) -> anyhow::Result<Self> {
-        let configuration = super::check::load_or_report(config, output)?;
-        let admin = connect(&configuration)?;
-        Ok(Self { configuration, admin, output, realm: realm.cloned() })
+        let (admin, realms) = match check::load_or_running(config, output)? {
+            Loaded::Whole(configuration) => {
+                let realms = configuration.realms.iter().map(|realm| realm.settings.name.clone()).collect();
+                (connect(&configuration)?, realms)
+            }
+            Loaded::Running(state) => {
+                let admin = AdminClient::at(&state);
+                // Those that need none go on without, as while the store is sealed.
+                let realms = admin.list(&below(&["realms"], &[]), false).unwrap_or_default();
+                let realms = realms.iter().map(|realm| text(realm, "name").to_owned()).collect();
+                (admin, realms)
+            }
+        };
+        Ok(Self { admin, output, file: config.to_owned(), realms, realm: realm.cloned() })
     }
 
     /// The realm that is meant.
@@ -77,9 +89,8 @@ impl AdminContext {
     /// # Errors
     /// There is none, there are several, or none of this name.
     pub fn realm(&self) -> anyhow::Result<&str> {
-        let names: Vec<&str> =
-            self.configuration.realms.iter().map(|realm| realm.settings.name.as_str()).collect();
-        let place = self.configuration.file.display();
+        let names: Vec<&str> = self.realms.iter().map(String::as_str).collect();
+        let place = self.file.display();
         match (&self.realm, names.as_slice()) {
             (_, []) => {
                 anyhow::bail!("{place} has no realms; add `realms: {{ NAME: https://id.example.org }}`")

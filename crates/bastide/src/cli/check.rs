@@ -7,6 +7,7 @@ use clap::Args;
 
 use super::help::help;
 use super::{Output, say, say_json};
+use crate::admin::client::AdminClient;
 use crate::config::{self, Configuration, Written};
 
 /// Arguments of `bastide check`.
@@ -68,6 +69,37 @@ pub(crate) struct Reported;
 /// [`Reported`]: it has faults.
 pub(super) fn load_or_report(path: &Path, output: Output) -> Result<Configuration, Reported> {
     load_written_or_report(path, output).map(|(configuration, _)| configuration)
+}
+
+/// What a command works with that needs a process to ask, and of the configuration no more than which.
+pub(super) enum Loaded {
+    /// The configuration.
+    Whole(Box<Configuration>),
+    /// The state folder of a process that runs although the file has faults now.
+    Running(PathBuf),
+}
+
+/// The configuration; where it has faults, what the process that runs all the same goes by.
+///
+/// # Errors
+/// [`Reported`]: it has faults, and no process runs.
+pub(super) fn load_or_running(path: &Path, output: Output) -> Result<Loaded, Reported> {
+    let faults = match config::load(path, &environment, &config::Disk) {
+        Ok(configuration) => return Ok(Loaded::Whole(Box::new(configuration))),
+        Err(faults) => faults,
+    };
+    let state = config::state_folder(path, &environment, &config::Disk);
+    if !AdminClient::answers(&state) {
+        print(&config::Report::bad(path, faults), output);
+        return Err(Reported);
+    }
+    let faults = faults.iter().filter(|fault| fault.severity == config::Severity::Fault).count();
+    super::warn(format_args!(
+        "{} has {} (`bastide check` lists them); that of the running process is used",
+        path.display(),
+        super::count_of(faults, "fault")
+    ));
+    Ok(Loaded::Running(state))
 }
 
 /// The configuration, and its values as they are written.

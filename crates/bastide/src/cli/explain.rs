@@ -1,10 +1,9 @@
 //! `bastide explain`: which step decided a request, which policy, on which values.
 
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::Context;
 use clap::Args;
 use model::RequestId;
 use model::event::{AccessEvent, FirewallRecord, Outcome, Step};
@@ -12,23 +11,26 @@ use policy::explain::{Explanation, explain_record, explain_request};
 use policy::testing::{Identity, OneOrMany, What, Who};
 use serde_json::json;
 
+use super::check::{self, Loaded};
 use super::help::help;
-use super::{Output, exit_code, refuse, say, say_json};
+use super::{Output, WrongUsage, exit_code, refuse, say, say_json};
 use crate::config::Configuration;
 use crate::process::generations::Generations;
+use crate::process::running;
 use crate::wire;
 
 /// Arguments of `bastide explain`.
 #[derive(Debug, Args)]
 #[command(after_help = help("", CODES, EXAMPLES))]
+#[command(group = clap::ArgGroup::new("what").required(true).multiple(true).args(["id", "as_who", "url"]))]
 pub struct ExplainArguments {
     /// The request's id, from the problem document, the `x-request-id` of the answer or
     /// the audit log.
     #[arg(conflicts_with_all = ["as_who", "method", "url"])]
-    id: Option<String>,
+    id: Option<RequestId>,
     /// The caller: `User:alice`, `ApiKey:importer`, `anonymous` (the default with --url); also as
     /// explanations print it, `User::"alice"`.
-    #[arg(long = "as", value_name = "WHO")]
+    #[arg(long = "as", value_name = "WHO", requires = "url")]
     as_who: Option<String>,
     /// A role of the caller; may be given several times.
     #[arg(long = "role", requires = "as_who")]
@@ -46,8 +48,8 @@ pub struct ExplainArguments {
     #[arg(long)]
     url: Option<String>,
     /// A header of the request, `name: value`; may be given several times.
-    #[arg(long = "header", requires = "url")]
-    headers: Vec<String>,
+    #[arg(long = "header", requires = "url", value_parser = parse_header)]
+    headers: Vec<(String, String)>,
     /// The client's address.
     #[arg(long, requires = "url")]
     address: Option<IpAddr>,
@@ -81,44 +83,63 @@ bastide explain --as User:bob --role merchant --method POST --url shop.example.o
 /// # Errors
 /// The log cannot be read, or the policies of the event are not kept any more.
 pub fn run(arguments: &ExplainArguments) -> anyhow::Result<ExitCode> {
-    let service = arguments.service.as_deref();
-    let configuration = super::check::load_service_or_report(service, &arguments.config, arguments.output)?;
-    match (&arguments.id, &arguments.as_who) {
-        (Some(id), _) => explain_event(arguments, &configuration, id),
-        (None, Some(who)) => explain_hypothetical(arguments, &configuration, who),
-        (None, None) if arguments.url.is_some() => {
-            explain_hypothetical(arguments, &configuration, "anonymous")
-        }
-        (None, None) => {
-            anyhow::bail!("name a request id, or --as WHO with --url; see `bastide explain --help`")
+    let (service, path, output) = (arguments.service.as_deref(), &arguments.config, arguments.output);
+    if let (None, Some(id)) = (service, arguments.id) {
+        return match check::load_or_running(path, output)? {
+            Loaded::Whole(configuration) => explain_event(&Log::of(&configuration), id, output),
+            Loaded::Running(state) => explain_event(&Log::of_running(&state), id, output),
+        };
+    }
+    let configuration = check::load_service_or_report(service, path, output)?;
+    match arguments.id {
+        Some(id) => explain_event(&Log::of(&configuration), id, output),
+        None => {
+            let who = arguments.as_who.as_deref().unwrap_or("anonymous");
+            explain_hypothetical(arguments, &configuration, who)
         }
     }
 }
 
-fn explain_event(
-    arguments: &ExplainArguments,
-    configuration: &Configuration,
-    id: &str,
-) -> anyhow::Result<ExitCode> {
-    let id: RequestId = id.parse()?;
-    let folder = &configuration.audit.folder;
+/// Where the events of a gateway are, and what its policies were.
+struct Log<'c> {
+    folder: PathBuf,
+    state: &'c Path,
+    /// Absent where the file has faults.
+    configuration: Option<&'c Configuration>,
+}
+
+impl<'c> Log<'c> {
+    fn of(configuration: &'c Configuration) -> Self {
+        let folder = configuration.audit.folder.clone();
+        Self { folder, state: &configuration.state, configuration: Some(configuration) }
+    }
+
+    /// As the process says that runs on this state folder.
+    fn of_running(state: &'c Path) -> Self {
+        let folder = running::audit_folder(state).unwrap_or_else(|| state.join("audit"));
+        Self { folder, state, configuration: None }
+    }
+}
+
+fn explain_event(log: &Log<'_>, id: RequestId, output: Output) -> anyhow::Result<ExitCode> {
+    let Log { folder, state, configuration } = log;
     let Some(stored) = audit::read::find(folder, id)? else {
         let why = format!("no event of request {id} in {}", folder.display());
-        return Ok(refuse(&why, arguments.output));
+        return Ok(refuse(&why, output));
     };
     let event = stored.event;
     let explanation = match &event.decision {
         None => None,
         Some(record) => {
-            let policies = Generations::of(&configuration.state).get(record.generation)?;
+            let policies = Generations::of(state).get(record.generation)?;
             Some(explain_record(&policies, record)?)
         }
     };
-    match arguments.output {
+    match output {
         Output::Text => {
             say(describe(&event));
             if let Some(found) = &event.firewall {
-                say(describe_firewall(found, skips(configuration, &event.route)));
+                say(describe_firewall(found, configuration.is_some_and(|known| skips(known, &event.route))));
             }
             if let Some(explanation) = &explanation {
                 say(format_args!("\n{explanation}"));
@@ -197,13 +218,18 @@ fn describe(event: &AccessEvent<'_>) -> String {
     )
 }
 
+fn parse_header(text: &str) -> Result<(String, String), &'static str> {
+    let (name, value) = text.split_once(':').ok_or("expected `name: value`")?;
+    Ok((name.trim().to_ascii_lowercase(), value.trim().to_owned()))
+}
+
 fn explain_hypothetical(
     arguments: &ExplainArguments,
     configuration: &Configuration,
     who: &str,
 ) -> anyhow::Result<ExitCode> {
     let policies = wire::load_policies(configuration, 0)?;
-    let wrong = |fault: String| anyhow::anyhow!(fault);
+    let wrong = |fault: String| anyhow::Error::new(WrongUsage(fault));
     let mut who = Who::Short(who.to_owned());
     if let Ok(principal) = who.principal(&policies)
         && principal.kind != model::PrincipalKind::Anonymous
@@ -221,7 +247,7 @@ fn explain_hypothetical(
         }));
     }
     let principal = who.principal(&policies).map_err(wrong)?;
-    let url = arguments.url.as_deref().context("--as wants --url: what would be asked for")?;
+    let url = arguments.url.as_deref().unwrap_or_default();
     let url = url.split_once("://").map_or(url, |(_, rest)| rest);
     let (host, path) = url.find('/').map_or((url, "/"), |slash| url.split_at(slash));
     let mut what = What {
@@ -232,12 +258,8 @@ fn explain_hypothetical(
         time: arguments.time.clone(),
         ..What::default()
     };
-    for header in &arguments.headers {
-        let (name, value) = header
-            .split_once(':')
-            .with_context(|| format!("--header wants name: value, found {header:?}"))?;
-        what.headers.insert(name.trim().to_ascii_lowercase(), OneOrMany::One(value.trim().to_owned()));
-    }
+    let headers = arguments.headers.iter().cloned();
+    what.headers.extend(headers.map(|(name, value)| (name, OneOrMany::One(value))));
     let finder = wire::Finder::new(configuration)?;
     let found = finder.find(&what);
     if let Err(why) = &found {

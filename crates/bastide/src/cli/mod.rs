@@ -31,7 +31,9 @@ pub mod waf;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
+use clap::{
+    ArgMatches, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum, ValueHint,
+};
 
 use help::{EXIT_CODES, help};
 
@@ -163,15 +165,34 @@ pub enum Output {
 /// The exit code for "could not run": a missing file, a port in use.
 const COULD_NOT_RUN: u8 = 3;
 
+/// The exit code for wrong usage, which is clap's too.
+const WRONG_USAGE: u8 = 2;
+
+/// Arguments that mean nothing, which only the command itself can see: exit code 2.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct WrongUsage(pub(crate) String);
+
 /// Runs the command that the arguments name.
 pub fn main() -> ExitCode {
-    Cli::parse().run().unwrap_or_else(|fault| {
+    let matches = Cli::command().get_matches();
+    let output = output_of(&matches);
+    let cli =
+        Cli::from_arg_matches(&matches).unwrap_or_else(|fault| fault.format(&mut Cli::command()).exit());
+    cli.run().unwrap_or_else(|fault| {
         // The report of a configuration with faults is said already.
         if !fault.is::<check::Reported>() {
-            say_error(&fault);
+            say_error(&fault, output);
         }
-        ExitCode::from(COULD_NOT_RUN)
+        ExitCode::from(if fault.is::<WrongUsage>() { WRONG_USAGE } else { COULD_NOT_RUN })
     })
+}
+
+/// How the command that was asked for prints its result.
+fn output_of(matches: &ArgMatches) -> Output {
+    let here = matches.try_get_one::<Output>("output").ok().flatten().copied();
+    let below = matches.subcommand().map(|(_, matches)| output_of(matches));
+    if [here, below].contains(&Some(Output::Json)) { Output::Json } else { Output::Text }
 }
 
 impl Cli {
@@ -211,9 +232,35 @@ impl Cli {
     }
 }
 
+/// Says why a command could not run: where its result would have been, if a program reads that.
+fn say_error(fault: &anyhow::Error, output: Output) {
+    match output {
+        Output::Text => warn(in_full(fault)),
+        Output::Json => say_json(&serde_json::json!({ "error": in_full(fault) })),
+    }
+}
+
+/// Says something beside the result, to people.
 #[expect(clippy::print_stderr, reason = "the command line's one place for errors")]
-fn say_error(fault: &anyhow::Error) {
-    eprintln!("bastide: {fault:#}");
+pub(crate) fn warn(text: impl std::fmt::Display) {
+    eprintln!("bastide: {text}");
+}
+
+/// An error and its causes in one line. Many an error tells its cause itself, which is not said again.
+pub(crate) fn in_full(fault: &anyhow::Error) -> String {
+    fault.chain().map(ToString::to_string).fold(String::new(), |said, cause| match said.as_str() {
+        "" => cause,
+        _ if said.contains(&cause) => said,
+        _ => format!("{said}: {cause}"),
+    })
+}
+
+/// A number of things: `1 key`, `2 keys`.
+pub(crate) fn count_of(count: impl TryInto<u64>, thing: &str) -> String {
+    match count.try_into().unwrap_or(u64::MAX) {
+        1 => format!("1 {thing}"),
+        count => format!("{count} {thing}s"),
+    }
 }
 
 /// The exit code of an answer.
@@ -243,4 +290,44 @@ pub(crate) fn say_json(document: &impl serde::Serialize) {
 pub fn say(text: impl std::fmt::Display) {
     use std::io::Write;
     let _ = writeln!(std::io::stdout().lock(), "{text}");
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::Context as _;
+
+    use super::*;
+
+    #[test]
+    fn a_cause_that_an_error_tells_itself_is_said_once() {
+        let denied = || std::io::Error::from_raw_os_error(13);
+        let own = denied().to_string();
+        let kept = keys::Error::File { path: "a".into(), source: denied() };
+        for (fault, said) in [
+            (anyhow::Error::new(kept).context("the keys"), format!("the keys: a: {own}")),
+            (
+                anyhow::Error::new(denied()).context(format!("cannot read a: {own}")),
+                format!("cannot read a: {own}"),
+            ),
+            (Err::<(), _>(denied()).context("a").unwrap_err(), format!("a: {own}")),
+            (anyhow::anyhow!("alone"), "alone".to_owned()),
+        ] {
+            assert_eq!(in_full(&fault), said);
+        }
+    }
+
+    #[test]
+    fn the_output_is_that_of_the_command_that_was_asked_for() {
+        for (line, output) in [
+            ("bastide key list", Output::Text),
+            ("bastide key list --output json", Output::Json),
+            ("bastide key --output json list", Output::Json),
+            ("bastide diff --output json", Output::Json),
+            ("bastide store check --output json", Output::Json),
+            ("bastide serve", Output::Text),
+        ] {
+            let matches = Cli::command().try_get_matches_from(line.split(' ')).unwrap();
+            assert_eq!(output_of(&matches), output, "{line}");
+        }
+    }
 }

@@ -174,7 +174,7 @@ fn folder_or_here(folder: &Path) -> &Path {
 }
 
 /// `a/./b/../c` is `a/c`.
-fn tidy(path: &Path) -> PathBuf {
+pub(super) fn tidy(path: &Path) -> PathBuf {
     let mut tidied = PathBuf::new();
     for component in path.components() {
         match component {

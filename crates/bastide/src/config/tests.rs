@@ -119,6 +119,26 @@ fn the_example_of_the_design_with_acme_loads() {
 }
 
 #[test]
+fn the_state_folder_is_found_whatever_else_is_wrong() {
+    let folder = |text: Option<&str>| {
+        let file = text.map(|text| (PathBuf::from("at/bastide.yaml"), text.as_bytes().to_vec()));
+        let environment = |name: &str| (name == "PLACE").then(|| "/var/lib/bastide".to_owned());
+        super::state_folder(Path::new("at/bastide.yaml"), &environment, &Memory::new(file))
+    };
+    for (text, found) in [
+        (Some("state: here\nlisten: 7\nrutes: []\n"), "at/here"),
+        (Some("listen: 7\nstate: ${PLACE}\n"), "/var/lib/bastide"),
+        (Some("listen: 7\n"), "at/bastide-state"),
+        (Some("listen: [\nstate: /srv/state # ours\nroutes:\n\t- x\n"), "/srv/state"),
+        (Some("state: [ here ]\n"), "at/bastide-state"),
+        (Some("listen: [\n"), "at/bastide-state"),
+        (None, "at/bastide-state"),
+    ] {
+        assert_eq!(folder(text), Path::new(found), "{text:?}");
+    }
+}
+
+#[test]
 fn a_prefix_is_stripped_as_admission_writes_it() {
     for (written, admitted) in [
         ("/orders", "/orders"),

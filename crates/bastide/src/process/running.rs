@@ -1,6 +1,6 @@
 //! What the running gateway serves, kept in the state folder for `bastide diff`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use keys::SystemRandom;
@@ -11,6 +11,14 @@ use super::state::write_atomically;
 use crate::config::{Configuration, Disk, Outline, Written};
 
 const FILE: &str = "running.json";
+/// What a gateway says of itself once it serves.
+pub(super) const READY: &str = "ready.json";
+
+/// The folder of the audit log of the gateway on this state folder, as it says itself.
+pub fn audit_folder(state: &Path) -> Option<PathBuf> {
+    let ready: serde_json::Value = serde_json::from_slice(&std::fs::read(state.join(READY)).ok()?).ok()?;
+    Some(ready.get("audit")?.as_str()?.into())
+}
 
 /// Keeps the outline of a configuration that is served now. The gateway serves without it
 /// too, so a failure is only said.
@@ -38,7 +46,7 @@ pub fn salt() -> anyhow::Result<String> {
 /// None is running, or what it kept cannot be read.
 pub fn outline(state: &Path) -> anyhow::Result<Outline> {
     anyhow::ensure!(
-        state.join("ready.json").exists(),
+        state.join(READY).exists(),
         "no gateway is running on state folder {}; `bastide diff OLD NEW` compares two files",
         state.display()
     );

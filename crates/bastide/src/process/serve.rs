@@ -21,6 +21,7 @@ use super::mesh::{Registered, Role};
 use super::notify::Notifier;
 use super::otlp::Exporter;
 use super::program::{self, Program, RunningProgram};
+use super::running::READY;
 use super::signals::Signals;
 use super::sinks::Sinks;
 use super::watch::Watched;
@@ -36,8 +37,6 @@ mod succession;
 
 use reload::Settled;
 
-/// Says where the process listens, for scripts.
-const READY: &str = "ready.json";
 /// How often files are looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// How long the audit log may take to write what is left at the end.

@@ -19,7 +19,7 @@ use proxy::upstream::{InProcessListener, Prober, in_process_pair};
 use store::Store;
 
 use super::reload::{Renewal, Settled, build, watch};
-use super::{Loader, READY, Server};
+use super::{Loader, Server};
 use crate::acme::Orders;
 use crate::cli::ServeArguments;
 use crate::cli::check::environment;
@@ -38,7 +38,7 @@ use crate::process::mesh::{MeshHost, Role};
 use crate::process::notify::Notifier;
 use crate::process::otlp::{self, Exporter};
 use crate::process::realms::{RealmAudit, Realms};
-use crate::process::running;
+use crate::process::running::{self, READY};
 use crate::process::sessions::SessionService;
 use crate::process::sinks::Sinks;
 use crate::process::state::{REVOCATIONS, StateFolder, write_atomically};
@@ -414,7 +414,10 @@ impl Server {
             tracing::warn!("{warning}");
         }
         running::keep(self.parts.state.path(), configuration, written);
-        let ready = serde_json::json!({ "listen": listen, "admin": admin, "process": std::process::id() });
+        let ready = serde_json::json!({
+            "listen": listen, "admin": admin, "process": std::process::id(),
+            "audit": std::path::absolute(&configuration.audit.folder)?.display().to_string(),
+        });
         write_atomically(&self.parts.state.join(READY), ready.to_string().as_bytes())?;
         Ok(())
     }
