@@ -263,6 +263,11 @@ pub(crate) fn count_of(count: impl TryInto<u64>, thing: &str) -> String {
     }
 }
 
+/// `name=value` of an option, in its two parts.
+pub(crate) fn name_and_value(pair: &str) -> Result<(&str, &str), &'static str> {
+    pair.split_once('=').filter(|(name, _)| !name.is_empty()).ok_or("expected name=value")
+}
+
 /// The exit code of an answer.
 pub(crate) const fn exit_code(yes: bool) -> ExitCode {
     if yes { ExitCode::SUCCESS } else { ExitCode::FAILURE }

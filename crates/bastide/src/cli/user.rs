@@ -4,14 +4,13 @@ use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::process::ExitCode;
 
-use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use identity::login::PASSWORD_BYTES_MAX;
 use serde_json::{Value, json};
 
 use super::admin_context::{self, AdminContext, At, text, texts};
 use super::help::{examples, help};
-use super::{Output, say, say_json};
+use super::{Output, in_full, name_and_value, say, say_json};
 
 /// Arguments of `bastide user`.
 #[derive(Debug, Args)]
@@ -60,8 +59,8 @@ enum UserCommand {
         #[arg(long = "group")]
         groups: Vec<String>,
         /// `name=value`, for claims; may be given several times.
-        #[arg(long = "attribute")]
-        attributes: Vec<String>,
+        #[arg(long = "attribute", value_name = "NAME=VALUE", value_parser = parse_attribute)]
+        attributes: Vec<(String, String)>,
         /// Read the password from standard input instead of making one.
         #[arg(long)]
         password_stdin: bool,
@@ -84,6 +83,7 @@ enum UserCommand {
     /// Sets a new password, which ends everything started with the old one.
     #[command(after_help = examples(
         "bastide user password alice                       makes one, and shows it once\n\
+         bastide user password carol --invite              sends another link to choose one\n\
          bastide user password alice --password-stdin < password.txt"
     ))]
     Password {
@@ -92,6 +92,10 @@ enum UserCommand {
         /// Read it from standard input instead of making one.
         #[arg(long)]
         password_stdin: bool,
+        /// Send the user a link to choose it, in a realm with `mail:`: again, if the last one has
+        /// expired. Until they do, everything stays as it is.
+        #[arg(long, conflicts_with = "password_stdin")]
+        invite: bool,
     },
     /// Disables a user: no login, no refresh, and the user's tokens are no longer valid, here and
     /// at the gateways.
@@ -160,18 +164,18 @@ fn serve(context: &AdminContext, command: UserCommand) -> anyhow::Result<ExitCod
         UserCommand::Add { username, id, name, email, roles, groups, attributes, password_stdin, invite } => {
             let user = json!({
                 "username": username, "name": name, "email": email, "roles": roles, "groups": groups,
-                "attributes": parse_attributes(&attributes)?,
+                "attributes": BTreeMap::from_iter(attributes),
             });
             // A password that cannot be read leaves no user without one behind.
             let password = if invite { Password::Invited } else { Password::take(password_stdin)? };
             let user = add(context, id.as_deref(), &user)?;
-            let path = context.path(&["users", text(&user, "id"), "password"])?;
-            show_with(context, user, &password.give(context, &path)?);
+            let made = with_password(context, &user, &password)?;
+            show_with(context, user, &made);
         }
-        UserCommand::Password { username, password_stdin } => {
+        UserCommand::Password { username, password_stdin, invite } => {
             let user = context.user(&username)?;
             let path = context.path(&["users", text(&user, "id"), "password"])?;
-            let password = Password::take(password_stdin)?;
+            let password = if invite { Password::Invited } else { Password::take(password_stdin)? };
             show_with(context, user, &password.give(context, &path)?);
         }
         UserCommand::Disable { username } => switch(context, &username, true)?,
@@ -212,6 +216,22 @@ fn add(context: &AdminContext, id: Option<&str>, user: &Value) -> anyhow::Result
         return Err(admin_context::No(format!("there is a user with the id {id:?} already")).into());
     }
     admin_context::taken(answer)
+}
+
+/// Gives a new user their password. Who cannot have one is not left behind without.
+fn with_password(context: &AdminContext, user: &Value, password: &Password) -> anyhow::Result<Value> {
+    let id = text(user, "id");
+    password.give(context, &context.path(&["users", id, "password"])?).map_err(|fault| {
+        let name = text(user, "username");
+        match context.path(&["users", id]).and_then(|path| context.call("DELETE", &path, None)) {
+            Ok(_) => anyhow::anyhow!("{}; so {name:?} was not added", in_full(&fault)),
+            Err(stays) => anyhow::anyhow!(
+                "{}; {name:?} is there now without a password, and could not be removed: {}",
+                in_full(&fault),
+                in_full(&stays)
+            ),
+        }
+    })
 }
 
 fn switch(context: &AdminContext, username: &str, disabled: bool) -> anyhow::Result<()> {
@@ -296,11 +316,7 @@ impl Password {
     }
 }
 
-fn parse_attributes(given: &[String]) -> anyhow::Result<BTreeMap<String, Value>> {
-    let one = |pair: &String| {
-        let wrong = || format!("--attribute wants name=value, found {pair:?}");
-        let (name, value) = pair.split_once('=').with_context(wrong)?;
-        Ok((name.to_owned(), json!(value)))
-    };
-    given.iter().map(one).collect()
+fn parse_attribute(pair: &str) -> Result<(String, String), String> {
+    let (name, value) = name_and_value(pair)?;
+    Ok((name.to_owned(), value.to_owned()))
 }

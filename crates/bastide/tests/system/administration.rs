@@ -935,6 +935,13 @@ async fn the_command_line_does_the_same_with_and_without_a_process() {
             (vec!["user", "add", name, "--role", "customer", "--group", "staff"], 0, "only time"),
             (vec!["user", "add", name], 1, "already"),
             (vec!["user", "add", "x", "--role", "custmer"], 3, "did you mean \"customer\"?"),
+            // Who cannot be invited is not left behind without a password.
+            (
+                vec!["user", "add", "eve", "--email", "eve@example.org", "--invite"],
+                3,
+                "this realm has no mail server: set `mail`; so \"eve\" was not added",
+            ),
+            (vec!["user", "show", "eve"], 1, "there is no user"),
             (vec!["user", "show", name], 0, "customer"),
             (vec!["role", "add", "administrator", name], 0, "administrator,customer"),
             (vec!["role", "members", "administrator"], 0, name),

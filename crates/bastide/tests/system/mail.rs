@@ -294,6 +294,10 @@ async fn whoever_is_added_with_an_address_is_invited() {
     let page = testbed.get(&target).await;
     let text = String::from_utf8_lossy(&page.body).into_owned();
     assert!(page.status == 200 && text.contains("Passwort wählen"), "{text}");
+    // Whoever let it expire is sent another.
+    let (code, out, err) = testbed.bastide(&["user", "password", "alice", "--invite"]);
+    assert!(code == 0 && out.contains("alice: done"), "{out}{err}");
+    until("the second letter", async || (post.letters().len() == 2).then_some(())).await;
     // Without an address a password is made, as before.
     let (code, out, err) = testbed.bastide(&["user", "add", "bob"]);
     assert!(code == 0 && out.contains("This is the only time"), "{out}{err}");
