@@ -50,6 +50,11 @@ impl Caller {
         }
     }
 
+    /// Whether it is whoever holds the state folder.
+    pub fn is_local(&self) -> bool {
+        self.principal.credential == Credential::Local
+    }
+
     /// Whom the gateway says; `None` when it says nobody.
     pub fn by_gateway(fields: &HeaderMap, rules: &CertificateRules, now: Timestamp) -> Option<Self> {
         let text = |name: &str| fields.get(name).and_then(|value| value.to_str().ok());

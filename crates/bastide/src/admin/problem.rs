@@ -101,6 +101,16 @@ impl Problem {
         Self { reason: reason.to_string(), ..Self::new(status, "failed", detail) }
     }
 
+    /// The same for whoever holds the state folder, and could read the log: told why the process could not
+    /// do it.
+    #[must_use]
+    pub fn in_full(self) -> Self {
+        match self.status.is_server_error() {
+            true => Self { detail: self.reason.clone(), ..self },
+            false => self,
+        }
+    }
+
     /// The answer; `id` is the call's.
     pub fn respond(&self, id: Option<String>) -> Response {
         let details = Details {

@@ -377,6 +377,7 @@ async fn call(
             event.reason = Cow::Owned(reply.about.clone());
             reply.respond()
         }
+    let is_local = caller.is_local();
         Err(mut problem) => {
             if let Some(decision) = problem.decision.take() {
                 event.step = Step::Authorize;
@@ -402,6 +403,7 @@ async fn call(
 /// key is named by itself, its id stands in its place.
 fn without_secrets(
     operation: &Operation,
+            let problem = if is_local { problem.in_full() } else { problem };
     path: &str,
     mut parameters: BTreeMap<String, String>,
 ) -> (String, BTreeMap<String, String>) {

@@ -4,14 +4,13 @@ use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::Context;
 use clap::{Args, Subcommand};
 use model::principal::Attribute;
 use serde_json::{Value, json};
 
 use super::admin_context::{self, AdminContext, AtGateway, below, text, texts};
 use super::help::{examples, help};
-use super::{Output, say, say_json};
+use super::{Output, name_and_value, say, say_json};
 use crate::config;
 use crate::process::clock::SystemClock;
 
@@ -53,11 +52,11 @@ enum KeyCommand {
         #[arg(long = "scope")]
         scopes: Vec<String>,
         /// `name=value`: what policies may read as a claim; may be given several times.
-        #[arg(long = "attribute")]
-        attributes: Vec<String>,
+        #[arg(long = "attribute", value_name = "NAME=VALUE", value_parser = parse_attribute)]
+        attributes: Vec<(String, Attribute)>,
         /// How long it is valid: `90d`, `12h`. Default: until it is revoked.
-        #[arg(long)]
-        expires: Option<String>,
+        #[arg(long, value_name = "TIME", value_parser = parse_lifetime)]
+        expires: Option<Duration>,
     },
     /// Lists all keys, without their secrets.
     #[command(after_help = examples(
@@ -83,10 +82,10 @@ pub fn run(arguments: KeyArguments) -> anyhow::Result<ExitCode> {
     admin_context::run_at_gateway(&at, |context| {
         match command {
             KeyCommand::New { name, owner, roles, scopes, attributes, expires } => {
-                let life = expires.as_deref().map(parse_lifetime).transpose()?;
                 let wanted = json!({
                     "name": name, "owner": owner, "roles": roles, "scopes": scopes,
-                    "attributes": parse_attributes(&attributes)?, "expires_in": life.map(|life| life.as_secs()),
+                    "attributes": BTreeMap::from_iter(attributes),
+                    "expires_in": expires.map(|life| life.as_secs()),
                 });
                 show_new(context, &context.call("POST", &below(&["api-keys"], &[]), Some(&wanted))?);
             }
@@ -105,29 +104,23 @@ pub fn run(arguments: KeyArguments) -> anyhow::Result<ExitCode> {
     })
 }
 
-fn parse_attributes(given: &[String]) -> anyhow::Result<BTreeMap<String, Attribute>> {
-    given
-        .iter()
-        .map(|pair| {
-            let (name, value) = pair
-                .split_once('=')
-                .with_context(|| format!("--attribute wants name=value, found {pair:?}"))?;
-            let value = match (value, value.parse::<i64>()) {
-                ("true", _) => Attribute::Boolean(true),
-                ("false", _) => Attribute::Boolean(false),
-                (_, Ok(number)) => Attribute::Long(number),
-                (text, Err(_)) => Attribute::Text(text.to_owned()),
-            };
-            Ok((name.to_owned(), value))
-        })
-        .collect()
+fn parse_attribute(pair: &str) -> Result<(String, Attribute), String> {
+    let (name, value) = name_and_value(pair)?;
+    let value = match (value, value.parse::<i64>()) {
+        ("true", _) => Attribute::Boolean(true),
+        ("false", _) => Attribute::Boolean(false),
+        (_, Ok(number)) => Attribute::Long(number),
+        (text, Err(_)) => Attribute::Text(text.to_owned()),
+    };
+    Ok((name.to_owned(), value))
 }
 
 /// `90d`, `12h`, `30m`: whole seconds.
-pub(super) fn parse_lifetime(text: &str) -> anyhow::Result<Duration> {
-    let life = config::duration(text)
-        .map_err(|expected| anyhow::anyhow!("--expires: expected {expected}; found {text:?}"))?;
-    anyhow::ensure!(life.as_secs() > 0, "--expires: expected a second or more, found {text:?}");
+pub(super) fn parse_lifetime(text: &str) -> Result<Duration, String> {
+    let life = config::duration(text).map_err(|expected| format!("expected {expected}"))?;
+    if life.as_secs() == 0 {
+        return Err("expected a second or more".to_owned());
+    }
     Ok(life)
 }
 
@@ -190,10 +183,10 @@ mod tests {
     #[test]
     fn attributes_take_the_type_that_they_look_like() {
         let given = ["mfa=true", "level=3", "team=red=blue"].map(str::to_owned);
-        let read = parse_attributes(&given).unwrap();
+        let read: BTreeMap<_, _> = given.iter().map(|pair| parse_attribute(pair).unwrap()).collect();
         assert_eq!(read["mfa"], Attribute::Boolean(true));
         assert_eq!(read["level"], Attribute::Long(3));
         assert_eq!(read["team"], Attribute::Text("red=blue".to_owned()));
-        assert!(parse_attributes(&["nothing".to_owned()]).is_err());
+        assert!(parse_attribute("nothing").is_err() && parse_attribute("=value").is_err());
     }
 }

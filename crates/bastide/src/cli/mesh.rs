@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ::mesh::TrustDomain;
 use ::mesh::workload_api::Client;
@@ -156,8 +157,8 @@ enum MeshCommand {
         /// The node's name, as in `workloads.NAME.node`.
         node: String,
         /// How long it may be used, such as `10m`: at most 7d.
-        #[arg(long, value_name = "TIME", default_value = "1h")]
-        expires: String,
+        #[arg(long, value_name = "TIME", default_value = "1h", value_parser = super::key::parse_lifetime)]
+        expires: Duration,
         /// Why, for the audit log.
         #[arg(long, value_name = "TEXT")]
         why: Option<String>,
@@ -280,7 +281,7 @@ pub fn run(arguments: MeshArguments) -> anyhow::Result<ExitCode> {
         MeshCommand::Revoke { whom, why, .. } => revoke::revoke(&admin()?, whom, why.as_deref(), output),
         MeshCommand::Lift { whom, why } => revoke::lift(&admin()?, whom, why.as_deref(), output),
         MeshCommand::Token { node, expires, why } => {
-            nodes::token(&admin()?, node, expires, why.as_deref(), output)
+            nodes::token(&admin()?, node, *expires, why.as_deref(), output)
         }
         MeshCommand::Evict { node, why } => nodes::evict(&admin()?, node, why.as_deref(), output),
         MeshCommand::Admit { node, why } => nodes::admit(&admin()?, node, why.as_deref(), output),

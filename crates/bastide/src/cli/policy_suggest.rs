@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use super::help::help;
 use super::key::date_of;
 use super::recorded::{self, Deciders, beside};
-use super::{Output, exit_code, say, say_json};
+use super::{Output, count_of, exit_code, say, say_json};
 use crate::config::Configuration;
 use crate::wire::{self, Finder};
 
@@ -295,10 +295,13 @@ fn user(record: &DecisionRecord) -> Option<Caller> {
 /// The policies as a file, with the evidence of each as comments.
 fn text(report: &Report, suggestions: &[Suggestion]) -> String {
     let mut out = format!(
-        "// {} calls; replayed under these {} policies alone, {} are allowed.\n",
-        report.calls,
-        suggestions.len(),
-        report.replayed
+        "// {}; replayed under {} alone, {} allowed.\n",
+        count_of(report.calls, "call"),
+        match suggestions.len() {
+            1 => "this policy".to_owned(),
+            count => format!("these {count} policies"),
+        },
+        if report.replayed == 1 { "1 is".to_owned() } else { format!("{} are", report.replayed) },
     );
     for (count, what) in [
         (report.open, "came to routes that need no policy"),

@@ -1,6 +1,7 @@
 //! `bastide revoke`: tokens, sessions and subjects that are no longer accepted.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
@@ -35,8 +36,8 @@ struct Scope {
     issuer: Option<String>,
     /// When the entry may be deleted, because the tokens have expired by then: `1h`, `30d`.
     /// Default: never.
-    #[arg(long)]
-    expires: Option<String>,
+    #[arg(long, value_name = "TIME", value_parser = parse_lifetime)]
+    expires: Option<Duration>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -119,11 +120,11 @@ pub fn run(arguments: RevokeArguments) -> anyhow::Result<ExitCode> {
                 context.done(&format!("{id}: no longer revoked"), &json!({ "undone": id }));
                 return Ok(ExitCode::SUCCESS);
             }
-            RevokeCommand::Token { id, scope } => named("token", &id, &scope)?,
-            RevokeCommand::Grant { id, scope } => named("grant", &id, &scope)?,
-            RevokeCommand::Session { id, scope } => named("session", &id, &scope)?,
+            RevokeCommand::Token { id, scope } => named("token", &id, &scope),
+            RevokeCommand::Grant { id, scope } => named("grant", &id, &scope),
+            RevokeCommand::Session { id, scope } => named("session", &id, &scope),
             RevokeCommand::Subject { id, all, scope } => {
-                let mut wanted = named("subject", &id, &scope)?;
+                let mut wanted = named("subject", &id, &scope);
                 wanted.insert("all".to_owned(), json!(all));
                 wanted
             }
@@ -134,14 +135,13 @@ pub fn run(arguments: RevokeArguments) -> anyhow::Result<ExitCode> {
     })
 }
 
-fn named(what: &str, id: &str, scope: &Scope) -> anyhow::Result<Map<String, Value>> {
-    let life = scope.expires.as_deref().map(parse_lifetime).transpose()?;
+fn named(what: &str, id: &str, scope: &Scope) -> Map<String, Value> {
     let members = [
         (what, json!(id)),
         ("issuer", json!(scope.issuer)),
-        ("expires_in", json!(life.map(|life| life.as_secs()))),
+        ("expires_in", json!(scope.expires.map(|life| life.as_secs()))),
     ];
-    Ok(members.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
+    members.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
 /// One entry in one line.

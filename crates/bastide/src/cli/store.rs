@@ -112,7 +112,12 @@ pub fn run(arguments: StoreArguments) -> anyhow::Result<ExitCode> {
     runtime.block_on(async {
         if let StoreCommand::Check { file: Some(file), key_file } = &arguments.command {
             let key = key_file.as_deref().map(read_key).transpose()?.unwrap_or(key);
-            return Ok(show_check(store::check_backup(file, &key).map(|backup| backup.records), output));
+            let checked = store::check_backup(file, &key).map(|backup| backup.records);
+            // What cannot be read is neither whole nor damaged.
+            if let Err(fault @ store::Error::File { .. }) = checked {
+                return Err(fault.into());
+            }
+            return Ok(show_check(checked, output));
         }
         let database = &configuration.storage.database;
         let opened = storage::open(database, key, Arc::new(SystemClock::start())).await;
@@ -160,10 +165,8 @@ pub(super) fn unlock(configuration: &Configuration, share_files: &[PathBuf]) -> 
         }
     }
     let needed = shares.needed().unwrap_or(0);
-    anyhow::bail!(
-        "{} of {needed} shares were given; give them one per line, or by --share-file",
-        shares.given()
-    )
+    let were = if shares.given() == 1 { "share was" } else { "shares were" };
+    anyhow::bail!("{} of {needed} {were} given; give them one per line, or by --share-file", shares.given())
 }
 
 fn read_key(path: &std::path::Path) -> anyhow::Result<UnsealKey> {

@@ -67,8 +67,10 @@ fn describe(progress: &Progress) -> String {
     let Progress { given, needed, unsealed, refused } = progress;
     match refused {
         _ if *unsealed => "unsealed".to_owned(),
+        Some(why) if *given == 1 => format!("refused: {why}; 1 share is held"),
         Some(why) => format!("refused: {why}; {given} shares are held"),
         None if *needed == 0 => "sealed: no share was given yet".to_owned(),
+        None if *given == 1 => format!("sealed: 1 of {needed} shares was given"),
         None => format!("sealed: {given} of {needed} shares were given"),
     }
 }

@@ -205,6 +205,76 @@ fn every_command_but_check_ends_with_3_on_a_configuration_with_faults() {
     assert_eq!(testbed.bastide(&["check"]).0, 1);
 }
 
+#[test]
+fn wrong_usage_ends_with_2_whatever_the_configuration_is() {
+    let testbed = TestBed::prepare("");
+    for (arguments, says) in [
+        ("explain", "required"),
+        ("explain xyz", "a request id is 32 hexadecimal digits"),
+        ("explain --as User:alice", "--url"),
+        ("explain --role x --url a/", "--as"),
+        ("explain --url a/ --header x", "expected `name: value`"),
+        ("key new --owner ci --expires 90x", "expected"),
+        ("key new --owner ci --expires 0d", "expected a second or more"),
+        ("key new --owner ci --attribute foo", "expected name=value"),
+        ("revoke token x --expires 5", "expected"),
+        ("user add alice --attribute foo", "expected name=value"),
+        ("user password alice --invite --password-stdin", "cannot be used with"),
+        ("mesh token edge-1 --expires 1", "expected"),
+    ] {
+        let words: Vec<&str> = arguments.split(' ').collect();
+        let (code, said, complained) = testbed.bastide(&words);
+        assert_eq!(code, 2, "{arguments}: {said}{complained}");
+        assert!(complained.contains(says), "{arguments}: {complained}");
+    }
+}
+
+#[test]
+fn what_could_not_run_is_said_once_and_where_the_result_would_have_been() {
+    let testbed = TestBed::prepare(
+        "services: { here: [ http://127.0.0.1:1 ] }\nroutes: [ { match: /**, to: here, authenticate: none, allow: anyone } ]\n\
+         realms: { town: https://id.example.org }\nauthentication: { api_keys: api-keys.json }\n",
+    );
+    std::fs::write(testbed.path("api-keys.json"), "garbage").unwrap();
+    std::fs::create_dir(testbed.path("state")).unwrap();
+    std::fs::write(testbed.path("state/revocations.json"), "garbage").unwrap();
+    for (name, mode) in [("state", 0o700), ("state/revocations.json", 0o600), ("api-keys.json", 0o600)] {
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(mode);
+        std::fs::set_permissions(testbed.path(name), mode).unwrap();
+    }
+    for (arguments, says) in [
+        ("diff", "no gateway is running"),
+        ("fmt nofile.yaml", "os error 2"),
+        ("policy test nofile.yaml", "os error 2"),
+        ("undocumented", "os error 2"),
+        ("user list", "there is no unseal key"),
+        // Who does it is told why, although nobody else would be.
+        ("key list", "api-keys.json: "),
+        ("revoke list", "revocations.json: "),
+    ] {
+        let words: Vec<&str> = arguments.split(' ').collect();
+        let (code, said, complained) = testbed.bastide(&words);
+        assert_eq!((code, said.as_str()), (3, ""), "{arguments}: {complained}");
+        assert_eq!(complained.matches(says).count(), 1, "{arguments}: {complained}");
+        let (code, said, complained) = testbed.bastide(&[&words[..], &["--output", "json"]].concat());
+        assert_eq!((code, complained.as_str()), (3, ""), "{arguments}: {said}");
+        let document: Value = serde_json::from_str(&said).unwrap();
+        assert!(document["error"].as_str().unwrap().contains(says), "{arguments}: {said}");
+    }
+    // What is not there is neither whole nor damaged.
+    std::fs::remove_file(testbed.path("state/revocations.json")).unwrap();
+    assert_eq!(testbed.bastide(&["init"]).0, 0);
+    let (code, said, complained) = testbed.bastide(&["store", "check", "none.bastide"]);
+    assert_eq!((code, said.as_str()), (3, ""), "{complained}");
+    assert_eq!(complained.matches("os error 2").count(), 1, "{complained}");
+    std::fs::write(testbed.path("none.bastide"), "garbage").unwrap();
+    assert_eq!(testbed.bastide(&["store", "check", "none.bastide"]).0, 1);
+    // A level that is none would silence the log.
+    let output = testbed.serve("log").env("BASTIDE_LOG", "inf").output().unwrap();
+    assert_eq!(output.status.code(), Some(3));
+    assert!(testbed.log().contains("unknown level \"inf\" (did you mean \"info\"?)"), "{}", testbed.log());
+}
+
 /// Whoever has to revoke something does not have to mend a file first.
 #[tokio::test]
 async fn a_running_gateway_takes_what_is_revoked_although_its_file_has_faults() {

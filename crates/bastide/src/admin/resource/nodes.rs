@@ -59,7 +59,8 @@ pub async fn evict(asked: &Call) -> Result<Reply, Problem> {
     let (name, why) = (asked.parameter("node").to_owned(), why(asked)?);
     let domain = asked.state.trust.domain()?;
     let keys = node::evict(&domain, &name).await?;
-    let evicted = format!("evicted: {name}, {keys} keys of it are known no more");
+    let known = if keys == 1 { "1 key of it is".to_owned() } else { format!("{keys} keys of it are") };
+    let evicted = format!("evicted: {name}, {known} known no more");
     Ok(Reply::ok(&EvictedOut { node: name, keys })?.about(done(evicted, &why)))
 }
 

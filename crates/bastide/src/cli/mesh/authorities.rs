@@ -33,7 +33,7 @@ pub(super) fn prepare(
 /// Takes a step of an authority's life.
 ///
 /// # Errors
-/// There is no answer; no authority is meant, or several.
+/// There is no answer.
 pub(super) fn step(
     admin: &AdminClient,
     beginning: &str,
@@ -41,20 +41,23 @@ pub(super) fn step(
     why: Option<&str>,
     output: Output,
 ) -> anyhow::Result<ExitCode> {
-    let id = whole(admin, beginning)?;
-    let path = below(&["authorities"], &[&id, step]) + &because(why);
+    let list = admin.list(&below(&["authorities"], &[]), false)?;
+    let id = match whole(&list, beginning) {
+        Ok(id) => id,
+        Err(why) => return Ok(refuse(&why, output)),
+    };
+    let path = below(&["authorities"], &[id, step]) + &because(why);
     let answer = admin.call("POST", &path, None)?;
     Ok(show(&answer, output))
 }
 
-/// The id that begins so.
-fn whole(admin: &AdminClient, beginning: &str) -> anyhow::Result<String> {
-    let list = admin.list(&below(&["authorities"], &[]), false)?;
-    let ids: Vec<&str> = list.iter().map(|one| text(one, "id")).collect();
-    match ids.iter().filter(|id| id.starts_with(beginning)).collect::<Vec<_>>().as_slice() {
-        [id] => Ok((**id).to_owned()),
-        [] => anyhow::bail!("no authority's id begins with {beginning:?}; see `bastide mesh status`"),
-        several => anyhow::bail!("{} ids begin with {beginning:?}; give more of it", several.len()),
+/// The id that begins so: no authority is meant, or several.
+fn whole<'l>(list: &'l [Value], beginning: &str) -> Result<&'l str, String> {
+    let ids = list.iter().map(|one| text(one, "id"));
+    match ids.filter(|id| id.starts_with(beginning)).collect::<Vec<_>>().as_slice() {
+        [id] => Ok(*id),
+        [] => Err(format!("no authority's id begins with {beginning:?}; see `bastide mesh status`")),
+        several => Err(format!("{} ids begin with {beginning:?}; give more of it", several.len())),
     }
 }
 

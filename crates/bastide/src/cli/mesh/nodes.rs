@@ -3,6 +3,7 @@
 //! events of the audit log.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use ::mesh::node;
 use keys::SystemRandom;
@@ -13,21 +14,19 @@ use super::{because, refuse, tell};
 use crate::admin::client::AdminClient;
 use crate::admin::resource::NewToken;
 use crate::cli::admin_context::{below, text};
-use crate::cli::key::parse_lifetime;
 use crate::cli::{Output, exit_code, say, say_json};
 
 /// Makes a join token and prints it.
 ///
 /// # Errors
-/// The life is none; there is no answer.
+/// There is no answer.
 pub(super) fn token(
     admin: &AdminClient,
     name: &str,
-    expires: &str,
+    life: Duration,
     why: Option<&str>,
     output: Output,
 ) -> anyhow::Result<ExitCode> {
-    let life = parse_lifetime(expires)?;
     let body = json!(NewToken { expires_in: Some(life.as_secs()) });
     let path = below(&["nodes"], &[name, "token"]) + &because(why);
     let answer = admin.call("POST", &path, Some(&body))?;
@@ -75,6 +74,7 @@ pub(super) fn evict(
     let count = answer.body.get("keys").and_then(Value::as_u64).unwrap_or_default();
     match output {
         Output::Json => say_json(&json!({ "evicted": count })),
+        Output::Text if count == 1 => say(format_args!("1 key of {name} is no longer known; it is kept out")),
         Output::Text => say(format_args!("{count} keys of {name} are no longer known; it is kept out")),
     }
     Ok(exit_code(count > 0))
