@@ -311,6 +311,15 @@ impl Record {
         Ok(anchors)
     }
 
+    /// Whether verifiers trust what this authority signed: it and the root of ours above it are in
+    /// bundles.
+    pub fn is_trusted(&self, authority: &str, now: Timestamp) -> bool {
+        let mut entries = self.entries.iter();
+        entries.find(|entry| entry.id == authority).is_some_and(|entry| {
+            entry.is_published(now) && self.root_of(entry).is_none_or(|root| root.is_published(now))
+        })
+    }
+
     /// The root of ours above an issuing authority.
     fn root_of(&self, entry: &Entry) -> Option<&Entry> {
         let root = |other: &&Entry| other.kind == Kind::Root && other.certificate == entry.anchor;

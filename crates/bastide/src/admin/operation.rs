@@ -8,9 +8,9 @@ use schemars::{Schema, SchemaGenerator};
 use super::problem::Problem;
 use super::resource::{
     ApiKeyOut, AuthorityOut, ClientOut, CreatedApiKey, EvictedOut, FactorOut, GrantOut, GroupOut, KeyOut,
-    Made, NewApiKeyIn, NewAuthority, NewRevocation, NewSecret, NewToken, Page, PasswordIn, RealmOut,
-    RevocationOut, RoleOut, Rotate, SessionOut, SignedOut, TokenOut, UserIn, UserOut, WorkloadOut, api_keys,
-    authorities, clients, keys, nodes, realms, revocations, sessions, users, workloads,
+    Made, NewApiKeyIn, NewAuthority, NewRevocation, NewSecret, NewToken, Page, PartnerOut, PasswordIn,
+    RealmOut, RevocationOut, RoleOut, Rotate, SessionOut, SignedOut, TokenOut, UserIn, UserOut, WorkloadOut,
+    api_keys, authorities, clients, keys, nodes, partners, realms, revocations, sessions, users, workloads,
 };
 use super::serve::{Call, Reply};
 use crate::config::{Area, NewWorkload};
@@ -211,6 +211,8 @@ pub static OPERATIONS: &[Operation] = &[
         WHY, None, 200 Some(of::<Page<AuthorityOut>>), false, authorities::taint),
     operation!(POST "/v1/authorities/{authority}/revoke", Authorities, "revokeAuthority", "Removes a tainted authority from the bundle: what it signed is no longer valid.",
         WHY, None, 200 Some(of::<Page<AuthorityOut>>), false, authorities::revoke),
+    operation!(GET "/v1/partners", Authorities, "listPartners", "Lists the trust domains that the mesh federates with, and how current their bundles are.",
+        NONE, None, 200 Some(of::<Page<PartnerOut>>), false, partners::list),
     operation!(GET "/v1/openapi.json", Realms, "getDocument", "This document.",
         NONE, None, 200 None, false, realms::document),
 ];

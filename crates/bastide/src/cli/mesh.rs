@@ -14,14 +14,16 @@ use clap::{Args, Subcommand, ValueEnum, ValueHint};
 use keys::SystemRandom;
 use keys::encoding::encode_pem;
 use serde_json::{Value, json};
-use store::UnsealKey;
+use store::{Store, UnsealKey};
 
+use super::check::{self, Loaded};
 use super::help::{EXIT_CODES, examples, help};
 use super::{Output, refuse, say, say_json};
 use crate::admin::client::{AdminClient, Answer};
-use crate::admin::resource::encoded;
+use crate::admin::resource::{PartnerOut, encoded};
 use crate::config::{Configuration, Mesh};
 use crate::process::clock::SystemClock;
+use crate::process::mesh::{Attempts, stored_bundles};
 use crate::process::storage;
 
 mod authorities;
@@ -33,6 +35,8 @@ mod workloads;
 use revoke::Whom;
 use status::MeshStatus;
 use workloads::WorkloadCommand;
+
+const NO_MESH: &str = "the configuration has no `mesh:`";
 
 /// Arguments of `bastide mesh`.
 #[derive(Debug, Args)]
@@ -70,7 +74,8 @@ pub struct MeshArguments {
 
 #[derive(Debug, Subcommand)]
 enum MeshCommand {
-    /// Shows the authorities and their states, the workloads, and how many certificates are valid.
+    /// Shows the authorities and their states, the workloads, how many certificates are valid, and the
+    /// trust domains that are federated with.
     #[command(after_help = examples(
         "bastide mesh status\n\
          bastide mesh status --output json | jq '.authorities[] | select(.state == \"active\")'"
@@ -262,11 +267,27 @@ pub fn run(arguments: MeshArguments) -> anyhow::Result<ExitCode> {
     if let MeshCommand::Tap(tap) = &arguments.command {
         return runtime.block_on(super::mesh_tap::run(tap, &arguments.config, arguments.output));
     }
-    let configuration = super::check::load_or_report(&arguments.config, arguments.output)?;
-    let mesh = configuration.mesh.as_ref().context("the configuration has no `mesh:`")?;
-    let unlock = || super::store::unlock(&configuration, &arguments.share_files);
-    let admin = || AdminClient::unlocked(&configuration, unlock);
-    let output = arguments.output;
+    let (config, output) = (&arguments.config, arguments.output);
+    if let MeshCommand::Status | MeshCommand::Bundle | MeshCommand::Nodes = &arguments.command {
+        let configuration = check::load_or_report(config, output)?;
+        let mesh = configuration.mesh.as_ref().context(NO_MESH)?;
+        let key = super::store::unlock(&configuration, &arguments.share_files)?;
+        return runtime.block_on(show(&configuration, mesh, key, &arguments.command, output));
+    }
+    // What a running process carries out waits for nobody who mends its file.
+    let loaded = check::load_or_running(config, output)?;
+    let configuration = match &loaded {
+        Loaded::Whole(configuration) => Some(&**configuration),
+        Loaded::Running(_) => None,
+    };
+    let mesh = configuration.map(|known| known.mesh.as_ref().context(NO_MESH)).transpose()?;
+    let admin = || match &loaded {
+        Loaded::Whole(configuration) => {
+            let unlock = || super::store::unlock(configuration, &arguments.share_files);
+            AdminClient::unlocked(configuration, unlock)
+        }
+        Loaded::Running(state) => Ok(AdminClient::at(state)),
+    };
     match &arguments.command {
         MeshCommand::Prepare { kind, why } => authorities::prepare(&admin()?, *kind, why.as_deref(), output),
         MeshCommand::Activate { authority, why } => {
@@ -278,7 +299,9 @@ pub fn run(arguments: MeshArguments) -> anyhow::Result<ExitCode> {
         MeshCommand::Revoke { authority: Some(authority), why, .. } => {
             authorities::step(&admin()?, authority, "revoke", why.as_deref(), output)
         }
-        MeshCommand::Revoke { whom, why, .. } => revoke::revoke(&admin()?, whom, why.as_deref(), output),
+        MeshCommand::Revoke { whom, why, .. } => {
+            revoke::revoke(&admin()?, mesh, whom, why.as_deref(), output)
+        }
         MeshCommand::Lift { whom, why } => revoke::lift(&admin()?, whom, why.as_deref(), output),
         MeshCommand::Token { node, expires, why } => {
             nodes::token(&admin()?, node, *expires, why.as_deref(), output)
@@ -286,14 +309,13 @@ pub fn run(arguments: MeshArguments) -> anyhow::Result<ExitCode> {
         MeshCommand::Evict { node, why } => nodes::evict(&admin()?, node, why.as_deref(), output),
         MeshCommand::Admit { node, why } => nodes::admit(&admin()?, node, why.as_deref(), output),
         MeshCommand::Workload(command) => workloads::run(&admin()?, command.clone(), output),
-        MeshCommand::Status | MeshCommand::Bundle | MeshCommand::Nodes => {
-            let key = unlock()?;
-            runtime.block_on(show(&configuration, mesh, key, &arguments.command, output))
-        }
         // Done before.
-        MeshCommand::Advertise { .. } | MeshCommand::Svid { .. } | MeshCommand::Tap(_) => {
-            Ok(ExitCode::SUCCESS)
-        }
+        MeshCommand::Status
+        | MeshCommand::Bundle
+        | MeshCommand::Nodes
+        | MeshCommand::Advertise { .. }
+        | MeshCommand::Svid { .. }
+        | MeshCommand::Tap(_) => Ok(ExitCode::SUCCESS),
     }
 }
 
@@ -317,12 +339,28 @@ async fn show(
         say(domain.authorities().bundle.to_document());
         return Ok(ExitCode::SUCCESS);
     }
-    let status = MeshStatus::read(&domain, mesh, store.clock().now()).await?;
+    let partners = partners(configuration, mesh, &store).await?;
+    let status = MeshStatus::read(&domain, mesh, partners, store.clock().now()).await?;
     match output {
         Output::Json => say_json(&status.json()),
         Output::Text => say(status.text()),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What is known of partners: what the running process says of them, else what is kept.
+async fn partners(configuration: &Configuration, mesh: &Mesh, store: &Store) -> anyhow::Result<Vec<Value>> {
+    if AdminClient::answers(&configuration.state)
+        && let Ok(list) = AdminClient::at(&configuration.state).list("/v1/partners", false)
+    {
+        return Ok(list);
+    }
+    let kept = stored_bundles(store, &mesh.partners).await;
+    let one = |partner: &crate::config::Partner| {
+        let bundle = kept.get(&partner.trust_domain).or(partner.bundle.as_ref());
+        serde_json::to_value(PartnerOut::of(partner, bundle, Attempts::default()))
+    };
+    Ok(mesh.partners.iter().map(one).collect::<Result<_, _>>()?)
 }
 
 fn address(text: &str) -> Result<SocketAddr, String> {

@@ -21,7 +21,7 @@ use std::time::Duration;
 use ::mesh::directory::Directory;
 use ::mesh::node::{NodeListener, NodeWorld, Provers};
 use ::mesh::workload_api::{Foreign, Own, Socket, SvidCache, World};
-use ::mesh::{Issuer, TrustDomain, renew};
+use ::mesh::{Bundle, Issuer, TrustDomain, renew};
 use anyhow::Context as _;
 use axum::Router;
 use axum::http::{StatusCode, header};
@@ -43,6 +43,7 @@ use crate::config;
 pub use advertise::advertise;
 pub use agent::run as run_agent;
 pub use member::Member;
+pub use partners::{Attempts, stored as stored_bundles};
 pub use registered::{Address, Registered};
 
 /// How long the first certificate of this process may take that it issues itself.
@@ -80,6 +81,8 @@ pub struct MeshHost {
     running: tokio::sync::Mutex<Option<Running>>,
     /// Bundles of partners that were refused because a newer one was known.
     outdated: Arc<AtomicU64>,
+    /// What became of fetching them.
+    asked: partners::Asked,
     server: JoinHandle<()>,
 }
 
@@ -187,6 +190,7 @@ impl MeshHost {
             succeeds: AtomicBool::new(false),
             running: tokio::sync::Mutex::default(),
             outdated: Arc::default(),
+            asked: Arc::default(),
             server,
         }
     }
@@ -283,11 +287,21 @@ impl MeshHost {
             foreign: Arc::clone(foreign),
             store: store.clone(),
             outdated: Arc::clone(&self.outdated),
+            asked: Arc::clone(&self.asked),
+            clock: Arc::clone(&self.clock),
             random: Arc::clone(&self.random),
             is_over: Arc::clone(&is_over),
         };
         partners::settle(partners, before, &shelf);
         Keeping { _task: Task::spawn(partners::run(partners.to_vec(), before.to_vec(), shelf)), is_over }
+    }
+
+    /// The bundle of another trust domain that counts now, and what became of fetching it.
+    pub async fn partner(&self, trust_domain: &str) -> (Option<Bundle>, Attempts) {
+        let running = self.running.lock().await;
+        let bundle = running.as_ref().and_then(|open| open.foreign.borrow().get(trust_domain).cloned());
+        let asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        (bundle, asked.get(trust_domain).cloned().unwrap_or_default())
     }
 
     /// Waits until some service is elsewhere than before.

@@ -9,6 +9,7 @@ use axum::Router;
 use axum::http::header::CONTENT_TYPE;
 use mesh::Bundle;
 use mesh::workload_api::Client;
+use serde_json::{Value, json};
 
 use crate::support::{TestBed, until};
 
@@ -104,12 +105,31 @@ async fn an_older_bundle_of_a_partner_takes_the_place_of_no_newer_one() {
         until("the bundle", async || (trusted(testbed).await? == [anchor]).then_some(())).await;
     };
     trusts(&testbed, &first).await;
+    let status = |testbed: &TestBed| -> Value {
+        let (code, out, err) = testbed.bastide(&["mesh", "status", "--output", "json"]);
+        assert_eq!(code, 0, "{err}");
+        serde_json::from_str::<Value>(&out).unwrap()["partners"][0].take()
+    };
+    let fetched = status(&testbed);
+    assert_eq!((&fetched["trust_domain"], &fetched["sequence"]), (&json!("partner.example"), &json!(5)));
+    assert!(fetched["fetched_s"].is_u64() && fetched["error"].is_null(), "{fetched}");
 
     partner.say(4, &older);
     until("the refusal", async || (refused(&testbed).await >= 2).then_some(())).await;
     assert_eq!(trusted(&testbed).await.unwrap(), std::slice::from_ref(&first));
     let logged = async |words: &str| until(words, async || testbed.log().contains(words).then_some(())).await;
     logged("its sequence number is 4, below 5 of the bundle in use").await;
+    let failed = status(&testbed);
+    assert_eq!(failed["error"], "its sequence number is 4, below 5 of the bundle in use", "{failed}");
+    assert!(failed["failed_s"].is_u64() && failed["fetched_s"].is_u64(), "{failed}");
+    let (_, text, _) = testbed.bastide(&["mesh", "status"]);
+    let line = text.lines().find(|line| line.starts_with("  partner  partner.example, bundle 5, fetched "));
+    assert!(
+        line.is_some_and(
+            |line| line.ends_with(" s ago: its sequence number is 4, below 5 of the bundle in use")
+        ),
+        "{text}"
+    );
     assert!(!testbed.log().contains("without a new sequence number"), "{}", testbed.log());
 
     // Another one of the same number is taken, and said.
@@ -121,6 +141,8 @@ async fn an_older_bundle_of_a_partner_takes_the_place_of_no_newer_one() {
 
     // A restart forgets nothing of it.
     testbed.stop_gateway().await;
+    let kept = status(&testbed);
+    assert_eq!((&kept["sequence"], kept["fetched_s"].is_null()), (&json!(6), true), "{kept}");
     partner.say(5, &first);
     testbed.start_gateway().await;
     until("the refusal after the restart", async || (refused(&testbed).await >= 2).then_some(())).await;

@@ -388,7 +388,7 @@ async fn a_revoked_workload_has_nothing_until_it_is_lifted() {
     let began = Instant::now();
     let (code, out, err) =
         scene.testbed.bastide(&["mesh", "revoke", "--identity", "spiffe://shop.example/orders"]);
-    assert_eq!((code, out.as_str()), (0, "revoked: spiffe://shop.example/orders\n"), "{err}");
+    assert_eq!((code, out.as_str(), err.as_str()), (0, "revoked: spiffe://shop.example/orders\n", ""));
     for victim in victims {
         println!("from the command to the end: {:?}", victim.await.unwrap() - began);
     }
@@ -408,6 +408,22 @@ async fn a_revoked_workload_has_nothing_until_it_is_lifted() {
         .await;
         assert!(begin(&orders, endpoint).await.is_err(), "one of before");
     }
+    // Whoever may have meant somebody else is told so, and it is revoked all the same.
+    for (id, says) in [
+        ("spiffe://shop.example/ordrs", "no workload is registered as spiffe://shop.example/ordrs"),
+        ("spiffe://shop.example/ordrs", "(did you mean \"spiffe://shop.example/orders\"?)"),
+        ("spiffe://shpo.example/orders", "shpo.example, which is no trust domain that is trusted here"),
+    ] {
+        let (code, out, err) = scene.testbed.bastide(&["mesh", "revoke", "--identity", id]);
+        assert_eq!((code, out), (0, format!("revoked: {id}\n")), "{err}");
+        assert!(err.contains(says) && err.lines().count() == 1, "{err}");
+        let arguments = ["mesh", "revoke", "--identity", id, "--output", "json"];
+        let (_, out, _) = scene.testbed.bastide(&arguments);
+        let told: Value = serde_json::from_str(&out).unwrap();
+        assert_eq!(told["revoked"]["identity"], id);
+        assert!(told["warning"].as_str().unwrap().contains(says), "{told}");
+        assert_eq!(scene.testbed.bastide(&["mesh", "lift", "--identity", id]).0, 0);
+    }
     // What is no serial number, unknown, or not one thing.
     for (body, status) in [
         (json!({ "certificate": "no number" }), 422),
@@ -417,5 +433,43 @@ async fn a_revoked_workload_has_nothing_until_it_is_lifted() {
         (json!({ "identity": "spiffe://shop.example/orders", "expires_in": 5 }), 422),
     ] {
         assert_eq!(scene.call("POST", "/v1/revocations", Some(&body)), status, "{body}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_revoked_authority_signed_is_counted_as_valid_no_more() {
+    let scene = scene().await;
+    scene.context().await;
+    let status = || -> Value {
+        let (code, out, err) = scene.testbed.bastide(&["mesh", "status", "--output", "json"]);
+        assert_eq!(code, 0, "{err}");
+        serde_json::from_str(&out).unwrap()
+    };
+    let issuing = |status: &Value, state: &str| {
+        let mut all = status["authorities"].as_array().unwrap().iter();
+        let found = all.find(|one| one["kind"] == "issuing" && one["state"] == state);
+        found.map(|one| (one["id"].as_str().unwrap().to_owned(), one["certificates"].as_u64().unwrap()))
+    };
+    let before = status();
+    assert_eq!(before["valid"], before["certificates"]);
+    let (leaked, _) = issuing(&before, "active").unwrap();
+    let run = |arguments: &[&str]| {
+        let (code, out, err) = scene.testbed.bastide(&[&["mesh"], arguments].concat());
+        assert_eq!(code, 0, "{arguments:?}: {out}{err}");
+    };
+    run(&["prepare"]);
+    let (next, _) = issuing(&status(), "prepared").unwrap();
+    run(&["activate", &next]);
+    run(&["taint", &leaked]);
+    run(&["revoke", &leaked]);
+    let after = status();
+    let (id, signed) = issuing(&after, "revoked").unwrap();
+    assert!(id == leaked && signed > 0, "{after}");
+    let total = after["certificates"].as_u64().unwrap();
+    assert_eq!(after["valid"].as_u64().unwrap(), total - signed, "{after}");
+    // Nothing of that name is a "no", of authorities as of workloads.
+    for arguments in [["taint", "zzz"], ["activate", "zzz"], ["revoke", "zzz"]] {
+        let (code, out, err) = scene.testbed.bastide(&[&["mesh"][..], &arguments].concat());
+        assert!(code == 1 && out.contains("no authority's id begins with \"zzz\""), "{out}{err}");
     }
 }

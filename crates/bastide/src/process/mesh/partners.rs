@@ -3,8 +3,9 @@
 //! authorities has soon none in common with a file that somebody brought once; what was fetched
 //! last proves who its endpoint is.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use ::mesh::backoff;
@@ -12,6 +13,7 @@ use ::mesh::bundle::{BUNDLE_BYTES_MAX, Bundle};
 use ::mesh::verify::Verifier;
 use ::mesh::workload_api::Foreign;
 use keys::SystemRandom;
+use model::{Clock, Timestamp};
 use proxy::fetch::{FetchRules, fetch};
 use proxy::tls::{ClientTls, ClientTlsSettings, ServerVerifier, certificates_from_pem};
 use serde::{Deserialize, Serialize};
@@ -51,7 +53,7 @@ fn origin(partner: &Partner) -> String {
 }
 
 /// What was fetched of these domains before this process was started, as far as it is told.
-async fn stored(store: &Store, partners: &[Partner]) -> Foreign {
+pub async fn stored(store: &Store, partners: &[Partner]) -> Foreign {
     let mut found = Foreign::new();
     for partner in partners.iter().filter(|partner| partner.endpoint.is_some()) {
         let read = async {
@@ -71,6 +73,18 @@ async fn stored(store: &Store, partners: &[Partner]) -> Foreign {
     found
 }
 
+/// What became of fetching a partner's bundle, since this process was started.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Attempts {
+    /// When it was had last.
+    pub fetched: Option<Timestamp>,
+    /// When the last attempt failed, and why; `None`: it did not.
+    pub failed: Option<(Timestamp, String)>,
+}
+
+/// The same of each partner that was asked, by trust domain.
+pub(super) type Asked = Arc<Mutex<BTreeMap<String, Attempts>>>;
+
 /// What the bundles of partners are kept in, and what was not taken of them.
 #[derive(Clone)]
 pub(super) struct Shelf {
@@ -80,6 +94,9 @@ pub(super) struct Shelf {
     pub(super) store: Store,
     /// Bundles that were refused because a newer one was known.
     pub(super) outdated: Arc<AtomicU64>,
+    /// What operators are told.
+    pub(super) asked: Asked,
+    pub(super) clock: Arc<dyn Clock>,
     /// Spreads the attempts after a failure.
     pub(super) random: Arc<SystemRandom>,
     /// Whether somebody else keeps them by now: nothing more is put here then.
@@ -101,6 +118,17 @@ impl Shelf {
             }
             is_other
         })
+    }
+
+    /// Notes what became of an attempt.
+    fn note(&self, partner: &Partner, outcome: Result<(), &str>) {
+        let now = self.clock.now();
+        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        let attempts = asked.entry(partner.trust_domain.clone()).or_default();
+        attempts.failed = outcome.err().map(|fault| (now, fault.to_owned()));
+        if outcome.is_ok() {
+            attempts.fetched = Some(now);
+        }
     }
 }
 
@@ -188,6 +216,7 @@ async fn follow(partner: Partner, shelf: Shelf) {
                 shelf.outdated.fetch_add(1, Ordering::Relaxed);
             })
         });
+        shelf.note(&partner, newest.as_ref().map(drop).map_err(String::as_str));
         let pause = match newest {
             Ok(bundle) => {
                 failures = 0;
@@ -275,7 +304,7 @@ fn tls(partner: &Partner, known: Option<&Bundle>) -> Result<ClientTls, String> {
         let own = known.filter(|known| known.trust_domain == id.trust_domain());
         let anchors = own.map(|own| own.x509.clone()).unwrap_or_default();
         let mark = [id.as_str().as_bytes(), &anchors.concat()].concat();
-        let anchors = std::collections::BTreeMap::from([(id.trust_domain().to_owned(), anchors)]);
+        let anchors = BTreeMap::from([(id.trust_domain().to_owned(), anchors)]);
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let verifier = Verifier::new(&anchors, Some(vec![id.clone()]), &provider);
         let verifier = Arc::new(verifier.map_err(|error| error.to_string())?);
@@ -369,7 +398,16 @@ mod tests {
 
     fn shelf(store: &Store, foreign: Arc<watch::Sender<Arc<Foreign>>>) -> Shelf {
         let random = Arc::new(SystemRandom::new());
-        Shelf { foreign, store: store.clone(), outdated: Arc::default(), random, is_over: Arc::default() }
+        let clock = Arc::new(crate::process::clock::SystemClock::start());
+        Shelf {
+            foreign,
+            store: store.clone(),
+            outdated: Arc::default(),
+            asked: Arc::default(),
+            clock,
+            random,
+            is_over: Arc::default(),
+        }
     }
 
     /// Lets it run until it waits for an answer, however soon that comes: a task whose budget is used up
