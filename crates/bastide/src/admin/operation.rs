@@ -71,11 +71,20 @@ const USERS: &[Query] = &[
     text("role", "Only users with this role."),
     text("group", "Only users in this group."),
 ];
-const ANY_ROLE: &[Query] = &[Query {
-    name: "any_role",
-    about: "Takes roles that the configuration does not declare; policies know no such role.",
+const DRY_RUN: Query = Query {
+    name: "dry_run",
+    about: "Judges the call, and changes nothing: what would be refused is, and the rest answered as if it were done.",
     kind: "boolean",
-}];
+};
+const ANY_ROLE: &[Query] = &[
+    Query {
+        name: "any_role",
+        about: "Takes roles that the configuration does not declare; policies know no such role.",
+        kind: "boolean",
+    },
+    DRY_RUN,
+];
+const JUDGED: &[Query] = &[DRY_RUN];
 const HASH: Query = Query {
     name: "hashes",
     about: "With the hashes of secrets, for an export: who may not read those (`administration:hashes`) may not say this.",
@@ -118,7 +127,7 @@ pub static OPERATIONS: &[Operation] = &[
     operation!(GET "/v1/realms/{realm}/settings", Realms, "getSettings", "Shows the settings of a realm that were changed over this API.",
         NONE, None, 200 Some(of::<identity::SettingsChange>), false, realms::settings),
     operation!(PUT "/v1/realms/{realm}/settings", Realms, "changeSettings", "Changes settings of a realm: what is left out is as configured. What the configuration writes is changed there.",
-        NONE, Some(of::<identity::SettingsChange>), 200 Some(of::<identity::SettingsChange>), true, realms::change_settings),
+        JUDGED, Some(of::<identity::SettingsChange>), 200 Some(of::<identity::SettingsChange>), true, realms::change_settings),
     operation!(GET "/v1/realms/{realm}/users", Users, "listUsers", "Lists the users.",
         USERS, None, 200 Some(of::<Page<UserOut>>), false, users::list),
     operation!(POST "/v1/realms/{realm}/users", Users, "addUser", "Adds a user, under an id that is made.",
@@ -166,7 +175,7 @@ pub static OPERATIONS: &[Operation] = &[
     operation!(GET "/v1/realms/{realm}/clients/{client}", Clients, "getClient", "Shows a client.",
         HASHES, None, 200 Some(of::<ClientOut>), false, clients::get),
     operation!(PUT "/v1/realms/{realm}/clients/{client}", Clients, "putClient", "Adds a client of this id, or replaces one. A secret's hashes that are left out stay.",
-        NONE, Some(of::<identity::Client>), 200 Some(of::<ClientOut>), true, clients::put),
+        JUDGED, Some(of::<identity::Client>), 200 Some(of::<ClientOut>), true, clients::put),
     operation!(DELETE "/v1/realms/{realm}/clients/{client}", Clients, "removeClient", "Removes a client.",
         NONE, None, 204 None, true, clients::remove),
     operation!(POST "/v1/realms/{realm}/clients/{client}/secret", Clients, "makeSecret", "Makes a secret for a client and shows it, this once.",

@@ -188,6 +188,14 @@ impl Call {
         }
     }
 
+    /// Whether it is only judged, and changes nothing.
+    ///
+    /// # Errors
+    /// As [`Self::flag`].
+    pub fn is_dry_run(&self) -> Result<bool, Problem> {
+        self.flag("dry_run")
+    }
+
     /// The body, parsed from JSON.
     ///
     /// # Errors
@@ -260,6 +268,12 @@ impl Reply {
 
     fn empty(status: StatusCode) -> Self {
         Self { status, body: None, version: None, location: None, about: String::new() }
+    }
+
+    /// Says that the call was judged alone: nothing was changed.
+    #[must_use]
+    pub fn judged(self) -> Self {
+        self.about("a dry run: nothing was changed".to_owned())
     }
 
     /// Adds a line for the audit log: what was done, where the path does not say it.
@@ -363,6 +377,7 @@ async fn call(
     let mut event = event(operation, &entry, &caller, &head, &path, now);
     let told = entry.id().to_string();
     let named = (path, parameters);
+    let is_local = caller.is_local();
     let asked = admit(&state, view, operation, named, caller, (head, body), entry, &mut event).await;
     let (outcome, entry) = match asked {
         Err((problem, entry)) => (Err(problem), entry),
@@ -377,7 +392,6 @@ async fn call(
             event.reason = Cow::Owned(reply.about.clone());
             reply.respond()
         }
-    let is_local = caller.is_local();
         Err(mut problem) => {
             if let Some(decision) = problem.decision.take() {
                 event.step = Step::Authorize;
@@ -389,6 +403,7 @@ async fn call(
                 Outcome::Denied
             };
             event.reason = Cow::Owned(problem.reason.clone());
+            let problem = if is_local { problem.in_full() } else { problem };
             problem.respond(Some(told))
         }
     };
@@ -403,7 +418,6 @@ async fn call(
 /// key is named by itself, its id stands in its place.
 fn without_secrets(
     operation: &Operation,
-            let problem = if is_local { problem.in_full() } else { problem };
     path: &str,
     mut parameters: BTreeMap<String, String>,
 ) -> (String, BTreeMap<String, String>) {

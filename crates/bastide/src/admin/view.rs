@@ -67,11 +67,12 @@ impl View {
         for role in roles {
             if !declared.contains(role.as_str()) {
                 let known: Vec<&str> = declared.iter().copied().collect();
-                let detail = format!(
-                    "role {role:?} is not declared{}; declared are: {}",
-                    suggestion(role, known.iter().copied()),
-                    known.join(", ")
-                );
+                let hint = suggestion(role, known.iter().copied());
+                let known = match known.as_slice() {
+                    [] => "the configuration declares no role".to_owned(),
+                    known => format!("declared are: {}", known.join(", ")),
+                };
+                let detail = format!("role {role:?} is not declared{hint}; {known}");
                 return Err(Problem::unfit(detail));
             }
         }

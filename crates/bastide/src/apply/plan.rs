@@ -4,13 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Context as _;
 use identity::GrantType;
+use model::suggestion::suggestion;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::read::{Document, Fault, Members, Object, Place};
-use crate::admin::client::AdminClient;
+use crate::admin::client::{AdminClient, Answer};
 use crate::admin::resource::encoded;
 use crate::cli::admin_context::{below, text};
+use crate::cli::count_of;
 
 /// People whose changes are carried out at once.
 pub const AT_ONCE: usize = 32;
@@ -129,6 +131,7 @@ pub fn plan(admin: &AdminClient, realm: &str, wanted: &Document, prune: bool) ->
         planner.clients(clients, prune)?;
     }
     if let Some(users) = &wanted.users {
+        planner.undeclared(users)?;
         planner.users(users, prune)?;
     }
     for (role, members) in wanted.roles.iter().flatten() {
@@ -218,6 +221,28 @@ impl Planner<'_> {
                     self.remove(Kind::Client, id, self.path(&["clients", id]))?;
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// Says which roles people get that the configuration does not declare: nothing is permitted by those,
+    /// until it does.
+    fn undeclared(&mut self, users: &BTreeMap<String, Object>) -> anyhow::Result<()> {
+        let declared = self.admin.list(&below(&["roles"], &[]), false)?;
+        let declared: BTreeSet<&str> = declared.iter().map(|role| text(role, "name")).collect();
+        let mut found: BTreeMap<&str, (usize, &Place)> = BTreeMap::new();
+        for user in users.values() {
+            let roles = user.fields.get("roles").and_then(Value::as_array).into_iter().flatten();
+            for role in roles.filter_map(Value::as_str).filter(|role| !declared.contains(role)) {
+                found.entry(role).or_insert((0, &user.place)).0 += 1;
+            }
+        }
+        for (role, (count, place)) in found {
+            let hint = suggestion(role, declared.iter().copied());
+            let whose = count_of(count, "user");
+            self.plan.notices.push(format!(
+                "{place}: role {role:?} is not declared{hint}: no policy knows it; {whose} in these files"
+            ));
         }
         Ok(())
     }
@@ -435,6 +460,22 @@ impl Plan {
     /// # Errors
     /// There is no answer. What was done until then is done.
     pub fn carry_out(&self, admin: &AdminClient) -> anyhow::Result<Carried> {
+        self.each(|change| change.carry_out(admin))
+    }
+
+    /// What would be refused of it.
+    ///
+    /// # Errors
+    /// There is no answer.
+    pub fn judge(&self, admin: &AdminClient) -> anyhow::Result<Vec<Fault>> {
+        Ok(self.each(|change| change.judge(admin))?.faults)
+    }
+
+    fn each(
+        &self,
+        take: impl Fn(&Change) -> anyhow::Result<Result<(), Refused>> + Sync,
+    ) -> anyhow::Result<Carried> {
+        let take = &take;
         let mut carried = Carried::default();
         let apart = |one: &Change, next: &Change| one.kind == Kind::User && next.kind == Kind::User;
         for some in self.changes.chunk_by(apart).flat_map(|kind| kind.chunks(AT_ONCE)) {
@@ -443,7 +484,7 @@ impl Plan {
                 some.iter().partition(|change| is_refused && change.action == Action::Remove);
             carried.left += kept.len();
             let outcomes: Vec<_> = std::thread::scope(|scope| {
-                let threads: Vec<_> = some.iter().map(|one| scope.spawn(|| one.carry_out(admin))).collect();
+                let threads: Vec<_> = some.iter().map(|one| scope.spawn(|| take(one))).collect();
                 threads.into_iter().map(std::thread::ScopedJoinHandle::join).collect()
             });
             let mut ends = false;
@@ -498,16 +539,39 @@ impl Change {
             };
             let condition = call.condition.as_ref().map(|(name, value)| (*name, value.as_str()));
             let answer = admin.call_if(call.method, &path, condition, call.body.as_ref())?;
-            if !(200..300).contains(&answer.status) {
-                let nowhere = || Place { file: "-".into(), line: 1, column: 1 };
-                let message = format!("{} {:?}: {}", self.kind.name(), self.name, answer.complaint());
-                let fault = Fault { place: self.place.clone().unwrap_or_else(nowhere), message };
-                return Ok(Err(Refused { fault, ends: answer.status >= 500 }));
+            if !answer.is_done() {
+                return Ok(Err(self.refused(&answer)));
             }
             if call.method == "POST" {
                 made = answer.body.get("id").and_then(Value::as_str).map(str::to_owned);
             }
         }
         Ok(Ok(()))
+    }
+    /// Asks whether what it writes would be taken. What it removes is; and hashes of passwords were judged
+    /// when they were read.
+    fn judge(&self, admin: &AdminClient) -> anyhow::Result<Result<(), Refused>> {
+        for call in &self.calls {
+            if call.method == "DELETE" || call.path.ends_with("/password") {
+                continue;
+            }
+            let joint = if call.path.contains('?') { '&' } else { '?' };
+            let path = format!("{}{joint}dry_run=true", call.path);
+            let condition = call.condition.as_ref().map(|(name, value)| (*name, value.as_str()));
+            let answer = admin.call_if(call.method, &path, condition, call.body.as_ref())?;
+            if !answer.is_done() {
+                return Ok(Err(self.refused(&answer)));
+            }
+        }
+        Ok(Ok(()))
+    }
+
+    fn refused(&self, answer: &Answer) -> Refused {
+        let nowhere = || Place { file: "-".into(), line: 1, column: 1 };
+        let (what, why) = (format!("{} {:?}", self.kind.name(), self.name), answer.complaint());
+        // Many a refusal says itself what it is about.
+        let message = if why.starts_with(&what) { why } else { format!("{what}: {why}") };
+        let fault = Fault { place: self.place.clone().unwrap_or_else(nowhere), message };
+        Refused { fault, ends: answer.status >= 500 }
     }
 }

@@ -301,6 +301,11 @@ impl Reader {
                 self.fault(place_of(object, places, field), format!("{field}: expected a text"));
             }
         }
+        if let Some(Err(why)) =
+            object.fields.get("password_hash").and_then(Value::as_str).map(identity::check_password_hash)
+        {
+            self.fault(place_of(object, places, "password_hash"), format!("password_hash: {why}"));
+        }
         object.fields.insert("username".to_owned(), json!(username));
         self.check_fields::<UserIn>(&json!({ "username": username }), &own, places);
     }
@@ -465,6 +470,7 @@ mod tests {
                 "3:5: unknown field \"role\" (did you mean \"roles\"?)",
             ),
             ("users:\n  alice:\n    disabled: maybe\n", "3:5: disabled: "),
+            ("users:\n  alice:\n    password_hash: md5\n", "3:5: password_hash: "),
             ("users: [ alice ]\n", "1:8: expected a map by name"),
             ("roles:\n  customer: alice\n", "2:13: customer: expected a list"),
             ("realm: 7\n", "1:1: realm: expected a name"),

@@ -18,7 +18,7 @@ use crate::apply::{self, Action, Carried, Fault, Plan};
     "What a file does not mention stays. Each object is changed in a transaction of its own, and only if\n\
      nobody changed it since it was compared. What is refused is reported with its place and the rest goes on,\n\
      but then nothing is removed. See docs/administration.md.",
-    "0 nothing to do, or done; 1 something would change (with --dry-run); 2 wrong usage; 3 a file has faults, or a change was refused",
+    "0 nothing to do, or done; 1 something would change (with --dry-run); 2 wrong usage; 3 a file has faults, or a change is refused (with --dry-run: would be)",
     "bastide apply -f shop.yaml --dry-run      what would change, field by field\n\
      bastide apply -f realm/                   every *.yaml, *.yml and *.json of a folder\n\
      bastide apply -f shop.json --prune        also removes what no file mentions\n\
@@ -55,12 +55,16 @@ pub fn run(arguments: ApplyArguments) -> anyhow::Result<ExitCode> {
     admin_context::run(&at, |context| {
         let plan = apply::plan(&context.admin, context.realm()?, &wanted, prune)?;
         if dry_run {
-            show(&plan, context.output, false);
-            return Ok(exit_code(plan.is_empty()));
+            let faults = plan.judge(&context.admin)?;
+            show(&plan, context.output, false, &faults);
+            return Ok(match faults.is_empty() {
+                true => exit_code(plan.is_empty()),
+                false => ExitCode::from(COULD_NOT_RUN),
+            });
         }
         let carried = plan.carry_out(&context.admin)?;
         if carried.faults.is_empty() {
-            show(&plan, context.output, true);
+            show(&plan, context.output, true, &[]);
             return Ok(ExitCode::SUCCESS);
         }
         Ok(refused(&carried, context.output))
@@ -80,18 +84,26 @@ fn refused(carried: &Carried, output: Output) -> ExitCode {
 }
 
 #[expect(clippy::print_stderr, reason = "faults are the result of this command")]
+fn complain_of(faults: &[Fault]) {
+    faults.iter().for_each(|fault| eprintln!("{fault}"));
+}
+
 fn complain(faults: &[Fault], output: Output) -> ExitCode {
     match output {
-        Output::Text => faults.iter().for_each(|fault| eprintln!("{fault}")),
+        Output::Text => complain_of(faults),
         Output::Json => say_json(&json!({ "faults": faults })),
     }
     ExitCode::from(COULD_NOT_RUN)
 }
 
-/// Says what the plan has changed if it is applied, or would change.
-fn show(plan: &Plan, output: Output, applied: bool) {
+/// Says what the plan has changed if it is applied, or would change, and what of it would be refused.
+fn show(plan: &Plan, output: Output, applied: bool, faults: &[Fault]) {
     if output == Output::Json {
-        return say_json(&json!({ "applied": applied, "changes": plan.changes, "notices": plan.notices }));
+        let mut told = json!({ "applied": applied, "changes": plan.changes, "notices": plan.notices });
+        if let Some(members) = told.as_object_mut().filter(|_| !faults.is_empty()) {
+            members.insert("faults".to_owned(), json!(faults));
+        }
+        return say_json(&told);
     }
     for change in &plan.changes {
         let sign = match change.action {
@@ -108,8 +120,12 @@ fn show(plan: &Plan, output: Output, applied: bool) {
     match (plan.changes.len(), applied) {
         (0, _) => say("nothing to do"),
         (count, true) => say(format_args!("\n{count} changed")),
-        (count, false) => say(format_args!("\n{count} would change")),
+        (count, false) if faults.is_empty() => say(format_args!("\n{count} would change")),
+        (count, false) => {
+            say(format_args!("\n{} would change, {} be refused", count - faults.len(), faults.len()));
+        }
     }
+    complain_of(faults);
 }
 
 /// `bastide realm export`: what [`run`] takes back.

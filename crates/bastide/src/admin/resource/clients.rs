@@ -117,6 +117,10 @@ pub async fn put(asked: &Call) -> Result<Reply, Problem> {
             keep_secret(&mut client, before);
         }
         check_access(asked, &realm, before, &client)?;
+        if asked.is_dry_run()? {
+            client.check(realm.settings())?;
+            return Ok(Reply::ok(&ClientOut::of(client, false))?.judged());
+        }
         // What was judged is what is written over.
         let expect = match (asked.expect(), &found) {
             (Expect::Any, None) => Expect::Absent,

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use identity::{Realm, SettingsChange, Written};
 use schemars::JsonSchema;
 use serde::Serialize;
+use store::{Expect, Version};
 
 use super::Page;
 use crate::admin::openapi;
@@ -100,6 +101,13 @@ pub async fn change_settings(asked: &Call) -> Result<Reply, Problem> {
         return Err(Problem::conflict(format!(
             "{name} is written in the configuration; change it in `realms:`"
         )));
+    }
+    if asked.is_dry_run()? {
+        // Settings are judged before they are compared, and no record is of this version.
+        if realm.change_settings(&change, Expect::Version(Version::default())).await? == Written::Done {
+            return Err(Problem::failed("a dry run changed the settings"));
+        }
+        return Ok(Reply::ok(&change)?.judged());
     }
     match realm.change_settings(&change, asked.expect()).await? {
         Written::Conflict => Err(Problem::changed()),

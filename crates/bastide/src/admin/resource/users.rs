@@ -185,11 +185,20 @@ pub async fn add(asked: &Call) -> Result<Reply, Problem> {
     let id = realm.new_user_id()?;
     check_given(asked, &given, &id, None)?;
     let user = given.into_user(&id, None, asked.state.now());
+    let place = format!("/v1/realms/{}/users/{}", encoded(asked.parameter("realm")), encoded(&user.id));
+    if asked.is_dry_run()? {
+        return Ok(judged(user)?.created(place));
+    }
     if realm.write_user(&user, Expect::Absent).await? == Written::Conflict {
         return Err(Problem::changed());
     }
-    let place = format!("/v1/realms/{}/users/{}", encoded(asked.parameter("realm")), encoded(&user.id));
     Ok(Reply::ok(&UserOut::from(user))?.created(place))
+}
+
+/// A user who would be written so.
+fn judged(user: User) -> Result<Reply, Problem> {
+    user.check()?;
+    Ok(Reply::ok(&UserOut::from(user))?.judged())
 }
 
 /// `GET …/users/{user}`
@@ -216,6 +225,9 @@ pub async fn put(asked: &Call) -> Result<Reply, Problem> {
         };
         let user = given.clone().into_user(id, before, asked.state.now());
         check_access(asked, &realm, before, &user)?;
+        if asked.is_dry_run()? {
+            return judged(user);
+        }
         if realm.write_user(&user, expect).await? == Written::Done {
             return get(asked).await;
         }
@@ -397,6 +409,9 @@ async fn change(asked: &Call, change: impl Fn(&mut User)) -> Result<Reply, Probl
             return Ok(Reply::ok(&UserOut::from(user))?.of(version));
         }
         user.updated = asked.state.now();
+        if asked.is_dry_run()? {
+            return judged(user);
+        }
         if realm.write_user(&user, Expect::Version(version)).await? == Written::Done {
             return get(asked).await;
         }

@@ -176,6 +176,67 @@ async fn what_is_refused_of_files_ends_nothing_else_and_removes_nothing() {
     assert!(text.contains("- user \"old\"") && text.contains("3 changed"), "{text}");
 }
 
+/// A dry run promises nothing that is refused then.
+#[tokio::test]
+async fn a_dry_run_judges_as_the_command_itself_does() {
+    let upstream = Upstream::start().await;
+    let mut testbed = testbed(&upstream, POLICIES).await;
+    assert_eq!(testbed.bastide(&["user", "add", "alice"]).0, 0);
+    for running in [false, true] {
+        if running {
+            testbed.start_gateway().await;
+        }
+        for (wanted, says) in [
+            (
+                "roles: { custmer: [ alice ] }\n",
+                "1:10: role \"custmer\" is not declared (did you mean \"customer\"?)",
+            ),
+            (
+                "settings: { lifetimes: { access_token: 900000 } }\n",
+                "access_token: expected 1 to 86400 seconds",
+            ),
+            (
+                "clients: { c1: { redirect_uris: [ \"https://*.example.org/cb\" ] } }\n",
+                "1:12: client \"c1\": redirect_uris: ",
+            ),
+            (
+                "clients: { c1: { scopes: [ nothing ], grant_types: [ device_code ] } }\n",
+                "1:12: client \"c1\": unknown scope",
+            ),
+            ("users: { bob: { email: nowhere } }\n", "1:10: user \"bob\": email: expected one address"),
+        ] {
+            std::fs::write(testbed.path("wrong.yaml"), wanted).unwrap();
+            let mut found = Vec::new();
+            for arguments in [&["apply", "-f", "wrong.yaml", "--dry-run"][..], &["apply", "-f", "wrong.yaml"]]
+            {
+                let (code, out, err) = testbed.bastide(arguments);
+                assert_eq!(code, 3, "{running} {arguments:?} {wanted}: {out}{err}");
+                assert_eq!(err.matches(says).count(), 1, "{arguments:?} {wanted}: {err}");
+                found.push(err);
+            }
+            assert_eq!(found[0], found[1], "{wanted}");
+            let arguments = ["apply", "-f", "wrong.yaml", "--dry-run", "--output", "json"];
+            let (code, out, err) = testbed.bastide(&arguments);
+            let told: Value = serde_json::from_str(&out).unwrap();
+            assert_eq!((code, told["faults"].as_array().unwrap().len(), err.as_str()), (3, 1, ""), "{told}");
+        }
+        // A role that nobody declared is no fault of a person's, and said.
+        std::fs::write(
+            testbed.path("odd.yaml"),
+            "users:\n  carol: { roles: [ custmer ] }\n  dan: { roles: [ custmer ] }\n",
+        )
+        .unwrap();
+        for arguments in [&["apply", "-f", "odd.yaml", "--dry-run"][..], &["apply", "-f", "odd.yaml"]] {
+            let (_, out, err) = testbed.bastide(arguments);
+            let says = "odd.yaml:2:3: role \"custmer\" is not declared (did you mean \"customer\"?): no policy knows it; \
+                        2 users in these files\n";
+            assert!(out.contains(says), "{arguments:?}: {out}{err}");
+        }
+        let (_, users, _) = testbed.bastide(&["user", "list"]);
+        assert!(!users.contains("bob") && users.contains("carol"), "{users}");
+    }
+}
+
 #[tokio::test]
 async fn who_stands_behind_what_cannot_be_imported_is_imported() {
     let upstream = Upstream::start().await;
