@@ -323,7 +323,7 @@ fn a_listener_is_closed_when_its_end_is_published_however_busy_its_core_is() {
     let (_, address) = cores.addresses()[0];
     let mut clients: Vec<_> = (0..BUSY).map(|_| Client::connect(address)).collect();
     for client in &mut clients {
-        client.send(&"GET / HTTP/1.1\r\nhost: test\r\n\r\n".repeat(20));
+        client.send("GET / HTTP/1.1\r\nhost: test\r\n\r\n".repeat(20));
     }
     wait_for(|| upstream.requests() > BUSY);
     let closing = ListenerSettings { closing: true, ..listener };
