@@ -94,6 +94,12 @@ async fn a_bound_token_is_worth_nothing_without_its_key() {
         assert_eq!((reply.status.as_u16(), &reply.json()["error"]), (401, &json!(error)), "{why}");
         assert!(reply.field("www-authenticate").starts_with("DPoP"), "{why}");
     }
+    // What opens nothing leaves nothing.
+    let before = testbed.store.version();
+    userinfo(&testbed, "DPoP", access, Some(&with(&thief, "10", hash(access))))
+        .await
+        .refused(401, "invalid_token");
+    assert_eq!(testbed.store.version(), before);
     let bearer = testbed.tokens("web", "openid").await;
     let bearer = bearer["access_token"].as_str().unwrap();
     let proof = with(&key, "9", hash(bearer));

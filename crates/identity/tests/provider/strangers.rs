@@ -7,7 +7,7 @@ use store::Key;
 use crate::dpop;
 use crate::support::{
     Browser, CALLBACK, ISSUER, PASSWORD, Reply, SECRET, Steps, TestBed, authorization, challenge, client,
-    query, read_form, secret, web,
+    form, peer, query, read_form, secret, web,
 };
 
 /// What is kept at once for strangers of one network.
@@ -182,6 +182,60 @@ async fn a_proof_is_remembered_only_where_there_is_something_to_be_had_by_it() {
     let code = device["device_code"].as_str().unwrap();
     ask(GrantType::DeviceCode, "tv", "device_code", code).await.refused(400, "authorization_pending");
     assert_eq!(written(&testbed), before + 1);
+    // A code that was used is remembered for a day, and gives whoever finds it nothing; nor does another
+    // client's.
+    let code = Browser::new(&testbed).log_in_for("spa", &[]).await["code"].clone();
+    let used = testbed.redeem("spa", &code).await;
+    assert_eq!(used.status, 200, "{used:?}");
+    let token = used.json()["refresh_token"].as_str().unwrap().to_owned();
+    let fresh = Browser::new(&testbed).log_in_for("spa", &[]).await["code"].clone();
+    testbed.put(web("other", ClientAuthentication::None)).await;
+    let before = written(&testbed);
+    for (grant, client, name, what) in [
+        (GrantType::AuthorizationCode, "other", "code", code.as_str()),
+        (GrantType::AuthorizationCode, "other", "code", &fresh),
+        (GrantType::RefreshToken, "other", "refresh_token", &token),
+    ] {
+        ask(grant, client, name, what).await.refused(400, "invalid_grant");
+    }
+    let key = dpop::Key::new();
+    let proof = key.proof("POST", "/token", "wrong", json!({}));
+    let pairs = [
+        ("grant_type", "authorization_code"),
+        ("client_id", "spa"),
+        ("code", &code),
+        ("redirect_uri", "https://wrong.example/"),
+    ];
+    testbed.post_with("/token", ("dpop", &proof), &pairs).await.refused(400, "invalid_grant");
+    assert_eq!(written(&testbed), before);
+}
+
+/// The provider itself asks for another proof (RFC 9449 §8): that is no push.
+#[tokio::test]
+async fn who_is_asked_for_another_proof_is_not_counted_for_their_network() {
+    let testbed = TestBed::with(|settings| settings.require_dpop_nonce = true).await;
+    let challenge = challenge();
+    let pairs = [
+        ("client_id", "spa"),
+        ("redirect_uri", CALLBACK),
+        ("response_type", "code"),
+        ("code_challenge", challenge.as_str()),
+        ("code_challenge_method", "S256"),
+    ];
+    let key = dpop::Key::new();
+    let before = written(&testbed);
+    for number in 0..=KEPT_AT_ONCE {
+        let proof = key.proof("POST", "/par", &number.to_string(), json!({}));
+        let request = axum::http::Request::post(format!("{ISSUER}/par"))
+            .header("content-type", "application/x-www-form-urlencoded")
+            .header("dpop", proof)
+            .extension(peer(b"x"))
+            .body(form(&pairs).into())
+            .unwrap();
+        testbed.send(request).await.refused(400, "use_dpop_nonce");
+    }
+    assert_eq!(written(&testbed), before);
+    assert_eq!(testbed.post_by(b"x", "/par", &pairs).await.status, 201);
 }
 
 #[tokio::test]
