@@ -177,22 +177,12 @@ impl Call {
     }
 
     /// Whether a flag of the query is set.
-    ///
-    /// # Errors
-    /// It is neither `true` nor `false`.
-    pub fn flag(&self, name: &str) -> Result<bool, Problem> {
-        match self.query(name) {
-            None | Some("false") => Ok(false),
-            Some("true") => Ok(true),
-            Some(_) => Err(Problem::malformed(format!("{name}: expected true or false"))),
-        }
+    pub fn flag(&self, name: &str) -> bool {
+        self.query(name) == Some("true")
     }
 
     /// Whether it is only judged, and changes nothing.
-    ///
-    /// # Errors
-    /// As [`Self::flag`].
-    pub fn is_dry_run(&self) -> Result<bool, Problem> {
+    pub fn is_dry_run(&self) -> bool {
         self.flag("dry_run")
     }
 
@@ -521,9 +511,13 @@ fn query(operation: &Operation, text: &str) -> Result<BTreeMap<String, String>, 
             percent_decoded(text).ok_or_else(|| Problem::malformed("the query is not percent-encoded UTF-8"))
         };
         let (name, value) = (decode(name)?, decode(value)?);
-        if !operation.queries.iter().any(|known| known.name == name) {
+        let Some(known) = operation.queries.iter().find(|known| known.name == name) else {
             let hint = suggestion(&name, operation.queries.iter().map(|known| known.name));
             return Err(Problem::malformed(format!("the query has an unknown parameter {name:?}{hint}")));
+        };
+        // Here, so that whoever asks for a flag too late, or not at all, lets nothing else pass.
+        if known.kind == "boolean" && !matches!(value.as_str(), "true" | "false") {
+            return Err(Problem::malformed(format!("{name}: expected true or false")));
         }
         if query.insert(name.clone(), value).is_some() {
             return Err(Problem::malformed(format!("the query has {name:?} twice")));

@@ -267,6 +267,7 @@ async fn whoever_calls_is_judged_by_the_same_policies_and_written_down() {
         ("the administrator", &administrator, "POST", users, user, 201),
         ("the administrator", &administrator, "POST", users, user, 409),
         ("the administrator", &administrator, "GET", "/v1/realms/town/clients?hashes=true", "", 200),
+        ("the administrator", &administrator, "GET", "/v1/realms/town/clients?hashes=1", "", 400),
         ("the administrator", &administrator, "GET", "/v1/realms/town/users/bob/password", "", 404),
         ("the administrator", &administrator, "GET", "/v1/realms/town/keys", "", 403),
         ("the administrator", &administrator, "GET", "/v1/nothing", "", 404),
@@ -274,6 +275,13 @@ async fn whoever_calls_is_judged_by_the_same_policies_and_written_down() {
         let answer = remote(&testbed, method, path, key, body).await;
         let text = String::from_utf8_lossy(&answer.body).into_owned();
         assert_eq!(answer.status, expected, "{who}, {method} {path}: {text} {}", testbed.log());
+    }
+    // What a flag may be counts also where nothing would change.
+    let found = remote(&testbed, "GET", &format!("{users}?username=bob"), &administrator, "").await.json();
+    let role = format!("{users}/{}/roles/x?any_role=true", found["items"][0]["id"].as_str().unwrap());
+    for (flag, expected) in [("", 200), ("&dry_run=true", 200), ("&dry_run=4", 400)] {
+        let answer = remote(&testbed, "PUT", &format!("{role}{flag}"), &administrator, "").await;
+        assert_eq!(answer.status, expected, "{flag}");
     }
     // What is forbidden to all but the owner of the state folder.
     assert_eq!(call(&testbed, "GET", "/v1/realms/town/keys", None).await.0, 200);

@@ -58,7 +58,7 @@ pub async fn list(asked: &Call) -> Result<Reply, Problem> {
 
 /// Whether hashes are asked for, by somebody who may read them.
 fn with_hashes(asked: &Call) -> Result<bool, Problem> {
-    let hashes = asked.flag("hashes")?;
+    let hashes = asked.flag("hashes");
     if hashes {
         asked.also(Area::Hashes, "GET", &[])?;
     }
@@ -117,7 +117,7 @@ pub async fn put(asked: &Call) -> Result<Reply, Problem> {
             keep_secret(&mut client, before);
         }
         check_access(asked, &realm, before, &client)?;
-        if asked.is_dry_run()? {
+        if asked.is_dry_run() {
             client.check(realm.settings())?;
             return Ok(Reply::ok(&ClientOut::of(client, false))?.judged());
         }

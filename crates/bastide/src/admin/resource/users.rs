@@ -186,7 +186,7 @@ pub async fn add(asked: &Call) -> Result<Reply, Problem> {
     check_given(asked, &given, &id, None)?;
     let user = given.into_user(&id, None, asked.state.now());
     let place = format!("/v1/realms/{}/users/{}", encoded(asked.parameter("realm")), encoded(&user.id));
-    if asked.is_dry_run()? {
+    if asked.is_dry_run() {
         return Ok(judged(user)?.created(place));
     }
     if realm.write_user(&user, Expect::Absent).await? == Written::Conflict {
@@ -225,7 +225,7 @@ pub async fn put(asked: &Call) -> Result<Reply, Problem> {
         };
         let user = given.clone().into_user(id, before, asked.state.now());
         check_access(asked, &realm, before, &user)?;
-        if asked.is_dry_run()? {
+        if asked.is_dry_run() {
             return judged(user);
         }
         if realm.write_user(&user, expect).await? == Written::Done {
@@ -290,7 +290,7 @@ fn contended() -> Problem {
 
 /// Refuses roles that nobody declared, and a name that is another's.
 async fn check(asked: &Call, realm: &Realm, given: &UserIn, id: Option<&str>) -> Result<(), Problem> {
-    if !asked.flag("any_role")? {
+    if !asked.flag("any_role") {
         asked.view.check_roles(&given.roles)?;
     }
     match realm.find_user(&given.username).await? {
@@ -409,7 +409,7 @@ async fn change(asked: &Call, change: impl Fn(&mut User)) -> Result<Reply, Probl
             return Ok(Reply::ok(&UserOut::from(user))?.of(version));
         }
         user.updated = asked.state.now();
-        if asked.is_dry_run()? {
+        if asked.is_dry_run() {
             return judged(user);
         }
         if realm.write_user(&user, Expect::Version(version)).await? == Written::Done {
@@ -422,7 +422,7 @@ async fn change(asked: &Call, change: impl Fn(&mut User)) -> Result<Reply, Probl
 /// `PUT …/users/{user}/roles/{role}`
 pub async fn grant_role(asked: &Call) -> Result<Reply, Problem> {
     let role = asked.parameter("role").to_owned();
-    if !asked.flag("any_role")? {
+    if !asked.flag("any_role") {
         asked.view.check_roles([&role])?;
     }
     change(asked, |user| {
