@@ -148,13 +148,22 @@ impl Realm {
         Ok(stored.map(|stored| (stored.value, stored.version)))
     }
 
+    /// Judges a change of settings as [`Realm::change_settings`] does.
+    ///
+    /// # Errors
+    /// [`Error::Settings`]: they are no settings, or stand in the configuration.
+    pub fn check_settings(&self, change: &SettingsChange) -> Result<(), Error> {
+        change.over(&self.configured)?;
+        Ok(())
+    }
+
     /// Changes settings, in the place of everything that was changed before. A realm has them
     /// when it is opened next: whoever serves it watches [`Realm::watch_settings`].
     ///
     /// # Errors
     /// [`Error::Settings`]: they are no settings, or stand in the configuration. The store fails.
     pub async fn change_settings(&self, change: &SettingsChange, expect: Expect) -> Result<Written, Error> {
-        change.over(&self.configured)?;
+        self.check_settings(change)?;
         self.records.put(Kind::Settings, &[], change, None, expect).await
     }
 
