@@ -139,6 +139,12 @@ impl Task {
     }
 }
 
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
 /// Keeps what was fetched of partners.
 struct Keeping {
     _task: Task,
@@ -149,12 +155,6 @@ impl Keeping {
     /// Nothing that it fetches counts from here on, though it may have it already.
     fn end(&self) {
         self.is_over.store(true, Ordering::Release);
-    }
-}
-
-impl Drop for Task {
-    fn drop(&mut self) {
-        self.0.abort();
     }
 }
 
