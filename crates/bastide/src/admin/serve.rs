@@ -10,7 +10,7 @@ use axum::extract::{RawPathParams, Request};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{MethodFilter, on};
-use keys::{CertificateRules, SecureRandom as _, SystemRandom, api_key_id};
+use keys::{CertificateRules, SystemRandom, api_key_id};
 use model::event::{AccessEvent, Outcome, Step};
 use model::suggestion::suggestion;
 use model::{Clock, RequestId, Switch, Timestamp};
@@ -25,7 +25,7 @@ use super::operation::{OPERATIONS, Operation};
 use super::problem::Problem;
 use super::view::{RealmSource, Trust, View};
 use crate::config::{ADMINISTRATION, Area};
-use crate::process::audit_handle::{AuditHandle, Entry};
+use crate::process::audit_handle::{AuditHandle, Entry, new_id};
 
 /// Largest body of a call, bytes.
 pub const BODY_BYTES_MAX: usize = 1 << 20;
@@ -83,9 +83,7 @@ impl AdminState {
     }
 
     fn new_id(&self, now: Timestamp) -> Result<RequestId, Problem> {
-        let mut bytes = [0; 16];
-        self.random.fill(&mut bytes).map_err(|_| Problem::random())?;
-        Ok(RequestId::new(now.unix_millis(), u128::from_be_bytes(bytes)))
+        new_id(now, &self.random).ok_or_else(Problem::random)
     }
 }
 

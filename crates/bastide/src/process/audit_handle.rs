@@ -8,6 +8,7 @@ use std::rc::Rc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 use audit::{Queue, Slot};
+use keys::{SecureRandom as _, SystemRandom};
 use model::event::{AccessEvent, AccountEvent};
 use model::{RequestId, Timestamp};
 use tokio::sync::oneshot;
@@ -54,6 +55,18 @@ impl AuditHandle {
         self.0.send(Message::Reserve { id, time, taken }).ok()?;
         answer.await.ok()?.then_some(entry)
     }
+
+    /// The same for what is not named yet. `None`: there is no randomness either.
+    pub async fn reserve_new(&self, time: Timestamp, random: &SystemRandom) -> Option<Entry> {
+        self.reserve(new_id(time, random)?, time).await
+    }
+}
+
+/// A name for what happens at this time; `None`: there is no randomness.
+pub fn new_id(time: Timestamp, random: &SystemRandom) -> Option<RequestId> {
+    let mut number = [0; 16];
+    random.fill(&mut number).ok()?;
+    Some(RequestId::new(time.unix_millis(), u128::from_be_bytes(number)))
 }
 
 impl Entry {

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use identity::observe::{Event, Failure, Observe, Observed};
-use keys::{SecureRandom as _, SystemRandom};
+use keys::SystemRandom;
 use model::event::{AccessEvent, AccountEvent, Outcome, Step};
 use model::{PrincipalKind, RequestId};
 
@@ -29,12 +29,9 @@ impl RealmAudit {
 impl Observe for RealmAudit {
     fn observe(&self, event: Event) -> Observed<'_> {
         Box::pin(async move {
-            let mut number = [0; 16];
-            if self.random.fill(&mut number).is_err() {
-                return false;
-            }
-            let id = RequestId::new(event.time.unix_millis(), u128::from_ne_bytes(number));
-            let Some(entry) = self.audit.reserve(id, event.time).await else { return false };
+            let entry = self.audit.reserve_new(event.time, &self.random).await;
+            let Some(entry) = entry else { return false };
+            let id = entry.id();
             entry.commit_account(account_event(id, event));
             true
         })
