@@ -26,6 +26,7 @@ use super::problem::Problem;
 use super::view::{RealmSource, Trust, View};
 use crate::config::{ADMINISTRATION, Area};
 use crate::process::audit_handle::{AuditHandle, Entry, new_id};
+use crate::process::file_changes::FileChanges;
 
 /// Largest body of a call, bytes.
 pub const BODY_BYTES_MAX: usize = 1 << 20;
@@ -42,6 +43,8 @@ pub struct AdminState {
     /// The path of `revocations.json` in the state folder.
     pub revocations: std::path::PathBuf,
     audit: AuditHandle,
+    /// Whoever serves follows them; `None`: nobody does.
+    changes: Option<Arc<FileChanges>>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) random: Arc<SystemRandom>,
 }
@@ -64,7 +67,22 @@ impl AdminState {
         clock: Arc<dyn Clock>,
         random: Arc<SystemRandom>,
     ) -> Self {
-        Self { view: RwLock::new(Arc::new(view)), realms, trust, revocations, audit, clock, random }
+        let view = RwLock::new(Arc::new(view));
+        Self { view, realms, trust, revocations, audit, changes: None, clock, random }
+    }
+
+    /// The same for a process that takes up what is written to files of its state folder.
+    #[must_use]
+    pub fn followed(mut self, changes: Arc<FileChanges>) -> Self {
+        self.changes = Some(changes);
+        self
+    }
+
+    /// A file was written that the process looks at: waits until what stands there counts, bounded.
+    pub async fn file_written(&self) {
+        if let Some(changes) = &self.changes {
+            changes.made().await;
+        }
     }
 
     /// Replaces the configuration and its policies; calls that are in progress keep theirs.

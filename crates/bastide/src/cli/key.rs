@@ -64,7 +64,7 @@ enum KeyCommand {
          bastide key list --output json"
     ))]
     List,
-    /// Revokes a key by its id. A running gateway applies it within a second.
+    /// Revokes a key by its id. A running gateway has applied it when the command returns.
     #[command(after_help = examples("bastide key revoke 4fX0a9QmZk2b"))]
     Revoke {
         /// The id: the part of the key between the underscores. Of a whole key the id is taken.

@@ -13,7 +13,8 @@ use super::key::{date_of, parse_lifetime};
 /// Arguments of `bastide revoke`.
 #[derive(Debug, Args)]
 #[command(after_help = help(
-    "A running gateway applies it within a second: new requests are refused, open ones are cut.",
+    "A running gateway has applied it when the command returns: new requests are refused; open ones end\n\
+     within a second.",
     "0 done, 1 nothing of that name is revoked, 2 wrong usage, 3 could not run (faults of the configuration included)",
     "bastide revoke token 4f1c9a52-6b0e --expires 1h\n\
      bastide revoke session s-2041 --issuer https://id.example.org\n\

@@ -22,6 +22,7 @@ use tokio::net::UnixListener;
 use tokio::task::JoinHandle;
 
 use super::audit_handle::AuditHandle;
+use super::file_changes::FileChanges;
 use super::in_process;
 use super::state::REVOCATIONS;
 use crate::admin::caller::Caller;
@@ -36,6 +37,7 @@ use crate::wire::Parts;
 pub struct Administration {
     state: Arc<AdminState>,
     place: Mutex<BoundSocket>,
+    changes: Arc<FileChanges>,
     tasks: [JoinHandle<()>; 2],
 }
 
@@ -57,12 +59,15 @@ impl Administration {
         let (revocations, random) = (parts.state.join(REVOCATIONS), Arc::clone(&parts.random));
         let clock = Arc::clone(&parts.process.clock);
         let view = View::of(configuration, Some(&current.policies), None)?;
-        let state = AdminState::new(view, realms, trust, revocations, audit, Arc::clone(&clock), random);
-        Self::start(state, calls, &clock, parts.state.path())
+        let changes = Arc::default();
+        let state = AdminState::new(view, realms, trust, revocations, audit, Arc::clone(&clock), random)
+            .followed(Arc::clone(&changes));
+        Self::start(state, changes, calls, &clock, parts.state.path())
     }
 
     fn start(
         state: AdminState,
+        changes: Arc<FileChanges>,
         calls: InProcessListener,
         clock: &Arc<dyn Clock>,
         state_folder: &Path,
@@ -81,7 +86,7 @@ impl Administration {
         });
         let by_route = in_process::by_router(router.layer(from_fn(by_gateway)));
         let by_route = tokio::spawn(in_process::serve(calls, Arc::clone(clock), by_route));
-        Ok(Self { state, place: Mutex::new(place), tasks: [by_socket, by_route] })
+        Ok(Self { state, place: Mutex::new(place), changes, tasks: [by_socket, by_route] })
     }
 
     /// Takes the place of the socket, from whoever was there before.
@@ -91,6 +96,11 @@ impl Administration {
     pub fn publish(&self) -> anyhow::Result<()> {
         let mut place = self.place.lock().unwrap_or_else(PoisonError::into_inner);
         place.publish().context("the administration's socket")
+    }
+
+    /// What calls wrote to files of the state folder, for whoever looks at them.
+    pub fn changes(&self) -> Arc<FileChanges> {
+        Arc::clone(&self.changes)
     }
 
     /// Leaves the place of the socket to whoever succeeds this process.

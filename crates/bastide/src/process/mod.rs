@@ -8,6 +8,7 @@ mod beginning;
 pub mod clock;
 pub mod dns;
 pub mod fetch;
+pub mod file_changes;
 pub mod generations;
 pub mod handover;
 mod health;

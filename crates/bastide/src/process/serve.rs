@@ -2,8 +2,8 @@
 //! the end of a drain.
 
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -171,6 +171,7 @@ impl Server {
         let realms = Arc::clone(&self.parts.realms);
         let sessions = Arc::clone(self.parts.sessions.sessions());
         let mesh = Arc::clone(&self.parts.mesh);
+        let changes = self.administration.changes();
         let mut rebuild = tokio::time::interval(REBUILD_EVERY);
         rebuild.reset();
         let offer = handover::offer(self.parts.state.path()).context("the socket for hand-overs")?;
@@ -214,16 +215,34 @@ impl Server {
                 () = realms.revocations_changed() => self.revoke().await,
                 () = realms.settings_changed() => self.reopen_realms().await,
                 () = sessions.ended() => self.judge_again().await,
-                _ = look.tick() => {
-                    self.follow_revocations().await;
-                    if let Some(now) = self.watched.changed() {
-                        self.watched = now;
-                        self.reload("files changed").await;
-                    }
-                }
+                () = changes.told() => self.look().await,
+                _ = look.tick() => self.look().await,
             }
         }
         self.end(End::Alone).await
+    }
+
+    /// Looks at every file, and takes up what has changed. Keys alone need no other configuration.
+    async fn look(&mut self) {
+        let changes = self.administration.changes();
+        let upto = changes.last();
+        self.follow_revocations().await;
+        if let Some(now) = self.watched.changed() {
+            let keys = &self.configuration.authentication.api_keys;
+            let only_keys = now.differs_only_in(keys, &self.watched) && !self.is_reload_refused();
+            self.watched = now;
+            match only_keys {
+                true => self.renew("API keys were read again").await,
+                false => self.reload("files changed").await,
+            }
+        }
+        changes.taken_up(upto);
+    }
+
+    /// Whether what is served is older than what stands in the files.
+    fn is_reload_refused(&self) -> bool {
+        let reloads = self.shared.reloads.lock().unwrap_or_else(PoisonError::into_inner);
+        !reloads.fault.is_empty()
     }
 
     /// Looks whether the revocation list has changed.
@@ -278,6 +297,7 @@ impl Server {
         let realms = Arc::clone(&self.parts.realms);
         let sessions = Arc::clone(self.parts.sessions.sessions());
         let mesh = Arc::clone(&self.parts.mesh);
+        let changes = self.administration.changes();
         let mut draining = self.cores.begin_drain(grace).await;
         let drained = loop {
             tokio::select! {
@@ -286,18 +306,25 @@ impl Server {
                 () = self.renewal.is_due() => self.renew("what could not be had is there now").await,
                 () = realms.revocations_changed() => self.revoke().await,
                 () = sessions.ended() => self.judge_again().await,
-                _ = look.tick() => {
-                    self.follow_revocations().await;
-                    if let Some(now) = self.watched.changed() {
-                        self.watched = now;
-                        self.renew_beside().await;
-                    }
-                }
+                () = changes.told() => self.look_beside().await,
+                _ = look.tick() => self.look_beside().await,
             }
         };
         if !drained.complete {
             tracing::warn!("connections were still open after {} s and were cut", grace.as_secs());
         }
+    }
+
+    /// Looks at every file, while there is no other configuration to come.
+    async fn look_beside(&mut self) {
+        let changes = self.administration.changes();
+        let upto = changes.last();
+        self.follow_revocations().await;
+        if let Some(now) = self.watched.changed() {
+            self.watched = now;
+            self.renew_beside().await;
+        }
+        changes.taken_up(upto);
     }
 
     /// Drains, and writes what is left of the audit log.

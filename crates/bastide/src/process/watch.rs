@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::config::{Disk, matching};
 
@@ -73,6 +73,13 @@ impl Watched {
         self
     }
 
+    /// Whether the file at `path` looks other than earlier, and nothing else does.
+    pub fn differs_only_in(&self, path: &Path, earlier: &Self) -> bool {
+        let is_other = |(at, _): &(&PathBuf, &Look)| *at != path;
+        let others = self.looks.iter().filter(is_other).eq(earlier.looks.iter().filter(is_other));
+        others && self.globs == earlier.globs && self != earlier
+    }
+
     /// Looks again; gives the new looks when one differs.
     pub fn changed(&self) -> Option<Self> {
         let now = self.again();
@@ -98,6 +105,23 @@ mod tests {
         let third = second.changed().unwrap();
         std::fs::remove_file(&path).unwrap();
         assert!(third.changed().is_some());
+    }
+
+    #[test]
+    fn a_change_of_one_file_is_told_from_one_of_others() {
+        let folder = tempfile::tempdir().unwrap();
+        let [keys, other, new] = ["keys", "other", "new.yaml"].map(|name| folder.path().join(name));
+        let globs = [folder.path().join("*.yaml")];
+        let first = Watched::look([keys.clone(), other.clone()]).with_globs(globs);
+        assert!(!first.again().differs_only_in(&keys, &first), "nothing has changed");
+        std::fs::write(&keys, "1").unwrap();
+        let second = first.again();
+        assert!(second.differs_only_in(&keys, &first) && !second.differs_only_in(&other, &first));
+        std::fs::write(&other, "1").unwrap();
+        assert!(!second.again().differs_only_in(&keys, &first), "two have");
+        std::fs::remove_file(&other).unwrap();
+        std::fs::write(&new, "1").unwrap();
+        assert!(!second.again().differs_only_in(&keys, &first), "a glob matches one more");
     }
 
     #[test]

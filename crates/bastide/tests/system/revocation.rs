@@ -422,6 +422,30 @@ async fn a_key_is_revoked_although_the_configuration_on_disk_cannot_be_taken() {
     }
 }
 
+/// Nobody has to guess how long to wait after a command, and nothing else is loaded anew for it.
+#[tokio::test]
+async fn what_a_command_has_changed_counts_when_it_returns() {
+    let upstream = endless().await.unwrap();
+    let mut testbed = TestBed::prepare(&rules(upstream, "", "/**", ""));
+    let issuer = Issuer::new(&testbed);
+    testbed.start_gateway().await;
+    for round in 0..5 {
+        let (id, key) = api_key(&testbed, &format!("key-{round}"));
+        let key = format!("ApiKey {key}");
+        assert_eq!(status(&testbed, &key).await.unwrap(), 200, "round {round}: {}", testbed.log());
+        assert_eq!(testbed.bastide(&["key", "revoke", &id]).0, 0);
+        assert_eq!(status(&testbed, &key).await.unwrap(), 401, "round {round}: {}", testbed.log());
+        let token = format!("t-{round}");
+        let bearer = format!("Bearer {}", issuer.token("alice", &token, "s1", 600));
+        assert_eq!(testbed.bastide(&["revoke", "token", &token]).0, 0);
+        assert_eq!(status(&testbed, &bearer).await.unwrap(), 401, "round {round}: {}", testbed.log());
+        assert_eq!(testbed.bastide(&["revoke", "undo", &token]).0, 0);
+        assert_eq!(status(&testbed, &bearer).await.unwrap(), 200, "round {round}: {}", testbed.log());
+    }
+    let log = testbed.log();
+    assert!(log.contains("API keys were read again") && !log.contains("reloaded"), "{log}");
+}
+
 #[tokio::test]
 async fn what_is_revoked_does_not_wait_for_names_that_dns_does_not_answer() {
     let upstream = endless().await.unwrap();

@@ -119,6 +119,7 @@ pub async fn make(asked: &Call) -> Result<Reply, Problem> {
     };
     let made = create_api_key(&file(asked), &wanted, now, asked.state.random.as_ref());
     let (key, record) = made.map_err(|error| Problem::unfit(error.to_string()))?;
+    asked.state.file_written().await;
     let made = CreatedApiKey { record: ApiKeyOut::from(&record), key: key.expose().to_owned() };
     Ok(Reply::ok(&made)?.created(format!("/v1/api-keys/{}", record.id)))
 }
@@ -131,5 +132,6 @@ pub async fn revoke(asked: &Call) -> Result<Reply, Problem> {
         return Err(Problem::not_found("API key of this id"));
     }
     revoke_api_key(&file, id, asked.state.now())?;
+    asked.state.file_written().await;
     Ok(Reply::done())
 }

@@ -199,6 +199,7 @@ pub async fn revoke(asked: &Call) -> Result<Reply, Problem> {
     };
     entry.check().map_err(Problem::unfit)?;
     file(asked).add(std::slice::from_ref(&entry), now)?;
+    asked.state.file_written().await;
     Ok(Reply::ok(&RevocationOut::from(entry))?.created("/v1/revocations".to_owned()).about(why))
 }
 
@@ -206,6 +207,9 @@ pub async fn revoke(asked: &Call) -> Result<Reply, Problem> {
 pub async fn undo(asked: &Call) -> Result<Reply, Problem> {
     let (name, why) = (asked.parameter("name"), why(asked)?);
     let mut count = file(asked).remove(name, asked.state.now())?;
+    if count > 0 {
+        asked.state.file_written().await;
+    }
     if let Some(domain) = asked.state.trust.is_there() {
         let target = name.parse().map_or_else(|_| Target::Serial(name.to_owned()), Target::Identity);
         count += usize::from(domain.lift(&target).await?);

@@ -153,6 +153,7 @@ impl Server {
         let (names, realms) = (Arc::clone(&self.parts.names), Arc::clone(&self.parts.realms));
         let sessions = Arc::clone(self.parts.sessions.sessions());
         let mut learning = pin!(names.learn(configuration));
+        let changes = self.administration.changes();
         let (mut look, mut seen) = (looks(), self.watched.again());
         loop {
             tokio::select! {
@@ -160,11 +161,13 @@ impl Server {
                 () = realms.revocations_changed() => self.revoke().await,
                 () = sessions.ended() => self.judge_again().await,
                 _ = look.tick() => {
+                    let upto = changes.last();
                     self.follow_revocations().await;
                     if let Some(now) = seen.changed() {
                         seen = now;
                         self.renew_beside().await;
                     }
+                    changes.taken_up(upto);
                 }
             }
         }
