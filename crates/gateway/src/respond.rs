@@ -2,11 +2,12 @@
 //! what the client is told parts from what the log is told.
 
 use std::borrow::Cow;
+use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::Bytes;
 use http::StatusCode;
-use model::RequestId;
 use model::event::Step;
+use model::{RequestId, Timestamp};
 use proxy::Additions;
 
 /// Why a request ends here, for both readers: the client gets status and fields, the
@@ -86,9 +87,21 @@ pub(crate) fn problem(status: StatusCode, id: RequestId) -> Bytes {
     ))
 }
 
+/// The `date` of an answer of ours: RFC 9110 §6.6.1 has whoever answers and has a clock say when.
+pub(crate) fn date(now: Timestamp) -> String {
+    httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(now.unix_seconds()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_date_is_as_rfc_9110_writes_it() {
+        assert_eq!(date(Timestamp::from_unix_seconds(784_111_777)), "Sun, 06 Nov 1994 08:49:37 GMT");
+        // The last moment that a timestamp can be is one that can be written.
+        assert_eq!(date(Timestamp::from_unix_nanos(u64::MAX)), "Sun, 21 Jul 2554 23:34:33 GMT");
+    }
 
     #[test]
     fn a_problem_document_has_an_id_and_no_reason() {

@@ -17,7 +17,7 @@ use proxy::{Additions, Admitted, CoreUpstreams, Cores, Exchange, Held, RefusedHa
 use crate::caches::{Caches, Read};
 use crate::core::Core;
 use crate::journey::Journey;
-use crate::respond::{Answer, Refusal, Stop, problem};
+use crate::respond::{Answer, Refusal, Stop, date, problem};
 use crate::snapshot::{Route, Snapshot};
 use crate::step;
 
@@ -216,6 +216,7 @@ impl Gateway {
     fn finish_fields(&self, journey: &Journey<'_>, fields: &mut Additions) {
         // A route's own answer has them already, as its rules would have them.
         let _ = fields.set_default(step::identity::HEADER_REQUEST_ID, &journey.id_text);
+        let _ = fields.set_default("date", date(journey.time).as_bytes());
         self.snapshot.security.mark(journey.is_secure(), fields);
     }
 }

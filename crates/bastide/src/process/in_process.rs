@@ -14,6 +14,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::{Duration, UNIX_EPOCH};
 
 use axum::Router;
 use axum::body::{Body, HttpBody as _};
@@ -24,20 +25,15 @@ use bytes::Bytes;
 use model::Clock;
 use proxy::upstream::InProcessListener;
 use proxy::upstream::in_process::{Answerer, Call, CallBody, Pieces, Untold};
-use time::OffsetDateTime;
-use time::format_description::FormatItem;
-use time::macros::format_description;
 use tokio::runtime::Handle;
 use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 use tower::ServiceExt as _;
 
+/// The last second that RFC 9110 §5.6.7 can write, of the year 9999.
+const SECOND_MAX: u64 = 253_402_300_799;
 /// So many calls are begun before the answers to them go back.
 const TAKEN_AT_ONCE: usize = 16;
-
-/// RFC 9110 §5.6.7.
-const DATE: &[FormatItem<'_>] =
-    format_description!("[weekday repr:short], [day] [month repr:short] [year] [hour]:[minute]:[second] GMT");
 
 /// Answers what comes, until nobody can come any more or this is dropped; what was begun by then
 /// goes on. Must run on the control plane's runtime.
@@ -247,10 +243,8 @@ impl Dated {
 
 /// A moment, Unix seconds, as `date` has it.
 fn date(second: u64) -> HeaderValue {
-    let moment =
-        i64::try_from(second).ok().and_then(|second| OffsetDateTime::from_unix_timestamp(second).ok());
-    let text = moment.and_then(|moment| moment.format(DATE).ok());
-    let value = text.and_then(|text| HeaderValue::from_str(&text).ok());
+    let moment = (second <= SECOND_MAX).then(|| UNIX_EPOCH + Duration::from_secs(second));
+    let value = moment.and_then(|moment| HeaderValue::from_str(&httpdate::fmt_http_date(moment)).ok());
     value.unwrap_or(HeaderValue::from_static("Thu, 01 Jan 1970 00:00:00 GMT"))
 }
 

@@ -2,6 +2,8 @@
 
 use bastide::demo::client::http1::Connection;
 use bastide::demo::client::{Answer, http1, http2};
+use bastide::process::clock::SystemClock;
+use model::Clock as _;
 use rustix::process::Signal;
 
 use crate::import::mirror;
@@ -238,6 +240,38 @@ async fn health_metrics_and_keys_are_served_on_the_admin_listener_alone() {
     let keys = testbed.admin("/.well-known/bastide/jwks.json").await.json();
     assert!(keys["keys"][0]["kid"].is_string(), "{keys}");
     assert!(keys["keys"][0]["d"].is_null(), "a private key is published");
+}
+
+/// RFC 9110 §6.6.1.
+#[tokio::test]
+async fn answers_of_its_own_have_a_date_and_others_keep_theirs() {
+    let upstream = Upstream::start().await;
+    let testbed = TestBed::start(&one_route(&upstream, "/here")).await;
+    let get = get_request("/nowhere");
+    let raw = Connection::open(&testbed.endpoint()).await.unwrap();
+    let answers = [
+        ("HTTP/1.1", http1::ask(&testbed.endpoint(), &get).await.unwrap(), 404),
+        ("HTTP/2", http2::Connection::open(&testbed.endpoint()).await.unwrap().ask(&get).await.unwrap(), 404),
+        ("malformed", malformed(raw).await, 400),
+    ];
+    for (how, answer, status) in answers {
+        assert_eq!(answer.status, status, "{how}");
+        let dates: Vec<_> = answer.fields.iter().filter(|(name, _)| name == "date").collect();
+        let [(_, date)] = dates.as_slice() else { panic!("{how}: {:?}", answer.fields) };
+        let said = httpdate::parse_http_date(date).unwrap();
+        let said = said.duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+        let now = SystemClock::start().now().unix_seconds();
+        assert!(said.abs_diff(now) < 60, "{how}: {date}");
+    }
+    let theirs = testbed.get("/here").await;
+    let dates = theirs.fields.iter().filter(|(name, _)| name == "date").count();
+    assert!(dates <= 1, "{:?}", theirs.fields);
+}
+
+/// What a request with a space in its field's name gets.
+async fn malformed(mut connection: Connection) -> Answer {
+    connection.send(b"GET /here HTTP/1.1\r\nhost : localhost\r\n\r\n").await.unwrap();
+    connection.answer(false).await.unwrap()
 }
 
 #[tokio::test]
