@@ -27,7 +27,7 @@ use crate::tls::{ServerTls, TlsPeer};
 use crate::world::{
     ConnectionInfo, Handler as _, ListenerKey, RefusedHandshake, Speaks, World, find_listener,
 };
-use crate::{opaque, serve1, serve2};
+use crate::{opaque, plain_http, serve1, serve2};
 
 /// How long to leave the listener alone when the process is out of file descriptors.
 const OUT_OF_FILES_PAUSE: Duration = Duration::from_millis(100);
@@ -476,7 +476,14 @@ async fn handshake<W: World>(
         core.connections().handshakes_failed.fetch_add(1, Ordering::Relaxed);
         Err(error)
     };
-    let stream = match tokio::time::timeout(within, tls.accept(socket)).await {
+    let shaken = async {
+        // Who is not asked for a certificate may be a person who mistyped the scheme.
+        if !tls.asks_clients() && plain_http::begins(&socket).await? {
+            return Err(plain_http::refuse(socket).await);
+        }
+        tls.accept(socket).await
+    };
+    let stream = match tokio::time::timeout(within, shaken).await {
         Ok(Ok(Some(stream))) => stream,
         Ok(Ok(None)) => return Ok(None),
         Ok(Err(error)) => return refused(error),

@@ -32,6 +32,7 @@ mod link;
 pub mod listen;
 pub mod live;
 mod opaque;
+mod plain_http;
 pub mod proxy_protocol;
 pub mod rate;
 pub mod route;

@@ -173,6 +173,30 @@ fn client_certificates_are_asked_for_and_verified() {
 }
 
 #[test]
+fn plain_http_where_tls_is_spoken_is_told_so_and_reaches_nobody() {
+    let authority = Authority::new();
+    let roots = ClientCertificates::Optional(vec![authority.der()]);
+    for (client, is_told) in [(ClientCertificates::None, true), (roots, false)] {
+        let identities = vec![authority.issue(&["test"])];
+        let (testbed, upstream) = testbed(&ServerTlsSettings { identities, client, ..Default::default() });
+        for request in ["GET / HTTP/1.1\r\nhost: test\r\n\r\n", "P"] {
+            let mut stream = TcpStream::connect(testbed.address).unwrap();
+            stream.set_read_timeout(Some(PATIENCE)).unwrap();
+            stream.write_all(request.as_bytes()).unwrap();
+            let _ = stream.shutdown(std::net::Shutdown::Write);
+            let mut told = Vec::new();
+            let _ = stream.read_to_end(&mut told);
+            let told = String::from_utf8_lossy(&told).into_owned();
+            let is_answer = told.starts_with("HTTP/1.1 400 ") && told.contains("use https://");
+            assert_eq!(is_answer, is_told, "{request:?}: {told:?}");
+        }
+        wait_for(|| testbed.cores.as_ref().unwrap().totals().handshakes_failed == 2);
+        assert_eq!(upstream.requests(), 0);
+        assert_eq!(get(&mut connect(testbed.address, &authority, "test", None, BOTH), "test"), Ok(200));
+    }
+}
+
+#[test]
 fn each_client_that_is_refused_for_its_certificate_is_told_of_and_no_other() {
     let (authority, clients, strangers) = (Authority::new(), Authority::new(), Authority::new());
     let (member, stranger) = (clients.issue(&["client"]), strangers.issue(&["client"]));
