@@ -17,6 +17,7 @@ use tokio::task::JoinHandle;
 use super::log::Log;
 use super::metrics;
 use super::metrics_listener::{self, MetricsListener};
+use super::self_metrics;
 use super::storage::RunningStore;
 use super::upstream_metrics;
 use crate::acme::Orders;
@@ -153,7 +154,9 @@ fn certificates(snapshot: &Snapshot, out: &mut Exposition) {
 pub(super) fn add_sources(parts: &Parts, shared: &Arc<Shared>, totals: TotalsReader) {
     let (shared, names) = (Arc::clone(shared), Arc::clone(&parts.names));
     let outdated = parts.mesh.outdated_bundles();
+    let started = shared.clock.now();
     parts.process.metrics.add_source(move |out: &mut Exposition| {
+        self_metrics::write(started, out);
         let reloads = shared.reloads.lock().unwrap_or_else(PoisonError::into_inner);
         out.family(&metrics::RELOADS);
         out.sample(&[("result", "good")], reloads.good);

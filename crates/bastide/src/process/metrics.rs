@@ -11,6 +11,29 @@ use model::event::Step;
 const INTRODUCTION: &str = include_str!("metrics.md");
 
 families! {
+    BUILD_INFO = Metric::gauge("bastide_build_info", &["version"], "1; the version of this program is its label.");
+    PROCESS_CPU = Metric::counter(
+        "process_cpu_seconds_total",
+        &[],
+        "Processor time of this process, user and system, in seconds.",
+    );
+    PROCESS_RESIDENT = Metric::gauge(
+        "process_resident_memory_bytes",
+        &[],
+        "Memory of this process that is resident.",
+    );
+    PROCESS_VIRTUAL = Metric::gauge(
+        "process_virtual_memory_bytes",
+        &[],
+        "Address space of this process.",
+    );
+    PROCESS_FILES = Metric::gauge("process_open_fds", &[], "Open file descriptors, connections among them.");
+    PROCESS_FILES_MAX = Metric::gauge("process_max_fds", &[], "Most file descriptors that may be open.");
+    PROCESS_START = Metric::gauge(
+        "process_start_time_seconds",
+        &[],
+        "When this process began to serve, in seconds since 1970.",
+    );
     CONNECTIONS_OPEN = Metric::gauge("bastide_client_connections_open", &[], "Open client connections.");
     CONNECTIONS = Metric::counter(
         "bastide_client_connections_total",
@@ -247,7 +270,8 @@ mod tests {
         for metric in OF_THE_GATEWAY.iter().chain(FAMILIES) {
             let name = metric.name;
             assert!(names.insert(name), "{name} twice");
-            assert!(name.starts_with("bastide_"), "{name}");
+            // What every process has goes by the names that Prometheus' libraries give it.
+            assert!(name.starts_with("bastide_") || name.starts_with("process_"), "{name}");
             assert_eq!(metric.kind == Kind::Counter, name.ends_with("_total"), "{name}");
             assert!(metric.help.ends_with('.') && !metric.help.contains(['|', '\n']), "{name}");
         }

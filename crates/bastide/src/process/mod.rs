@@ -26,6 +26,7 @@ mod program;
 pub mod realms;
 pub mod run;
 pub mod running;
+mod self_metrics;
 pub mod serve;
 pub mod sessions;
 mod signals;

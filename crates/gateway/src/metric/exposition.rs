@@ -33,6 +33,12 @@ impl Exposition {
         self.sample(&[], value);
     }
 
+    /// A family with one sample, a duration, which has no labels.
+    pub fn seconds(&mut self, family: &'static Metric, value: Duration) {
+        self.family(family);
+        self.push(&[], SampleValue::Duration(value));
+    }
+
     /// One sample of the family that was begun last: label names and values, value.
     pub fn sample(&mut self, labels: &[(&str, &str)], value: u64) {
         self.push(labels, SampleValue::Number(value));
@@ -117,6 +123,11 @@ impl Page {
                     self.text.push_str(name);
                     self.labels(&sample.labels);
                     let _ = writeln!(self.text, " {value}");
+                }
+                SampleValue::Duration(value) => {
+                    self.text.push_str(name);
+                    self.labels(&sample.labels);
+                    let _ = writeln!(self.text, " {}", value.as_secs_f64());
                 }
                 SampleValue::Histogram { buckets, sum, count } => {
                     let infinite = std::iter::once(("+Inf".to_owned(), count));

@@ -38,6 +38,8 @@ pub struct Sample {
 pub enum Value {
     /// A number.
     Number(u64),
+    /// A duration.
+    Duration(std::time::Duration),
     /// A distribution of durations.
     Histogram {
         /// Upper bounds in seconds and how many lie at or below each, growing.

@@ -214,15 +214,21 @@ fn labels(list: &[(String, String)]) -> Vec<KeyValue> {
 }
 
 fn numbers(family: &Family, (start, now): (u64, u64)) -> Vec<NumberDataPoint> {
-    let point = |sample: &crate::telemetry::metric::Sample| match sample.value {
-        SampleValue::Number(number) => Some(NumberDataPoint {
+    let point = |sample: &crate::telemetry::metric::Sample| {
+        let value = match sample.value {
+            SampleValue::Number(number) => {
+                number_data_point::Value::AsInt(i64::try_from(number).unwrap_or(i64::MAX))
+            }
+            SampleValue::Duration(duration) => number_data_point::Value::AsDouble(duration.as_secs_f64()),
+            SampleValue::Histogram { .. } => return None,
+        };
+        Some(NumberDataPoint {
             attributes: labels(&sample.labels),
             start_time_unix_nano: start,
             time_unix_nano: now,
-            value: Some(number_data_point::Value::AsInt(i64::try_from(number).unwrap_or(i64::MAX))),
+            value: Some(value),
             ..NumberDataPoint::default()
-        }),
-        SampleValue::Histogram { .. } => None,
+        })
     };
     family.samples.iter().filter_map(point).collect()
 }

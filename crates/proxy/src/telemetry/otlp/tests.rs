@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use super::*;
 use crate::telemetry::context::{SpanId, TraceId};
 use crate::telemetry::metric::Sample;
@@ -73,13 +75,22 @@ fn metrics_are_cumulative_since_the_start() {
         family("requests_total", Kind::Counter, SampleValue::Number(5)),
         family("memory_bytes", Kind::Gauge, SampleValue::Number(6)),
         family("duration_seconds", Kind::Histogram, histogram),
+        family("cpu_seconds_total", Kind::Counter, SampleValue::Duration(Duration::from_millis(1_500))),
     ];
     let (start, now) = (Timestamp::from_unix_seconds(1), Timestamp::from_unix_seconds(2));
     let body = metrics(&resource(), "0.1.0", &families, start, now);
     let read = ExportMetricsServiceRequest::decode(&body[..]).unwrap();
     let list = &read.resource_metrics[0].scope_metrics[0].metrics;
     let names: Vec<_> = list.iter().map(|m| (m.name.as_str(), m.unit.as_str())).collect();
-    assert_eq!(names, [("requests_total", ""), ("memory_bytes", "By"), ("duration_seconds", "s")]);
+    let expected = [
+        ("requests_total", ""),
+        ("memory_bytes", "By"),
+        ("duration_seconds", "s"),
+        ("cpu_seconds_total", "s"),
+    ];
+    assert_eq!(names, expected);
+    let Some(metric::Data::Sum(seconds)) = &list[3].data else { panic!("{list:?}") };
+    assert_eq!(seconds.data_points[0].value, Some(number_data_point::Value::AsDouble(1.5)));
     let Some(metric::Data::Sum(sum)) = &list[0].data else { panic!("{list:?}") };
     assert_eq!((sum.is_monotonic, sum.aggregation_temporality), (true, 2));
     let point = &sum.data_points[0];
