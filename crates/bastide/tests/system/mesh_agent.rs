@@ -102,8 +102,8 @@ async fn a_node_joins_and_goes_on_without_its_control_plane() {
     // Evicted, it gets nothing further, and its token does not let it in again.
     assert_eq!(testbed.bastide(&["mesh", "evict", "edge-1"]).0, 0);
     assert_eq!(testbed.bastide(&["mesh", "evict", "edge-1"]).0, 1);
-    until("the refusal", async || read(&testbed.path("again.log")).contains("not attested").then_some(()))
-        .await;
+    let refusal = "not attested: its join token is unknown, used or expired, or its node was evicted since";
+    until("the refusal", async || read(&testbed.path("again.log")).contains(refusal).then_some(())).await;
     until("the end of its certificate", async || (svid(&testbed).0 != 0).then_some(())).await;
 }
 

@@ -369,6 +369,8 @@ async fn attest(api: Api, agent: Agent, request: AttestRequest) -> Result<Respon
             judged.map(|node| (node, by, None)).map_err(|why| why.to_string())
         }
     };
+    // What is wrong with a chain or a statement is for whoever reads the log here.
+    let may_be_told = shown.is_ok() || matches!(proof, Proof::Token(_));
     let why = match shown {
         Ok((node, ..)) if register::is_kept_out(store, &node).await.map_err(failed)? => {
             format!("{node} was evicted")
@@ -393,8 +395,9 @@ async fn attest(api: Api, agent: Agent, request: AttestRequest) -> Result<Respon
         }
         Err(why) => why,
     };
+    let told = if may_be_told { why.clone() } else { "the log of the control plane says why".to_owned() };
     api.refuse(ATTEST, "", agent.from, why).await;
-    Err(Status::permission_denied("this node is not attested"))
+    Err(Status::permission_denied(told))
 }
 
 async fn watch_all(
