@@ -238,11 +238,15 @@ pub enum Known {
     UserAgent,
     Via,
     /// Every `x-forwarded-…`, and `x-real-ip`: what a proxy says about its client.
-    /// Also the names by which peers tell the same: `x-client-ip`, `true-client-ip`,
-    /// `x-original-host`, `x-original-url`, `x-rewrite-url`.
+    /// Also the names by which peers tell the same (`true-client-ip`, `cf-connecting-ip`,
+    /// `x-original-url`…) and who the client is: `client-cert` (RFC 9440 §2.4), `x-ssl-client-…`,
+    /// `remote-user`, `x-auth-request-…`.
     XForwarded,
     XForwardedFor,
 }
+
+/// How the names begin of what only a proxy in front can vouch for.
+const VOUCHED: [&[u8]; 4] = [b"x-forwarded-", b"x-ssl-client-", b"ssl-client-", b"x-auth-request-"];
 
 impl Known {
     /// Which name this is. `name` is lower case.
@@ -262,6 +266,14 @@ impl Known {
             b"forwarded" => Self::Forwarded,
             b"x-real-ip" | b"x-client-ip" | b"true-client-ip" => Self::XForwarded,
             b"x-original-host" | b"x-original-url" | b"x-rewrite-url" => Self::XForwarded,
+            b"client-ip" | b"x-cluster-client-ip" | b"fastly-client-ip" => Self::XForwarded,
+            b"cf-connecting-ip" | b"cf-connecting-ipv6" | b"cf-pseudo-ipv4" => Self::XForwarded,
+            b"x-forwarded" | b"forwarded-for" | b"x-original-forwarded-for" => Self::XForwarded,
+            b"x-envoy-external-address" | b"x-envoy-original-path" => Self::XForwarded,
+            b"x-original-uri" | b"x-original-method" | b"x-appengine-user-ip" => Self::XForwarded,
+            b"client-cert" | b"client-cert-chain" | b"x-client-cert" => Self::XForwarded,
+            b"x-client-dn" | b"x-client-verify" => Self::XForwarded,
+            b"remote-user" | b"x-remote-user" | b"x-webauth-user" => Self::XForwarded,
             b"connection" => Self::Connection,
             b"keep-alive" => Self::KeepAlive,
             b"tracestate" => Self::Tracestate,
@@ -279,7 +291,7 @@ impl Known {
             b"proxy-authorization" => Self::ProxyAuthorization,
             b"access-control-request-method" => Self::AccessControlRequestMethod,
             b"access-control-request-headers" => Self::AccessControlRequestHeaders,
-            _ if name.starts_with(b"x-forwarded-") => Self::XForwarded,
+            _ if VOUCHED.iter().any(|start| name.starts_with(start)) => Self::XForwarded,
             _ => Self::Other,
         }
     }

@@ -173,7 +173,7 @@ classes! {
     // Who speaks for whom
     IdentityHeader "identity_header" Both Normalise, "headers by which we tell upstreams who asks are dropped when a client sends them", ["CVE-2026-30851", "CVE-2026-44087"];
     IdentityAlias "identity_alias" Both Refuse(400), "a field name is an identity or forwarding header with other punctuation", ["CVE-2025-64484", "CVE-2026-52845"];
-    ForwardedHeader "forwarded_header" Both Normalise, "forwarded, x-forwarded-*, x-real-ip and their like are dropped unless a trusted proxy sent them", ["RFC 7239 §8.1", "CVE-2026-40575", "CVE-2026-33495", "CVE-2026-35051"];
+    ForwardedHeader "forwarded_header" Both Normalise, "forwarded, x-forwarded-*, x-real-ip, client-cert, remote-user and their like are dropped unless a trusted proxy sent them", ["RFC 7239 §8.1", "RFC 9440 §2.4", "CVE-2026-40575", "CVE-2026-33495", "CVE-2026-35051"];
     ProxyHeader "proxy_header" Both Normalise, "proxy is dropped: CGI upstreams would take it for their own proxy setting", ["CVE-2016-5385"];
 
     // Bodies
