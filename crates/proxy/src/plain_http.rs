@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 
 /// RFC 9457. There is no request that could have an id.
 const ANSWER: &str = "HTTP/1.1 400 Bad Request\r\ncontent-type: application/problem+json\r\n\
-    content-length: 107\r\ncache-control: no-store\r\nconnection: close\r\n\r\n\
+    content-length: 106\r\ncache-control: no-store\r\nconnection: close\r\n\r\n\
     {\"type\":\"about:blank\",\"title\":\"Bad Request\",\"status\":400,\"detail\":\"this port speaks HTTPS: use https://\"}\n";
 /// Most bytes that are read after the answer, so that closing does not take it back (RFC 9112 §9.6).
 const LEFT_BYTES_MAX: usize = 64 * 1024;
