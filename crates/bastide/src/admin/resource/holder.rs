@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use ::mesh::workload::Workload;
 use identity::{Client, Realm, User};
 use model::PrincipalKind;
 
@@ -42,7 +43,15 @@ impl<'a> Holder<'a> {
             named: ("name", name),
             roles: own.iter().map(String::as_str).collect(),
         };
-        holder.add_configured(asked, "");
+        holder.add_configured(asked, "", name);
+        holder
+    }
+
+    /// A workload of the mesh: whoever registers it says which process is it.
+    pub(super) fn workload(asked: &'a Call, workload: &'a Workload) -> Self {
+        let named = ("workload", workload.name.as_str());
+        let mut holder = Self { kind: PrincipalKind::Service, named, roles: BTreeSet::new() };
+        holder.add_configured(asked, "", workload.id.as_str());
         holder
     }
 
@@ -56,15 +65,15 @@ impl<'a> Holder<'a> {
         let mut holder = Self { kind, named, roles: own.collect() };
         for issuer in &asked.view.configuration.authentication.issuers {
             if issuer.issuer == realm.issuer() {
-                holder.add_configured(asked, &issuer.prefix);
+                holder.add_configured(asked, &issuer.prefix, named.1);
             }
         }
         holder
     }
 
-    /// Adds the roles that the configuration gives it by `members`.
-    fn add_configured(&mut self, asked: &'a Call, prefix: &str) {
-        let (kind, id) = (self.kind, self.named.1);
+    /// Adds the roles that the configuration gives the principal of this id by `members`.
+    fn add_configured(&mut self, asked: &'a Call, prefix: &str, id: &str) {
+        let kind = self.kind;
         for role in &asked.view.configuration.roles {
             let is_it = |id_there: &str| id_there.strip_prefix(prefix) == Some(id);
             if role.members.iter().any(|member| member.kind == kind && is_it(&member.id)) {

@@ -6,6 +6,7 @@ use ::mesh::node;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::workloads::check_node;
 use super::{done, why};
 use crate::admin::problem::Problem;
 use crate::admin::serve::{Call, Reply};
@@ -47,6 +48,7 @@ pub struct TokenOut {
 pub async fn token(asked: &Call) -> Result<Reply, Problem> {
     let (node, why) = (asked.parameter("node").to_owned(), why(asked)?);
     let life = asked.body::<NewToken>()?.expires_in.map_or(LIFE, Duration::from_secs);
+    check_node(asked, &node).await?;
     let domain = asked.state.trust.domain()?;
     let token = node::make_token(&domain, &node, life).await?.to_string();
     let made = format!("made: a token with which {node} may join within {} s", life.as_secs());
@@ -67,6 +69,7 @@ pub async fn evict(asked: &Call) -> Result<Reply, Problem> {
 /// `DELETE /v1/nodes/{node}/eviction`
 pub async fn admit(asked: &Call) -> Result<Reply, Problem> {
     let (name, why) = (asked.parameter("node"), why(asked)?);
+    check_node(asked, name).await?;
     let domain = asked.state.trust.domain()?;
     if !node::readmit(&domain, name).await? {
         return Err(Problem::not_found(format!("eviction of {name:?}")));

@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::Page;
+use super::holder::Holder;
 use crate::admin::problem::Problem;
 use crate::admin::serve::{Call, Reply};
 use crate::config::{Mesh, NewWorkload, registered};
@@ -33,6 +34,19 @@ impl WorkloadOut {
         let name = workload.name.clone();
         Self { name, workload: NewWorkload::of(workload), declared, set_aside: None }
     }
+}
+
+/// Whoever lets a node join can be every workload that runs there: that takes the permit over their
+/// roles.
+///
+/// # Errors
+/// The policies do not permit one of them.
+pub(super) async fn check_node(asked: &Call, node: &str) -> Result<(), Problem> {
+    let Some(mesh) = asked.view.configuration.mesh.as_ref() else { return Ok(()) };
+    let registered = asked.state.trust.domain()?.registrations().await?;
+    let all = mesh.workloads.list.iter().chain(registered.iter().map(|(one, _)| one));
+    let mut there = all.filter(|workload| workload.nodes.iter().any(|name| name == node));
+    there.try_for_each(|workload| Holder::workload(asked, workload).check(asked))
 }
 
 /// The mesh of the configuration.
@@ -84,6 +98,7 @@ pub async fn put(asked: &Call) -> Result<Reply, Problem> {
     if let Some(why) = mesh.declared().claims(&workload) {
         return Err(Problem::conflict(why));
     }
+    Holder::workload(asked, &workload).check(asked)?;
     let version = domain.register(&workload, asked.expect()).await?;
     let about = format!("registered: {}", workload.id);
     Ok(Reply::ok(&WorkloadOut::registered(&workload, mesh))?.of(version).about(about))
