@@ -219,6 +219,20 @@ impl Call {
         self.expect
     }
 
+    /// Whether the precondition holds for what was found: for a dry run, which writes nothing that the store
+    /// would compare.
+    ///
+    /// # Errors
+    /// It does not.
+    pub fn check_expected(&self, found: Option<Version>) -> Result<(), Problem> {
+        let holds = match (self.expect, found) {
+            (Expect::Any, _) | (Expect::Absent, None) | (Expect::Present, Some(_)) => true,
+            (Expect::Version(wanted), Some(found)) => wanted == found,
+            (Expect::Absent | Expect::Present | Expect::Version(_), _) => false,
+        };
+        if holds { Ok(()) } else { Err(Problem::changed()) }
+    }
+
     /// Asks the policies about another area that the call reaches into, with the parameters
     /// that the area's own operation would have in its path.
     ///

@@ -463,12 +463,12 @@ impl Plan {
         self.each(|change| change.carry_out(admin))
     }
 
-    /// What would be refused of it.
+    /// What would become of it.
     ///
     /// # Errors
     /// There is no answer.
-    pub fn judge(&self, admin: &AdminClient) -> anyhow::Result<Vec<Fault>> {
-        Ok(self.each(|change| change.judge(admin))?.faults)
+    pub fn judge(&self, admin: &AdminClient) -> anyhow::Result<Carried> {
+        self.each(|change| change.judge(admin))
     }
 
     fn each(

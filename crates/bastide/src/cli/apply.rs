@@ -55,16 +55,16 @@ pub fn run(arguments: ApplyArguments) -> anyhow::Result<ExitCode> {
     admin_context::run(&at, |context| {
         let plan = apply::plan(&context.admin, context.realm()?, &wanted, prune)?;
         if dry_run {
-            let faults = plan.judge(&context.admin)?;
-            show(&plan, context.output, false, &faults);
-            return Ok(match faults.is_empty() {
+            let judged = plan.judge(&context.admin)?;
+            show(&plan, context.output, Some(&judged));
+            return Ok(match judged.faults.is_empty() {
                 true => exit_code(plan.is_empty()),
                 false => ExitCode::from(COULD_NOT_RUN),
             });
         }
         let carried = plan.carry_out(&context.admin)?;
         if carried.faults.is_empty() {
-            show(&plan, context.output, true, &[]);
+            show(&plan, context.output, None);
             return Ok(ExitCode::SUCCESS);
         }
         Ok(refused(&carried, context.output))
@@ -96,12 +96,15 @@ fn complain(faults: &[Fault], output: Output) -> ExitCode {
     ExitCode::from(COULD_NOT_RUN)
 }
 
-/// Says what the plan has changed if it is applied, or would change, and what of it would be refused.
-fn show(plan: &Plan, output: Output, applied: bool, faults: &[Fault]) {
+/// Says what the plan has changed; or, where it was judged alone, would change, and what of it would be refused.
+fn show(plan: &Plan, output: Output, judged: Option<&Carried>) {
+    let refused = judged.filter(|judged| !judged.faults.is_empty());
     if output == Output::Json {
+        let applied = judged.is_none();
         let mut told = json!({ "applied": applied, "changes": plan.changes, "notices": plan.notices });
-        if let Some(members) = told.as_object_mut().filter(|_| !faults.is_empty()) {
-            members.insert("faults".to_owned(), json!(faults));
+        if let Some((members, refused)) = told.as_object_mut().zip(refused) {
+            members.insert("faults".to_owned(), json!(refused.faults));
+            members.insert("left".to_owned(), json!(refused.left));
         }
         return say_json(&told);
     }
@@ -117,15 +120,16 @@ fn show(plan: &Plan, output: Output, applied: bool, faults: &[Fault]) {
         }
     }
     plan.notices.iter().for_each(say);
-    match (plan.changes.len(), applied) {
+    match (plan.changes.len(), judged) {
         (0, _) => say("nothing to do"),
-        (count, true) => say(format_args!("\n{count} changed")),
-        (count, false) if faults.is_empty() => say(format_args!("\n{count} would change")),
-        (count, false) => {
-            say(format_args!("\n{} would change, {} be refused", count - faults.len(), faults.len()));
+        (count, None) => say(format_args!("\n{count} changed")),
+        (count, Some(judged)) if judged.faults.is_empty() => say(format_args!("\n{count} would change")),
+        (_, Some(Carried { done, faults, left })) => {
+            let left = if *left == 0 { String::new() } else { format!(", {left} be left as they are") };
+            say(format_args!("\n{done} would change, {} be refused{left}", faults.len()));
+            complain_of(faults);
         }
     }
-    complain_of(faults);
 }
 
 /// `bastide realm export`: what [`run`] takes back.

@@ -283,6 +283,15 @@ async fn whoever_calls_is_judged_by_the_same_policies_and_written_down() {
         let answer = remote(&testbed, "PUT", &format!("{role}{flag}"), &administrator, "").await;
         assert_eq!(answer.status, expected, "{flag}");
     }
+    // And a precondition, which nothing is written to compare with.
+    for (condition, expected) in [(("if-match", "*"), 200), (("if-none-match", "*"), 412)] {
+        let place = format!("{users}/{}?dry_run=true", found["items"][0]["id"].as_str().unwrap());
+        let request = get_request(&place).field("x-api-key", &administrator).field(condition.0, condition.1);
+        let request = Request { method: "PUT", body: user.as_bytes().to_vec(), ..request }
+            .field("content-type", "application/json");
+        let answer = http1::ask(&testbed.endpoint(), &request).await.unwrap();
+        assert_eq!(answer.status, expected, "{condition:?}: {}", String::from_utf8_lossy(&answer.body));
+    }
     // What is forbidden to all but the owner of the state folder.
     assert_eq!(call(&testbed, "GET", "/v1/realms/town/keys", None).await.0, 200);
     // A client cannot say who it is.
@@ -449,7 +458,14 @@ async fn who_may_write_clients_keys_or_passwords_gets_nobody_s_roles_by_it() {
     let clerk_may = |area: &str| {
         format!("permit (principal == ApiKey::\"clerk\", action, resource == Route::\"{area}\");\n")
     };
-    let areas = ["admin", "administration:clients", "administration:api-keys", "administration:users"];
+    let areas = [
+        "admin",
+        "administration:clients",
+        "administration:api-keys",
+        "administration:users",
+        "administration:workloads",
+        "administration:nodes",
+    ];
     let policies = format!(
         "{POLICIES}\n{}\
          permit (principal == ApiKey::\"clerk\", action == Action::\"PUT\", resource == Route::\"administration:roles\")\n\
@@ -459,9 +475,13 @@ async fn who_may_write_clients_keys_or_passwords_gets_nobody_s_roles_by_it() {
     let mut testbed = testbed(&upstream, &policies).await;
     // Who has a role by the configuration has it.
     let main = read(&testbed.path("bastide.yaml"));
-    let members =
-        "administrator: { members: [ \"User:town:root\", \"Client:town:robot\", \"ApiKey:boss\" ] }";
-    std::fs::write(testbed.path("bastide.yaml"), main.replace("administrator: {}", members)).unwrap();
+    let members = "administrator: { members: [ \"User:town:root\", \"Client:town:robot\", \"ApiKey:boss\", \"Service:spiffe://shop.example/ops\" ] }";
+    let mesh = "mesh: { trust_domain: shop.example, socket: api.sock }\n";
+    std::fs::write(
+        testbed.path("bastide.yaml"),
+        mesh.to_owned() + &main.replace("administrator: {}", members),
+    )
+    .unwrap();
     let clerk = api_key(&testbed, "clerk", &[]);
     testbed.start_gateway().await;
     let realm = "/v1/realms/town";
@@ -517,6 +537,12 @@ async fn who_may_write_clients_keys_or_passwords_gets_nobody_s_roles_by_it() {
             user("chief", &["administrator"], json!({ "email": "chief@town.test", "name": "C" })),
             200,
         ),
+        (
+            "PUT",
+            "users/chief",
+            user("former", &["administrator"], json!({ "email": "chief@town.test" })),
+            403,
+        ),
         ("PUT", "users/off", user("off", &["administrator"], none.clone()), 403),
         ("PUT", "users/root", user("root", &[], none.clone()), 403),
         ("PUT", "users/member/password", made.clone(), 403),
@@ -543,6 +569,7 @@ async fn who_may_write_clients_keys_or_passwords_gets_nobody_s_roles_by_it() {
         ("PUT", "users/alice/password", made.clone(), 200),
         ("DELETE", "users/alice/factors/any", Value::Null, 404),
         ("PUT", "users/alice", user("alice", &["customer"], json!({ "email": "alice@town.test" })), 200),
+        ("PUT", "users/plainly", user("plain", &[], none.clone()), 200),
         ("PUT", "users/plainly", user("plainly", &[], none.clone()), 200),
         ("PUT", "users/plainly/password", none.clone(), 200),
     ] {
@@ -560,6 +587,28 @@ async fn who_may_write_clients_keys_or_passwords_gets_nobody_s_roles_by_it() {
     ] {
         let answer = remote(&testbed, "POST", "/v1/api-keys", &clerk, &body.to_string()).await;
         assert_eq!(answer.status, expected, "{body}: {}", testbed.log());
+    }
+    // Who says which process is a workload, or which machine is its node, can be it.
+    for (name, node) in [("ops", "edge-1"), ("stock", "edge-2")] {
+        let body = json!({ "uid": [1], "node": [node] });
+        assert_eq!(call(&testbed, "PUT", &format!("/v1/workloads/{name}"), Some(body)).await.0, 200);
+    }
+    let id = |id: &str| json!({ "uid": [0], "id": id });
+    for (method, path, body, expected) in [
+        ("PUT", "workloads/ops", json!({ "uid": [0] }), 403),
+        ("PUT", "workloads/other", id("ops"), 403),
+        ("PUT", "workloads/stock", json!({ "uid": [0], "node": ["edge-2"] }), 200),
+        ("POST", "nodes/edge-1/token", none.clone(), 403),
+        ("POST", "nodes/edge-2/token", none.clone(), 200),
+        ("PUT", "nodes/edge-1/eviction", Value::Null, 200),
+        ("PUT", "nodes/edge-2/eviction", Value::Null, 200),
+        ("DELETE", "nodes/edge-1/eviction", Value::Null, 403),
+        ("DELETE", "nodes/edge-2/eviction", Value::Null, 204),
+    ] {
+        let body = if body.is_null() { String::new() } else { body.to_string() };
+        let answer = remote(&testbed, method, &format!("/v1/{path}"), &clerk, &body).await;
+        let text = String::from_utf8_lossy(&answer.body).into_owned();
+        assert_eq!(answer.status, expected, "{method} {path} {body}: {text} {}", testbed.log());
     }
     // Whoever holds the permit over roles may do all of it.
     for (method, path, body) in [

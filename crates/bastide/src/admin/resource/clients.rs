@@ -118,6 +118,7 @@ pub async fn put(asked: &Call) -> Result<Reply, Problem> {
         }
         check_access(asked, &realm, before, &client)?;
         if asked.is_dry_run() {
+            asked.check_expected(found.as_ref().map(|(_, version)| *version))?;
             client.check(realm.settings())?;
             return Ok(Reply::ok(&ClientOut::of(client, false))?.judged());
         }

@@ -102,6 +102,7 @@ pub async fn change_settings(asked: &Call) -> Result<Reply, Problem> {
         )));
     }
     if asked.is_dry_run() {
+        asked.check_expected(realm.settings_change().await?.map(|(_, version)| version))?;
         realm.check_settings(&change)?;
         return Ok(Reply::ok(&change)?.judged());
     }

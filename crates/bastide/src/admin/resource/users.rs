@@ -226,6 +226,7 @@ pub async fn put(asked: &Call) -> Result<Reply, Problem> {
         let user = given.clone().into_user(id, before, asked.state.now());
         check_access(asked, &realm, before, &user)?;
         if asked.is_dry_run() {
+            asked.check_expected(found.as_ref().map(|(_, version)| *version))?;
             return judged(user);
         }
         if realm.write_user(&user, expect).await? == Written::Done {
@@ -259,8 +260,8 @@ fn check_given(asked: &Call, given: &UserIn, id: &str, before: Option<&User>) ->
 }
 
 /// What decides who can log in as somebody takes the permit over the roles that they hold: their
-/// address, to which a link to another password goes, that they are not switched off, and an id that
-/// the configuration gives roles.
+/// address, to which a link to another password goes, that they are not switched off, an id that
+/// the configuration gives roles, and the name by which they log in and others know them.
 fn check_access(asked: &Call, realm: &Realm, before: Option<&User>, after: &User) -> Result<(), Problem> {
     let Some(before) = before else {
         // What they are given was judged with it.
@@ -268,7 +269,8 @@ fn check_access(asked: &Call, realm: &Realm, before: Option<&User>, after: &User
         return Holder::user(asked, realm, &nameless).check(asked);
     };
     let same_address = (&before.email, before.email_verified) == (&after.email, after.email_verified);
-    if same_address && (after.disabled || !before.disabled) {
+    let same_name = before.username == after.username;
+    if same_address && same_name && (after.disabled || !before.disabled) {
         return Ok(());
     }
     // What is taken of them at the same time was judged with what is given.
