@@ -123,6 +123,7 @@ pub fn import(text: &str, listen: Listen) -> Result<Imported, Unreadable> {
     importer.consumers();
     importer.all_routes();
     importer.plugins_of_somebody();
+    importer.unknown_keys_of_somebody();
     Ok(importer.finish())
 }
 

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::rc::Rc;
 
 use super::Importer;
-use super::access::{Access, Permit, cedar};
+use super::access::{Access, Consumer, Permit, cedar};
 use super::key_of;
 use super::matching::{Besides, Matched, Pattern, knows_places, shape};
 use super::place::Place;
@@ -367,21 +367,58 @@ impl<'n> Importer<'n> {
         }
     }
 
+    /// Keys of consumers and their groups that Kong does not know, and what is wrong with how their plugins
+    /// are written: they do not get in.
+    pub(super) fn unknown_keys_of_somebody(&mut self) {
+        let top = self.source.top;
+        let groups = self.source.list(top, "consumer_groups", "consumer_group").into_iter().map(|group| {
+            let name = group.text("name").unwrap_or_default();
+            let of = self.consumers_of(None, Some(&name));
+            (format!("consumer group {name:?}"), group, source::CONSUMER_GROUP, of)
+        });
+        let consumers = self.consumers.iter().map(|consumer| {
+            let of = vec![(consumer.name.clone(), consumer.selectors())];
+            (format!("consumer {:?}", consumer.name), consumer.entity, source::CONSUMER, of)
+        });
+        let plugins = self.plugins.iter().filter(|plugin| plugin.of_somebody()).map(|plugin| {
+            let of = self.consumers_of(plugin.consumer.as_deref(), plugin.group.as_deref());
+            (plugin.place(), plugin.entity, source::PLUGIN, of)
+        });
+        let looked_at: Vec<_> = groups.chain(consumers).chain(plugins).collect();
+        for (what, entity, known, of) in looked_at {
+            let mut closed = entity.unknown(known);
+            if entity.lacks_shared() {
+                closed.push((entity.at(), "its _config is not under _plugin_configs".to_owned()));
+            }
+            for (at, why) in closed {
+                self.say_at(at, &what, Outcome::Closed, &why);
+                for (consumer, selectors) in &of {
+                    for (number, selector) in selectors.iter().enumerate() {
+                        let id = format!("{consumer}, for {}:{}, {}", at.line, at.column, number + 1);
+                        self.policy(&id, "forbid", selector, None);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Each consumer that is called so, or in a group of this name, and how a policy names it.
+    fn consumers_of(&self, name: Option<&str>, group: Option<&str>) -> Vec<(String, Vec<Permit>)> {
+        let is_one = |consumer: &&Consumer<'n>| match (name, group) {
+            (Some(name), _) => consumer.entity.is_called(name),
+            (None, Some(group)) => consumer.member_of.iter().any(|of| of == group),
+            (None, None) => false,
+        };
+        let found = self.consumers.iter().filter(is_one);
+        found.map(|consumer| (consumer.name.clone(), consumer.selectors())).collect()
+    }
+
     /// Plugins of consumers and their groups.
     pub(super) fn plugins_of_somebody(&mut self) {
         let plugins: Vec<Plugin<'n>> =
             self.plugins.iter().filter(|plugin| plugin.of_somebody()).cloned().collect();
         for plugin in plugins {
-            let of: Vec<(String, Vec<Permit>)> = self
-                .consumers
-                .iter()
-                .filter(|consumer| match (&plugin.consumer, &plugin.group) {
-                    (Some(name), _) => consumer.entity.is_called(name),
-                    (None, Some(group)) => consumer.member_of.contains(group),
-                    (None, None) => false,
-                })
-                .map(|consumer| (consumer.name.clone(), consumer.selectors()))
-                .collect();
+            let of = self.consumers_of(plugin.consumer.as_deref(), plugin.group.as_deref());
             let routes: Vec<String> = self
                 .routes
                 .iter()

@@ -103,6 +103,44 @@ pub(super) const ROUTE: &[&str] = &[
     "ws_id",
 ];
 
+/// Keys of a consumer.
+pub(super) const CONSUMER: &[&str] = &[
+    "_comment",
+    "_ignore",
+    "acls",
+    "basicauth_credentials",
+    "created_at",
+    "custom_id",
+    "groups",
+    "hmacauth_credentials",
+    "id",
+    "jwt_secrets",
+    "keyauth_credentials",
+    "mtls_auth_credentials",
+    "oauth2_credentials",
+    "plugins",
+    "tags",
+    "type",
+    "updated_at",
+    "username",
+    "username_lower",
+    "ws_id",
+];
+
+/// Keys of a consumer group.
+pub(super) const CONSUMER_GROUP: &[&str] = &[
+    "_comment",
+    "_ignore",
+    "consumers",
+    "created_at",
+    "id",
+    "name",
+    "plugins",
+    "tags",
+    "updated_at",
+    "ws_id",
+];
+
 /// Keys of a plugin, its configuration apart.
 pub(super) const PLUGIN: &[&str] = &[
     "_comment",

@@ -389,6 +389,61 @@ fn a_key_that_kong_does_not_know_closes_and_is_said_where_it_stands() {
     }
 }
 
+#[test]
+fn who_has_a_key_that_kong_does_not_know_does_not_get_in() {
+    let of_bob = |keys: &str, more: &str| {
+        one_route(
+            "",
+            &format!(
+                "plugins: [ {{ name: key-auth }} ]\nconsumers:\n- username: bob\n  keyauth_credentials: [ {{ key: x }} ]\n{keys}{more}"
+            ),
+        )
+    };
+    let group = "consumer_groups:\n- name: gold\n";
+    for (source, what, note) in [
+        (
+            of_bob("  plugin: [ { name: request-termination } ]", ""),
+            "consumer \"bob\"",
+            "did you mean \"plugins\"?",
+        ),
+        (
+            of_bob(
+                "  plugins: [ { name: ip-restriction, confg: { deny: [ 10.0.0.0/8 ] }, config: { allow: [ 10.0.0.0/8 ] } } ]",
+                "",
+            ),
+            "plugin ip-restriction of consumer \"bob\"",
+            "did you mean \"config\"?",
+        ),
+        (
+            of_bob(
+                "  groups: [ { name: gold } ]\n",
+                &format!("{group}  plugin: [ {{ name: request-termination }} ]"),
+            ),
+            "consumer group \"gold\"",
+            "did you mean \"plugins\"?",
+        ),
+        (
+            of_bob(
+                "  groups: [ { name: gold } ]\n",
+                &format!("{group}  plugins: [ {{ name: cors, _config: gone }} ]"),
+            ),
+            "plugin cors of consumer group \"gold\"",
+            "not under _plugin_configs",
+        ),
+    ] {
+        let imported = imported(&source);
+        let found = imported.findings.iter().find(|f| f.what == what && f.note.contains(note));
+        assert!(found.is_some_and(|f| f.outcome == Outcome::Closed), "{note}: {:#?}", imported.findings);
+        let policies = text(&imported, "policies/kong.cedar");
+        let is_forbidden = policies.contains("\nforbid (principal == ApiKey::\"bob\", action, resource);");
+        assert!(is_forbidden, "{note}: {policies}");
+        loaded(&imported);
+    }
+    let honest = of_bob("  groups: [ { name: gold } ]\n  tags: [ a ]\n", &format!("{group}  tags: [ b ]"));
+    let imported = imported(&honest);
+    assert!(!imported.is_closed(), "{:#?}", imported.findings);
+}
+
 /// Kong's `/admin` takes `/administrator`; ours does not, and the site behind it must not
 /// get what was kept from everybody.
 #[test]
