@@ -25,6 +25,8 @@ use serde::Deserialize;
 
 use crate::json;
 
+/// HTTP Activity of OCSF 1.3.
+const CLASS: u32 = 4002;
 /// Longest path that is kept, bytes. Longer ones are cut, and `unmapped.cut` is true.
 pub const PATH_BYTES_MAX: usize = 4096;
 /// Longest other text that is kept, bytes.
@@ -333,6 +335,8 @@ fn activity(method: &str) -> (&'static str, Option<&str>) {
 pub struct StoredEvent {
     /// The event.
     pub event: AccessEvent<'static>,
+    /// Whether it is about a request (class 4002), not about what somebody did at the identity provider.
+    pub is_request: bool,
     /// Whether it stands for a request that ended without reporting.
     pub abandoned: bool,
     /// Whether a text in it was too long and was cut, or what its decision read was
@@ -384,11 +388,13 @@ pub fn parse(line: &[u8]) -> Result<StoredEvent, NotAnEvent> {
         firewall: unmapped.firewall.map(Cow::Owned),
         firewall_json: Cow::Borrowed(&[]),
     };
-    Ok(StoredEvent { event, abandoned: unmapped.abandoned, cut: unmapped.cut })
+    let is_request = line.class_uid == CLASS;
+    Ok(StoredEvent { event, is_request, abandoned: unmapped.abandoned, cut: unmapped.cut })
 }
 
 #[derive(Deserialize)]
 struct Line {
+    class_uid: u32,
     metadata: Metadata,
     status_detail: String,
     http_request: HttpRequest,

@@ -392,5 +392,9 @@ fn what_somebody_did_at_the_identity_provider_has_the_names_of_ocsf_and_is_read_
         assert_eq!((&value["type_uid"], &value["status_id"]), (&json!(number), &json!(1)));
         assert_eq!(parse(&line).unwrap().event, event.access);
     }
-    assert_eq!(parse(&line).unwrap().event, failed.access);
+    let read = parse(&line).unwrap();
+    assert_eq!((&read.event, read.is_request), (&failed.access, false));
+    let mut line = Vec::new();
+    append(&mut line, &failed.access);
+    assert!(parse(&line).unwrap().is_request);
 }

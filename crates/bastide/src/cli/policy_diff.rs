@@ -163,7 +163,10 @@ pub fn run(arguments: &DiffArguments, config: &Path, output: Output) -> anyhow::
             say_progress(read);
         }
         match stored {
-            Some(stored) => replayer.event(&stored.event, arguments.samples, &mut report),
+            Some(stored) if stored.is_request => {
+                replayer.event(&stored.event, arguments.samples, &mut report);
+            }
+            Some(_) => {}
             None => report.unreadable += 1,
         }
     })?;

@@ -107,7 +107,7 @@ pub fn run(arguments: &SuggestArguments, config: &Path, output: Output) -> anyho
     let mut stop = None;
     audit::read::each(&arguments.from_log, &mut |stored| match stored {
         None => report.unreadable += 1,
-        Some(stored) if stop.is_none() => {
+        Some(stored) if stored.is_request && stop.is_none() => {
             stop = reader.gather(&stored.event, &mut suggester, &mut report).err();
         }
         Some(_) => {}
@@ -119,7 +119,7 @@ pub fn run(arguments: &SuggestArguments, config: &Path, output: Output) -> anyho
     let suggested = load(&reader.now, &suggestions)?;
     let mut deciders = Deciders::new(vec![Arc::clone(&reader.now)], vec![configuration.state.clone()]);
     audit::read::each(&arguments.from_log, &mut |stored| {
-        if let Some(stored) = stored {
+        if let Some(stored) = stored.filter(|stored| stored.is_request) {
             reader.again(&stored.event, &suggested, &mut deciders, &mut report);
         }
     })?;
