@@ -350,16 +350,22 @@ pub fn mesh_services(
     }
 }
 
-/// The state folder that a file means, whatever else is wrong with it; the default one, where even that
-/// cannot be read.
-pub fn state_folder(path: &Path, environment: &dyn Fn(&str) -> Option<String>, files: &dyn Files) -> PathBuf {
+/// The state folder that a file means, whatever else is wrong with it; the default one, where it names none.
+/// `None`: what it names cannot be read, and no other folder is meant.
+pub fn state_folder(
+    path: &Path,
+    environment: &dyn Fn(&str) -> Option<String>,
+    files: &dyn Files,
+) -> Option<PathBuf> {
+    // Whether it is YAML, and the folder where one is named.
     let read = |files: &dyn Files| {
         let mut decoder = Decoder::new(Sources::new(environment, files));
         let tree = decoder.document(path);
         let state = tree.as_ref().and_then(|tree| decoder.table(tree, &TOP)?.get("state"));
-        (tree.is_some(), state.and_then(|node| decoder.path(node)), decoder.sources.beside(0, DEFAULT_STATE))
+        let named = state.map(|node| decoder.path(node));
+        (tree.is_some(), named, decoder.sources.beside(0, DEFAULT_STATE))
     };
-    let (is_yaml, found, default) = read(files);
+    let (is_yaml, named, default) = read(files);
     // What is no YAML as a whole may still have the line.
     let line = || {
         let bytes = files.read(path).ok().filter(|_| !is_yaml)?;
@@ -367,7 +373,7 @@ pub fn state_folder(path: &Path, environment: &dyn Fn(&str) -> Option<String>, f
         let line = text.lines().find(|line| line.starts_with("state:"))?;
         read(&Memory::new([(sources::tidy(path), line.into())])).1
     };
-    found.or_else(line).unwrap_or(default)
+    named.or_else(line).unwrap_or(Some(default))
 }
 
 /// As [`load`], with what was written, for [`Outline::of`].

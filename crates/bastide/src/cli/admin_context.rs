@@ -9,7 +9,7 @@ use clap::{Args, ValueHint};
 use serde_json::Value;
 
 use super::check::{self, Loaded};
-use super::{Output, refuse, say, say_json};
+use super::{Output, in_full, refuse, say, say_json};
 use crate::admin::client::{AdminClient, Answer};
 use crate::admin::resource::encoded;
 use crate::config::Configuration;
@@ -48,7 +48,7 @@ pub struct AdminContext {
     pub output: Output,
     /// The configuration's file, and its realms; where it has faults, those of the running process.
     file: PathBuf,
-    realms: Vec<String>,
+    realms: Result<Vec<String>, String>,
     realm: Option<String>,
 }
 
@@ -71,14 +71,15 @@ impl AdminContext {
         let (admin, realms) = match check::load_or_running(config, output)? {
             Loaded::Whole(configuration) => {
                 let realms = configuration.realms.iter().map(|realm| realm.settings.name.clone()).collect();
-                (connect(&configuration)?, realms)
+                (connect(&configuration)?, Ok(realms))
             }
             Loaded::Running(state) => {
                 let admin = AdminClient::at(&state);
                 // Those that need none go on without, as while the store is sealed.
-                let realms = admin.list(&below(&["realms"], &[]), false).unwrap_or_default();
-                let realms = realms.iter().map(|realm| text(realm, "name").to_owned()).collect();
-                (admin, realms)
+                let realms = admin.list(&below(&["realms"], &[]), false);
+                let names =
+                    |realms: Vec<Value>| realms.iter().map(|realm| text(realm, "name").to_owned()).collect();
+                (admin, realms.map(names).map_err(|fault| in_full(&fault)))
             }
         };
         Ok(Self { admin, output, file: config.to_owned(), realms, realm: realm.cloned() })
@@ -89,7 +90,8 @@ impl AdminContext {
     /// # Errors
     /// There is none, there are several, or none of this name.
     pub fn realm(&self) -> anyhow::Result<&str> {
-        let names: Vec<&str> = self.realms.iter().map(String::as_str).collect();
+        let realms = self.realms.as_ref().map_err(|why| anyhow::anyhow!("{why}"))?;
+        let names: Vec<&str> = realms.iter().map(String::as_str).collect();
         let place = self.file.display();
         match (&self.realm, names.as_slice()) {
             (_, []) => {

@@ -89,15 +89,16 @@ pub(super) fn load_or_running(path: &Path, output: Output) -> Result<Loaded, Rep
         Err(faults) => faults,
     };
     let state = config::state_folder(path, &environment, &config::Disk);
-    if !AdminClient::answers(&state) {
+    let Some(state) = state.filter(|state| AdminClient::answers(state)) else {
         print(&config::Report::bad(path, faults), output);
         return Err(Reported);
-    }
+    };
     let faults = faults.iter().filter(|fault| fault.severity == config::Severity::Fault).count();
     super::warn(format_args!(
-        "{} has {} (`bastide check` lists them); that of the running process is used",
+        "{} has {} (`bastide check` lists them); that of the process that runs in {} is used",
         path.display(),
-        super::count_of(faults, "fault")
+        super::count_of(faults, "fault"),
+        state.display()
     ));
     Ok(Loaded::Running(state))
 }

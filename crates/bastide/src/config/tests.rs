@@ -126,15 +126,18 @@ fn the_state_folder_is_found_whatever_else_is_wrong() {
         super::state_folder(Path::new("at/bastide.yaml"), &environment, &Memory::new(file))
     };
     for (text, found) in [
-        (Some("state: here\nlisten: 7\nrutes: []\n"), "at/here"),
-        (Some("listen: 7\nstate: ${PLACE}\n"), "/var/lib/bastide"),
-        (Some("listen: 7\n"), "at/bastide-state"),
-        (Some("listen: [\nstate: /srv/state # ours\nroutes:\n\t- x\n"), "/srv/state"),
-        (Some("state: [ here ]\n"), "at/bastide-state"),
-        (Some("listen: [\n"), "at/bastide-state"),
-        (None, "at/bastide-state"),
+        (Some("state: here\nlisten: 7\nrutes: []\n"), Some("at/here")),
+        (Some("listen: 7\nstate: ${PLACE}\n"), Some("/var/lib/bastide")),
+        (Some("listen: 7\n"), Some("at/bastide-state")),
+        (Some("listen: [\nstate: /srv/state # ours\nroutes:\n\t- x\n"), Some("/srv/state")),
+        (Some("listen: [\n"), Some("at/bastide-state")),
+        (None, Some("at/bastide-state")),
+        // It names another than the default one: whoever serves there is not meant.
+        (Some("state: [ here ]\n"), None),
+        (Some("listen: 7\nstate: ${UNSET}\n"), None),
+        (Some("listen: [\nstate: ${UNSET}\n"), None),
     ] {
-        assert_eq!(folder(text), Path::new(found), "{text:?}");
+        assert_eq!(folder(text).as_deref(), found.map(Path::new), "{text:?}");
     }
 }
 
