@@ -110,6 +110,20 @@ fn the_engine_of_the_rule_files_counts_where_no_mode_is_written() {
 }
 
 #[test]
+fn each_set_of_rule_files_that_refuses_nothing_is_told_of_once() {
+    let detects = |id: u64| format!("SecRuleEngine DetectionOnly\nSecAction \"id:{id},phase:1,deny\"\n");
+    let (one, other) = (detects(1), detects(2));
+    let files = [("one.conf", one.as_str()), ("other.conf", &other)];
+    for (route, count) in
+        [("", 1), ("    waf: { exclusions: [ { rule: 1 } ] }\n", 1), ("    waf: other.conf\n", 2)]
+    {
+        let read = read_with(&whole("waf: one.conf\n", "", route), &files).unwrap();
+        let said = read.warnings.iter().filter(|warning| warning.message.contains("DetectionOnly")).count();
+        assert_eq!(said, count, "{route}: {:?}", read.warnings);
+    }
+}
+
+#[test]
 fn a_core_rule_set_is_known_by_its_files() {
     let read = read("waf: { rules: crs, paranoia: 2, thresholds: { inbound: 7 } }\n", "", "");
     // The base rules, the setup, what settings set, and its own rule.

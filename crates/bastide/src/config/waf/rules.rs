@@ -153,7 +153,8 @@ impl Decoder<'_> {
             WafMode::Detect => "DetectionOnly",
             WafMode::Off => "Off",
         };
-        if compiled.told.insert(word.to_owned()) {
+        // Of each set of files once, however many routes have it.
+        if compiled.told.insert(format!("{word} of {:?}", settings.rules)) {
             let message = format!("no attack is refused: the rule files say SecRuleEngine {word}");
             self.warn(at, message, "write mode: block; or mode: detect or off, if that is meant");
         }
@@ -170,19 +171,32 @@ impl Decoder<'_> {
     ) -> Option<RuleSet> {
         match shared.overlaid(&overlay(shared, settings)) {
             Ok(rules) => {
-                for note in rules.notes().iter().skip(shared.notes().len()) {
-                    if compiled.told.insert(note.message.clone()) {
-                        let at = exclusion_of(shared, settings, written, |laid| {
-                            laid.is_ok_and(|laid| laid.notes().iter().any(|n| n.message == note.message))
-                        });
-                        let at = at.unwrap_or(whole);
-                        self.warn(at, note.message.clone(), "see the ids and tags in the rule files");
+                let notes = rules.notes().iter().skip(shared.notes().len());
+                let new: Vec<&str> = notes
+                    .map(|note| note.message.as_str())
+                    .filter(|message| compiled.told.insert((*message).to_owned()))
+                    .collect();
+                if !new.is_empty() {
+                    // Each exclusion is laid once, however many of them match nothing.
+                    let own = |laid: RuleSet| {
+                        let notes = laid.notes().iter().skip(shared.notes().len());
+                        notes.map(|note| note.message.clone()).collect::<Vec<_>>()
+                    };
+                    let said: Vec<_> = exclusions_alone(shared, settings, written)
+                        .map(|(at, laid)| (at, laid.map(own).unwrap_or_default()))
+                        .collect();
+                    for message in new {
+                        let found = said.iter().find(|(_, own)| own.iter().any(|note| note == message));
+                        let at = found.map_or(whole, |(at, _)| *at);
+                        self.warn(at, message.to_owned(), "see the ids and tags in the rule files");
                     }
                 }
                 Some(rules)
             }
             Err(fault) => {
-                let at = exclusion_of(shared, settings, written, |laid| laid.is_err()).unwrap_or(whole);
+                let mut alone = exclusions_alone(shared, settings, written);
+                let at = alone.find(|(_, laid)| laid.is_err()).map_or(whole, |(at, _)| at);
+                drop(alone);
                 let message = format!("an exclusion's target: {}", fault.message);
                 match fault.suggestion {
                     Some(near) => self.advise(at, message, format!("did you mean {near:?}?")),
@@ -324,20 +338,18 @@ impl WafSettings {
     }
 }
 
-/// Where the first exclusion is written of which this holds, laid over the rules by itself.
-fn exclusion_of(
+/// Each exclusion with where it is written, laid over the rules by itself.
+fn exclusions_alone(
     shared: &RuleSet,
     settings: &WafSettings,
     written: &Written,
-    holds: impl Fn(Result<RuleSet, waf::Fault>) -> bool,
-) -> Option<At> {
+) -> impl Iterator<Item = (At, Result<RuleSet, waf::Fault>)> {
     let mut alone = overlay(shared, settings);
     let each = std::mem::take(&mut alone.exclusions).into_iter().zip(&written.exclusions);
-    let mut found = each.filter(|(exclusion, _)| {
-        alone.exclusions = vec![exclusion.clone()];
-        holds(shared.overlaid(&alone))
-    });
-    found.next().map(|(_, at)| *at)
+    each.map(move |(exclusion, at)| {
+        alone.exclusions = vec![exclusion];
+        (*at, shared.overlaid(&alone))
+    })
 }
 
 /// What the settings say besides the files.
