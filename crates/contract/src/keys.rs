@@ -346,10 +346,10 @@ impl<'d> Judge<'d, '_> {
     }
 
     fn value(&mut self, at: String, value: &Value, holds: Holds) {
-        if value.is_null() {
-            return;
-        }
         match (holds, value) {
+            // An empty line of YAML means to say something here: it is not taken for "no".
+            (Flag, Value::Null) => self.expected(&at, "true or false", value),
+            (_, Value::Null) => {}
             (Anything, _) | (Flag, Value::Bool(_)) | (Text, Value::String(_)) => {}
             (Flag, Value::String(text)) => {
                 let instead = match text.to_ascii_lowercase().as_str() {

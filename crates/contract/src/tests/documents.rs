@@ -297,6 +297,7 @@ fn a_key_that_holds_something_else_than_it_can_is_refused() {
     for (what, wrong, message) in [
         ("query, required: true", "query, required: yes", "expected true or false, found \"yes\""),
         ("required: true\n", "required: 1\n", "expected true or false, found 1"),
+        ("required: true\n", "required:\n", "expected true or false, found nothing"),
         ("style: form", "style: [ form ]", "expected a text, found a list"),
         (
             "parameters: [ { name: id, in: path, required: true, schema: { type: integer } } ]",
