@@ -347,6 +347,8 @@ async fn a_hand_over_that_fails_changes_nothing() {
     }
     testbed.gateway().signal(Signal::USR2);
     until("the refusal", async || testbed.log().contains("principl").then_some(())).await;
+    let said = "the new process has ended; this one goes on";
+    until("a word of it", async || testbed.log().contains(said).then_some(())).await;
     assert_eq!(testbed.get("/").await.status, 200);
     assert_eq!(ready(&testbed), Some(first));
     fails_late(&testbed).await;

@@ -25,9 +25,18 @@ impl Server {
         });
         match started {
             Ok(mut child) => {
-                tracing::info!(process = child.id(), "started a new process to hand over to");
-                // Reaped when it ends before this one does.
-                drop(std::thread::Builder::new().name("successor".to_owned()).spawn(move || child.wait()));
+                let process = child.id();
+                tracing::info!(process, "started a new process to hand over to");
+                // This process outlives only one that could not take over, or that was killed since.
+                let ended = move || match child.wait() {
+                    Ok(status) => {
+                        tracing::error!(process, %status, "the new process has ended; this one goes on")
+                    }
+                    Err(error) => {
+                        tracing::error!(process, %error, "what became of the new process is not known")
+                    }
+                };
+                drop(std::thread::Builder::new().name("successor".to_owned()).spawn(ended));
             }
             Err(error) => tracing::error!(%error, "cannot start a new process"),
         }
