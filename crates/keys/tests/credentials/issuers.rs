@@ -160,6 +160,14 @@ fn refreshed(issuers: &Arc<Issuers>, origin: &Arc<Origin>) -> Result<(), Vec<key
 }
 
 #[test]
+fn keys_that_are_pinned_are_there_without_a_fetch() {
+    let (one, origin) = (signer(Algorithm::Es256), Origin::new());
+    let set = KeySet::parse_pinned(one.public_jwk().to_string().as_bytes(), &Algorithm::ALL).unwrap();
+    refreshed(&issuers(vec![settings(KeySource::Pinned(set))]), &origin).unwrap();
+    assert!(origin.requests.lock().unwrap().is_empty());
+}
+
+#[test]
 fn discovery_leads_to_the_keys() {
     let (one, origin) = (signer(Algorithm::Es256), Origin::new());
     origin.serve_keys(&[&one]);
