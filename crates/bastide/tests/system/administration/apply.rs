@@ -84,6 +84,10 @@ async fn a_realm_is_exported_and_applied_again() {
     assert_eq!(http1::ask(&two.endpoint(), &request).await.unwrap().status, 200);
     let (_, out, _) = two.bastide(&["realm", "export"]);
     assert!(!out.contains("argon2") && out.contains("\"hashes\": []"), "without hashes: {out}");
+    // What it does not say stays, and is no difference.
+    std::fs::write(two.path("bare.json"), &out).unwrap();
+    let (code, text) = run(&two, &["apply", "-f", "bare.json", "--dry-run"]);
+    assert_eq!((code, text.contains("nothing to do")), (0, true), "{text}");
 
     // What no file mentions goes with --prune alone.
     std::fs::write(two.path("few.yaml"), "users: { bob: {} }\nclients: {}\nroles: { administrator: [] }\n")
