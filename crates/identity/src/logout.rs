@@ -121,18 +121,17 @@ async fn tell(realm: &Realm, session: &str, user: &str, now: Timestamp) -> Resul
 }
 
 impl Realm {
-    /// Ends a session by its `sid`, as an administrator does. One that is over already is
-    /// left alone.
+    /// Ends a session by its `sid`, as an administrator does. Gives whether there was one.
     ///
     /// # Errors
     /// The store fails.
-    pub async fn end_session(&self, id: &str) -> Result<(), Error> {
+    pub async fn end_session(&self, id: &str) -> Result<bool, Error> {
         match session::get(self, id, self.now()).await? {
             Some(found) => {
                 let ends = Ends { why: "ended_by_administrator", call: None };
-                end(self, &found.value, ends, self.now()).await
+                end(self, &found.value, ends, self.now()).await.map(|()| true)
             }
-            None => Ok(()),
+            None => Ok(false),
         }
     }
 

@@ -98,13 +98,14 @@ impl Realm {
         Ok(found)
     }
 
-    /// Ends a grant: its refresh tokens, and its access tokens at the gateways too. One that
-    /// is over already is left alone.
+    /// Ends a grant: its refresh tokens, and its access tokens at the gateways too. Gives whether there
+    /// was one.
     ///
     /// # Errors
     /// The store fails.
-    pub async fn end_grant(&self, id: &str) -> Result<(), Error> {
-        grant::revoke(self, id, grant::Why::Administrator).await
+    pub async fn end_grant(&self, id: &str) -> Result<bool, Error> {
+        let is_there = self.records.get::<Grant>(Kind::Grant, &[id]).await?.is_some();
+        grant::revoke(self, id, grant::Why::Administrator).await.map(|()| is_there)
     }
 
     /// Ends everything that a user began until now: sessions, grants, refresh tokens, and

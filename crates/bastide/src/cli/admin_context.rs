@@ -4,7 +4,6 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::Context as _;
 use clap::{Args, ValueHint};
 use serde_json::Value;
 
@@ -100,9 +99,9 @@ impl AdminContext {
             (None, [only]) => Ok(only),
             (None, _) => anyhow::bail!("--realm says which of these: {}", names.join(", ")),
             (Some(name), names) => {
-                names.iter().find(|known| *known == name).copied().with_context(|| {
-                    format!("{place} has no realm {name:?}; there are: {}", names.join(", "))
-                })
+                let found = names.iter().find(|known| *known == name).copied();
+                let there = || No(format!("{place} has no realm {name:?}; there are: {}", names.join(", ")));
+                Ok(found.ok_or_else(there)?)
             }
         }
     }

@@ -444,7 +444,7 @@ fn members_help(command: Command, lines: [&str; 4]) -> Command {
     })
 }
 
-const MEMBERS_CODES: &str = "0 done, 1 there is no such person, role or group, 2 wrong usage, 3 could not run (faults of the configuration \
+const MEMBERS_CODES: &str = "0 done, 1 there is no such person, 2 wrong usage, 3 could not run (faults of the configuration \
      included)";
 
 /// Arguments of `bastide role` and `bastide group`.

@@ -96,8 +96,10 @@ pub async fn sign_out(asked: &Call) -> Result<Reply, Problem> {
 
 /// `DELETE …/sessions/{session}`
 pub async fn end(asked: &Call) -> Result<Reply, Problem> {
-    asked.realm()?.end_session(asked.parameter("session")).await?;
-    Ok(Reply::done())
+    match asked.realm()?.end_session(asked.parameter("session")).await? {
+        true => Ok(Reply::done()),
+        false => Err(Problem::not_found("session of this id")),
+    }
 }
 
 /// `GET …/users/{user}/grants`
@@ -110,6 +112,8 @@ pub async fn grants(asked: &Call) -> Result<Reply, Problem> {
 
 /// `DELETE …/grants/{grant}`
 pub async fn end_grant(asked: &Call) -> Result<Reply, Problem> {
-    asked.realm()?.end_grant(asked.parameter("grant")).await?;
-    Ok(Reply::done())
+    match asked.realm()?.end_grant(asked.parameter("grant")).await? {
+        true => Ok(Reply::done()),
+        false => Err(Problem::not_found("grant of this id")),
+    }
 }
