@@ -3,6 +3,7 @@
 //! What it must never do: send a message or a password in clear where the configuration does
 //! not say so; let a text of a message become a field of its header.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use identity::mail::{MailMessage, MailTransport, NotSent, Sending};
@@ -26,6 +27,8 @@ pub struct MailServer {
     transport: AsyncSmtpTransport<Tokio1Executor>,
     from: Mailbox,
     clock: Arc<dyn Clock>,
+    /// How many messages there were.
+    sent: AtomicU64,
 }
 
 /// RFC 3834 §5: no holiday notes to a machine.
@@ -111,7 +114,7 @@ impl MailServer {
         if let Some((username, password)) = &mail.login {
             transport = transport.credentials(Credentials::new(username.clone(), password.clone()));
         }
-        Ok(Self { transport: transport.build(), from, clock })
+        Ok(Self { transport: transport.build(), from, clock, sent: AtomicU64::new(0) })
     }
 
     fn message(&self, mail: MailMessage) -> Result<Message, String> {
@@ -122,7 +125,11 @@ impl MailServer {
         let body = MultiPart::alternative()
             .singlepart(part(ContentType::TEXT_PLAIN, mail.text))
             .singlepart(part(ContentType::TEXT_HTML, mail.html));
+        // Of this process no two are alike, and no two processes write at the same nanosecond.
+        let number = self.sent.fetch_add(1, Ordering::Relaxed);
+        let id = format!("<{}.{number}@{}>", self.clock.now().unix_nanos(), self.from.email.domain());
         Message::builder()
+            .message_id(Some(id))
             .date(std::time::UNIX_EPOCH + self.clock.now().since(model::Timestamp::default()))
             .from(self.from.clone())
             .to(Mailbox::new(None, to))

@@ -125,6 +125,8 @@ async fn a_letter_goes_to_the_verified_server_alone_and_to_one_person() {
     let data = kept["data"].as_str().unwrap();
     let (head, _) = data.split_once("\r\n\r\n").unwrap();
     assert!(head.contains("Auto-Submitted: auto-generated"), "{head}");
+    let id = head.lines().find_map(|line| line.strip_prefix("Message-ID: <")).expect("RFC 5322 §3.6.4");
+    assert!(id.contains('@') && !id.contains("localhost>"), "{id}");
     assert!(!head.lines().any(|line| line.to_ascii_lowercase().starts_with("bcc")), "{head}");
 }
 
