@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use model::suggestion::suggestion;
+use model::suggestion::{nearest, suggestion};
 
 use super::mesh::Role;
 use super::program::{Advertise, Program};
@@ -22,7 +22,7 @@ use super::serve::{Loader, run_as};
 use crate::cli::ServeArguments;
 use crate::cli::check::environment;
 use crate::cli::run::{Reach, RunArguments};
-use crate::config::{self, Declared, Disk, Fault, Files, Mode, Refused, Spoken};
+use crate::config::{self, Declared, Disk, Fault, Files, Mode, Refused, Severity, Spoken};
 
 /// Runs the program until it ends; its exit code is ours.
 ///
@@ -120,6 +120,7 @@ impl Around {
         let files = Overlay { texts: vec![(self.main(), self.text(&declared))] };
         let loaded = config::load_written(&self.main(), &environment, &files);
         let (mut configuration, written) = loaded?;
+        configuration.warnings.extend(self.misspelt(&declared));
         // `mode: permissive`, by which the listener takes plain text, is warned of where it is written.
         configuration
             .warnings
@@ -139,6 +140,23 @@ impl Around {
             None if own.is_some_and(|own| own.registry) => Advertise::Listener,
             None => Advertise::Nothing,
         }
+    }
+
+    /// A service that the configuration does not have, where it has one that is called much like it. Others
+    /// may be registered as workloads only.
+    fn misspelt(&self, declared: &[Declared]) -> Option<Fault> {
+        let own = &self.arguments.service;
+        let names = || declared.iter().map(|one| one.name.as_str());
+        if names().any(|name| name == own) {
+            return None;
+        }
+        let near = nearest(own, names())?;
+        let message = format!("mesh.services has no service {own:?}");
+        Some(Fault {
+            severity: Severity::Warning,
+            suggestion: Some(format!("did you mean {near:?}?")),
+            ..Fault::whole_file(&self.shared, message)
+        })
     }
 
     /// What is to be reached has to be there.
@@ -253,5 +271,26 @@ impl Files for Overlay {
 
     fn world_readable(&self, path: &Path) -> bool {
         Disk.world_readable(path)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_service_that_is_called_nearly_like_one_of_the_file_is_warned_of() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("mesh.yaml");
+        let text = "mesh: { trust_domain: shop.example, socket: s, services: { payments: \"127.0.0.1:1\" } }\n\
+                    policies: { inline: \"permit (principal, action, resource);\" }\n";
+        std::fs::write(&file, text).unwrap();
+        for (service, warned) in [("paymnts", true), ("payments", false), ("catalogue", false)] {
+            let loaded = configuration(service, &file).unwrap();
+            let warnings = loaded.unwrap_or_else(|faults| panic!("{service}: {faults:?}")).warnings;
+            let expected = "no service \"paymnts\" (did you mean \"payments\"?)";
+            let said = warnings.iter().any(|warning| warning.to_string().contains(expected));
+            assert_eq!(said, warned, "{service}: {warnings:?}");
+        }
     }
 }

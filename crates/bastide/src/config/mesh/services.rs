@@ -176,11 +176,28 @@ impl Decoder<'_> {
         let Some(node) = node.filter(|node| node.text().is_none()) else { return };
         let Some(table) = self.table(node, &super::MESH) else { return };
         let Some(node) = table.get("services") else { return };
-        for (name, node) in self.named(node, "a map of services") {
+        let all = self.named(node, "a map of services");
+        let names: Vec<&str> = all.iter().map(|(name, _)| name.text.as_str()).collect();
+        for (name, node) in all {
             let service = self.mesh_service(name, node, mesh);
+            self.workload_of(name, mesh, &names);
             if services.iter().all(|known| known.name != name.text) {
                 services.extend(service);
             }
+        }
+    }
+
+    /// Warns of a service that no workload is called like, where one that is no service is called nearly so.
+    fn workload_of(&mut self, name: &Name, mesh: &Mesh, services: &[&str]) {
+        let workloads = || mesh.workloads.list.iter().map(|workload| workload.name.as_str());
+        if workloads().any(|workload| workload == name.text) {
+            return;
+        }
+        let others = workloads().filter(|workload| !services.contains(workload));
+        if let Some(near) = nearest(&name.text, others) {
+            let message =
+                format!("no workload of the mesh is called {:?}: nobody gets its identity", name.text);
+            self.warn(name.at, message, format!("did you mean {near:?} of mesh.workloads?"));
         }
     }
 

@@ -199,6 +199,23 @@ fn faults_say_what_and_where() {
 }
 
 #[test]
+fn a_service_that_no_workload_is_called_like_is_warned_of_where_one_nearly_is() {
+    for (workloads, warned) in [
+        ("paymets: { uid: 1 }", true),
+        ("payments: { uid: 1 }", false),
+        ("paymets: { uid: 1 }, payments: { uid: 2 }", false),
+        ("orders: { uid: 1 }", false),
+    ] {
+        let text = format!(
+            "{BASE}mesh: {{ trust_domain: a.example, socket: s, workloads: {{ {workloads} }}, services: {{ payments: \"10.0.0.1:1\" }} }}\n"
+        );
+        let said = said_with(&text, &[]).join("\n");
+        let expected = "no workload of the mesh is called \"payments\": nobody gets its identity (did you mean \"paymets\" of mesh.workloads?)";
+        assert_eq!(said.contains(expected), warned, "{workloads}: {said}");
+    }
+}
+
+#[test]
 fn services_say_what_they_speak_and_listeners_whom_they_are_for() {
     const SERVICES: &str = "mesh:\n  trust_domain: a.example\n  services:\n    db: { at: \"10.0.0.1:1\", protocol: tcp }\n    \
          quick: { at: \"10.0.0.1:2\", protocol: tcp, timeouts: { idle: 5s, tunnel: 1h } }\n    \
