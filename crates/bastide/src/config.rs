@@ -455,6 +455,7 @@ impl Decoder<'_> {
         self.default_audiences(&top, &routes, &mut authentication);
         self.realms_are_heard(&top, &realms, &routes, &authentication);
         self.realms_are_served(&top, &realms, &routes, &services);
+        self.sessions_have_roles(&top, &realms, &roles, &authentication);
         self.sessions_come_back(&top, &authentication, &services, &routes);
         self.acme_around(&mut listeners, &routes);
         self.settle_mesh(mesh.as_mut(), &services, &mut authentication.certificates);

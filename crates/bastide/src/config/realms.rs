@@ -10,6 +10,7 @@ mod theme;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use gateway::session::ClaimsFrom;
 use identity::claim::{ClaimRule, Source, Target};
 use identity::settings::SESSIONS_MAX;
 use identity::{Client, RealmSettings, Resource};
@@ -262,6 +263,31 @@ impl Decoder<'_> {
                 "write authentication.audience: {}",
                 settings.resources.keys().next().unwrap_or(&settings.issuer)
             );
+            self.warn(top.key_at("authentication"), message, suggestion);
+        }
+    }
+
+    /// Warns of browser sessions without roles: a realm's ID tokens carry none.
+    pub(super) fn sessions_have_roles(
+        &mut self,
+        top: &Table<'_>,
+        realms: &[Realm],
+        roles: &[Role],
+        authentication: &Authentication,
+    ) {
+        let Some(session) = &authentication.session else { return };
+        let given_by_tokens = roles.iter().any(|role| role.members.is_empty());
+        if session.claims_from != ClaimsFrom::IdToken || !given_by_tokens {
+            return;
+        }
+        let realm = realms.iter().map(|realm| &realm.settings).find(|realm| realm.issuer == session.issuer);
+        let shows_roles = |rule: &ClaimRule| rule.claim == "roles" && rule.into.contains(&Target::IdToken);
+        if let Some(realm) = realm.filter(|realm| !realm.claims.iter().any(shows_roles)) {
+            let message = format!(
+                "browsers log in at realm {:?}, whose ID tokens carry no roles: nobody with a session has any",
+                realm.name
+            );
+            let suggestion = "write claims_from: access_token and resource: in authentication.session";
             self.warn(top.key_at("authentication"), message, suggestion);
         }
     }

@@ -300,6 +300,43 @@ routes:
 }
 
 #[test]
+fn sessions_of_a_realm_whose_id_tokens_carry_no_roles_are_warned_of() {
+    let whole = |realm: &str, session: &str, roles: &str| {
+        format!(
+            "listen: [ 127.0.0.1:0 ]
+services: {{ a: [ http://10.0.0.1 ] }}
+roles: {{ {roles} }}
+realms: {{ town: {{ issuer: https://id.example.org, resources: {{ \"https://shop.example.org\": {{}} }}{realm} }} }}
+authentication:
+  audience: https://shop.example.org
+  issuers: [ https://id.example.org ]
+  session: {{ client: shop, secret: 0123456789abcdef0123456789abcdef{session} }}
+routes:
+- {{ match: id.example.org/**, to: identity, authenticate: none, allow: anyone }}
+- {{ match: shop.example.org/auth/**, to: sessions, authenticate: none, allow: anyone }}
+- {{ match: shop.example.org/**, to: a, authenticate: session, allow: authenticated }}
+"
+        )
+    };
+    let from_access = ", claims_from: access_token, resource: \"https://shop.example.org\"";
+    let shown = ", claims: [ { claim: roles, attribute: roles, into: [ id_token ] } ]";
+    for (realm, session, roles, warned) in [
+        ("", "", "customer: {}", true),
+        ("", from_access, "customer: {}", false),
+        (shown, "", "customer: {}", false),
+        ("", "", "", false),
+        ("", "", "customer: { members: [ \"User:town:alice\" ] }", false),
+    ] {
+        let said = said_with(&whole(realm, session, roles), &[]).join("\n");
+        assert_eq!(
+            said.contains("whose ID tokens carry no roles"),
+            warned,
+            "{realm}{session} {roles}: {said}"
+        );
+    }
+}
+
+#[test]
 fn a_realm_whose_host_leads_nowhere_is_warned_of() {
     let whole = |issuer: &str, route: &str| {
         let text = format!(
