@@ -13,6 +13,7 @@ use super::help::{examples, help};
 use super::{Output, exit_code, say, say_json};
 use crate::config::{Configuration, Unseal};
 use crate::process::clock::SystemClock;
+use crate::process::state::REVOCATIONS;
 use crate::process::storage;
 
 /// Arguments of `bastide store`.
@@ -126,15 +127,23 @@ pub fn run(arguments: StoreArguments) -> anyhow::Result<ExitCode> {
             StoreCommand::Status => status(&store, output).await,
             StoreCommand::Backup { file } => {
                 let backup = store.backup(&file).await?;
+                let beside = beside_the_store(&configuration);
                 match output {
-                    Output::Json => say_json(&json!({ "file": file, "backup": backup })),
-                    Output::Text => say(format_args!(
-                        "{}: {} records up to version {}, {} bytes, read back and whole",
-                        file.display(),
-                        backup.records,
-                        backup.version,
-                        backup.bytes
-                    )),
+                    Output::Json => say_json(&json!({ "file": file, "backup": backup, "not_in_it": beside })),
+                    Output::Text => {
+                        say(format_args!(
+                            "{}: {} records up to version {}, {} bytes, read back and whole",
+                            file.display(),
+                            backup.records,
+                            backup.version,
+                            backup.bytes
+                        ));
+                        if !beside.is_empty() {
+                            let beside: Vec<_> =
+                                beside.iter().map(|path| path.display().to_string()).collect();
+                            say(format_args!("not in it, to be copied with it: {}", beside.join(", ")));
+                        }
+                    }
                 }
                 Ok(ExitCode::SUCCESS)
             }
@@ -146,6 +155,14 @@ pub fn run(arguments: StoreArguments) -> anyhow::Result<ExitCode> {
             StoreCommand::Rotate { resume } => rotate(&store, resume, output).await,
         }
     })
+}
+
+/// What the state folder holds besides the store, logs apart, where it is there.
+fn beside_the_store(configuration: &Configuration) -> Vec<PathBuf> {
+    let names = [REVOCATIONS, "identity.key", "ca", "acme"];
+    let in_the_folder = names.map(|name| configuration.state.join(name));
+    let all = std::iter::once(configuration.authentication.api_keys.clone()).chain(in_the_folder);
+    all.filter(|path| path.exists()).collect()
 }
 
 /// The unseal key: of this machine, or made up of shares that are given now.
