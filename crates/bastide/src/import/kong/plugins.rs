@@ -246,7 +246,10 @@ fn limits(
     let by = config.text(by_key).unwrap_or_else(|| "consumer".to_owned());
     let (counted, note) = match (by.as_str(), proven) {
         ("ip", _) => ("address", None),
-        ("consumer", true) => ("user", None),
+        ("consumer", true) => (
+            "user",
+            Some("counted for each user: one consumer's tokens of several subjects are several users"),
+        ),
         ("credential", true) => ("key", None),
         // Kong takes the address where nobody is known.
         ("consumer" | "credential", false) => ("address", None),
