@@ -165,8 +165,25 @@ fn rate_limit(
     // By name and place, so that a limit that stays keeps its cells over a reload.
     let mut hasher = DefaultHasher::new();
     (&route.name, place).hash(&mut hasher);
-    let rule = Rule::new(hasher.finish(), route.name.clone(), limit.requests, limit.period, limit.burst)?;
+    let name = limit_name(&route.name, limit, &route.limits);
+    let rule = Rule::new(hasher.finish(), name, limit.requests, limit.period, limit.burst)?;
     Ok(RateLimit::new(rule, by, metrics.limit(&route.name)))
+}
+
+/// What a limit is called in the answers' `RateLimit`: as its route; where that has several, with whom it
+/// counts, and where that is not enough, with its period.
+fn limit_name(route: &str, limit: &config::RateLimit, all: &[config::RateLimit]) -> String {
+    let by = match limit.by {
+        config::LimitBy::Address => "address",
+        config::LimitBy::Principal => "user",
+        config::LimitBy::Key => "key",
+        config::LimitBy::Route => "route",
+    };
+    match (all.len(), all.iter().filter(|other| other.by == limit.by).count()) {
+        (0 | 1, _) => route.to_owned(),
+        (_, 1) => format!("{route}-{by}"),
+        _ => format!("{route}-{by}-{}s", limit.period.as_secs_f64()),
+    }
 }
 
 fn proof(proof: &config::Proof) -> Proof {
@@ -227,8 +244,32 @@ fn response(route: &config::Route) -> ResponseRules {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::config::{Disk, load};
+
+    #[test]
+    fn limits_of_one_route_are_told_apart_by_their_names() {
+        use crate::config::LimitBy::{Principal, Route};
+        let limit = |by, seconds| config::RateLimit {
+            requests: 1,
+            period: Duration::from_secs(seconds),
+            burst: 1,
+            by,
+        };
+        for (all, names) in [
+            (vec![limit(Principal, 60)], vec!["orders"]),
+            (vec![limit(Principal, 60), limit(Route, 60)], vec!["orders-user", "orders-route"]),
+            (
+                vec![limit(Principal, 1), limit(Principal, 3_600), limit(Route, 60)],
+                vec!["orders-user-1s", "orders-user-3600s", "orders-route"],
+            ),
+        ] {
+            let found: Vec<_> = all.iter().map(|limit| limit_name("orders", limit, &all)).collect();
+            assert_eq!(found, names);
+        }
+    }
 
     #[test]
     fn websockets_pass_by_default_where_no_contract_is_written() {
