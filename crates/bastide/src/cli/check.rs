@@ -18,12 +18,17 @@ use crate::config::{self, Configuration, Written};
     "0 good, 1 faults were found, 2 wrong usage, 3 could not run",
     "bastide check\n\
      bastide check /etc/bastide/bastide.yaml --output json\n\
+     bastide check mesh.yaml --service orders        as `bastide run --service orders` reads it\n\
      bastide check --schema > bastide.schema.json"
 ))]
 pub struct CheckArguments {
     /// The configuration file.
     #[arg(default_value = "bastide.yaml", value_hint = clap::ValueHint::FilePath)]
     config: PathBuf,
+    /// Check the file as `bastide run` of this service reads it: one that all services of a mesh share has
+    /// neither listeners nor routes.
+    #[arg(long, conflicts_with = "schema")]
+    service: Option<String>,
     /// Print the JSON Schema of the configuration, for editors, and check nothing.
     #[arg(long)]
     schema: bool,
@@ -41,7 +46,14 @@ pub fn run(arguments: &CheckArguments) -> anyhow::Result<ExitCode> {
         say(config::json_schema().trim_end());
         return Ok(ExitCode::SUCCESS);
     }
-    Ok(report(&arguments.config, arguments.output))
+    let Some(service) = &arguments.service else { return Ok(report(&arguments.config, arguments.output)) };
+    let path = &arguments.config;
+    let report = match crate::process::run::configuration(service, path)? {
+        Ok(configuration) => config::Report::good(path, &configuration),
+        Err(findings) => config::Report::bad(path, findings),
+    };
+    print(&report, arguments.output);
+    Ok(ExitCode::from(report.exit_code()))
 }
 
 /// Checks and prints the report.

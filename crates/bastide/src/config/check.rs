@@ -57,7 +57,8 @@ impl Report {
         }
     }
 
-    fn good(path: &Path, configuration: &Configuration) -> Self {
+    /// Of a configuration that would be taken.
+    pub fn good(path: &Path, configuration: &Configuration) -> Self {
         Self {
             file: path.to_owned(),
             ok: true,

@@ -176,6 +176,15 @@ const PAY: &str = "/ask?POST,http://payments/charges";
 #[tokio::test]
 async fn certificates_of_seconds_are_rotated_without_a_failed_request() {
     let shop = shop("  lifetimes: { authority: 36s, x509_svid: 6s, jwt_svid: 6s }\n").await;
+    // The file that they share is checked as each of them reads it.
+    let checked = |arguments: &[&str]| shop.testbed.bastide(&[&["check", "mesh.yaml"], arguments].concat());
+    assert_eq!(checked(&["--service", "orders"]).0, 0);
+    assert_eq!(checked(&[]).0, 1, "it has no listeners of its own");
+    let shared = read(&shop.testbed.path("mesh.yaml"));
+    std::fs::write(shop.testbed.path("mesh.yaml"), shared.replace("  services:", "  servces:")).unwrap();
+    let (code, said, _) = checked(&["--service", "orders"]);
+    assert!(code == 1 && said.contains("(did you mean \"services\"?)"), "{said}");
+    std::fs::write(shop.testbed.path("mesh.yaml"), shared).unwrap();
     // Longer than an authority lasts. Who stands still for half of a certificate's life has none.
     undisturbed("time in which no request fails", Duration::from_secs(1), async || {
         until("an answer", async || (shop.ask(PAY).await.0 == 200).then_some(())).await;
