@@ -62,7 +62,8 @@ impl<'n> Table<'n> {
     pub(super) fn is_misspelt(&self, key: &str) -> bool {
         let known = || self.section.keys.iter().map(|key| key.name);
         let meant = |(name, _): &(Name, Node)| {
-            !known().any(|known| known == name.text) && nearest(&name.text, known()) == Some(key)
+            let meant = || elsewhere(&name.text, known()).or_else(|| nearest(&name.text, known()));
+            !known().any(|known| known == name.text) && meant() == Some(key)
         };
         self.get(key).is_none() && self.entries.iter().any(meant)
     }
@@ -71,6 +72,36 @@ impl<'n> Table<'n> {
     pub(super) fn key_at(&self, key: &str) -> At {
         self.entries.iter().find(|(name, _)| name.text == key).map_or(self.at, |(name, _)| name.at)
     }
+}
+
+/// What other products call a key, and what it is here: no typing error leads from one to the other.
+const ELSEWHERE: [(&str, &str); 18] = [
+    ("auth", "authenticate"),
+    ("backend", "to"),
+    ("cors_origins", "cors"),
+    ("hosts", "match"),
+    ("jwks_uri", "jwks"),
+    ("jwks_url", "jwks"),
+    ("path", "match"),
+    ("paths", "match"),
+    ("ratelimit", "limit"),
+    ("rate_limit", "limit"),
+    ("rate_limits", "limit"),
+    ("service", "to"),
+    ("strip_path", "strip_prefix"),
+    ("target", "to"),
+    ("targets", "endpoints"),
+    ("upstream", "to"),
+    ("url", "endpoints"),
+    ("urls", "endpoints"),
+];
+
+/// The key that another product's name stands for, where it is one of the known.
+fn elsewhere<'k>(written: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
+    let written = written.to_lowercase().replace('-', "_");
+    let names = ELSEWHERE.iter().filter(|(theirs, _)| *theirs == written);
+    let ours: Vec<&str> = names.map(|(_, ours)| *ours).collect();
+    known.into_iter().find(|name| ours.contains(name))
 }
 
 impl<'a> Decoder<'a> {
@@ -118,7 +149,8 @@ impl<'a> Decoder<'a> {
         written: &str,
         known: impl IntoIterator<Item = &'k str> + Clone,
     ) {
-        let near = nearest(written, known.clone()).map(|name| format!("did you mean {name:?}?"));
+        let near = elsewhere(written, known.clone()).or_else(|| nearest(written, known.clone()));
+        let near = near.map(|name| format!("did you mean {name:?}?"));
         let all: Vec<&str> = known.into_iter().take(13).collect();
         let listed = match all.len() {
             0 => Some("none are configured".to_owned()),

@@ -222,6 +222,13 @@ pub(super) fn path_pattern(text: &str) -> Result<String, Unfit> {
                     Some(text.replacen("/*", "/{name}", 1)),
                 );
             }
+            _ if foreign_parameter(segment).is_some() => {
+                let ours = rest.split('/').map(|one| match foreign_parameter(one) {
+                    Some(name) => format!("/{{{name}}}"),
+                    None => format!("/{one}"),
+                });
+                return unfit("{name} for one segment", Some(ours.collect()));
+            }
             _ if last && is_beginning(segment) => {
                 let above = text.trim_end_matches('*');
                 return unfit("** as a whole segment, for any rest", Some(format!("{above}/**")));
@@ -253,6 +260,12 @@ fn is_expression(path: &str) -> bool {
     path.starts_with(['~', '^'])
         || path.ends_with(".+")
         || [".*", ".+/", "\\"].iter().any(|sign| path.contains(sign))
+}
+
+/// `:id` and `<id>`, as other products write a parameter.
+fn foreign_parameter(segment: &str) -> Option<&str> {
+    let angled = segment.strip_prefix('<').and_then(|rest| rest.strip_suffix('>'));
+    segment.strip_prefix(':').or(angled).filter(|name| is_identifier(name))
 }
 
 /// `orders*`: the beginning of a segment, and more.
@@ -449,6 +462,8 @@ mod tests {
         }
         assert_eq!(short("shop.example.org").unwrap_err().instead.as_deref(), Some("shop.example.org/**"));
         assert_eq!(short("/a/*").unwrap_err().instead.as_deref(), Some("/a/{name}"));
+        assert_eq!(short("/a/:id/<b>").unwrap_err().instead.as_deref(), Some("/a/{id}/{b}"));
+        assert!(short("/a/x:id").is_ok() && short("/a/:9/:").is_ok());
     }
 
     #[test]

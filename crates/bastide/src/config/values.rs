@@ -35,6 +35,10 @@ pub(super) fn duration(text: &str) -> Result<Duration, Unfit> {
         "m" => 60_000,
         "h" => 3_600_000,
         "d" => 86_400_000,
+        // Who writes hundreds without a unit has milliseconds in mind, as most products have them.
+        "" if number >= 100 => {
+            return Err(Unfit { expected: DURATION, instead: Some(format!("{digits}ms")) });
+        }
         "" => return Err(Unfit { expected: DURATION, instead: Some(format!("{digits}s")) }),
         "min" => return Err(Unfit { expected: DURATION, instead: Some(format!("{digits}m")) }),
         "sec" => return Err(Unfit { expected: DURATION, instead: Some(format!("{digits}s")) }),

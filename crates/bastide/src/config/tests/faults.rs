@@ -1009,3 +1009,22 @@ fn a_page_that_cannot_send_its_credential_is_warned_of() {
     assert_eq!(route("api_key", "{ origins: https://a.b, headers: [ x-api-key ] }"), [""; 0]);
     assert_eq!(route("none", "[ https://a.b ]"), [""; 0]);
 }
+
+#[test]
+fn what_other_products_call_a_key_leads_to_ours() {
+    for (key, ours) in [
+        ("auth: none", "authenticate"),
+        ("strip_path: true", "strip_prefix"),
+        ("rate-limit: 5/minute per user", "limit"),
+        ("upstream: a", "to"),
+    ] {
+        let text = format!(
+            "listen: [ 127.0.0.1:0 ]\nservices: {{ a: [ http://10.0.0.1 ] }}\n\
+             routes: [ {{ match: /**, to: a, allow: anyone, {key} }} ]\n"
+        );
+        let said = said_with(&text, &[]);
+        let written = key.split(':').next().unwrap();
+        let expected = format!("unknown key of routes[] {written:?} (did you mean {ours:?}?)");
+        assert!(said.len() == 1 && said[0].ends_with(&expected), "{said:?}");
+    }
+}
