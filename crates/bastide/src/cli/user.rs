@@ -171,12 +171,14 @@ fn serve(context: &AdminContext, command: UserCommand) -> anyhow::Result<ExitCod
             let user = add(context, id.as_deref(), &user)?;
             let made = with_password(context, &user, &password)?;
             show_with(context, user, &made);
+            tell_of_invitation(context, &username, invite);
         }
         UserCommand::Password { username, password_stdin, invite } => {
             let user = context.user(&username)?;
             let path = context.path(&["users", text(&user, "id"), "password"])?;
             let password = if invite { Password::Invited } else { Password::take(password_stdin)? };
             show_with(context, user, &password.give(context, &path)?);
+            tell_of_invitation(context, &username, invite);
         }
         UserCommand::Disable { username } => switch(context, &username, true)?,
         UserCommand::Enable { username } => switch(context, &username, false)?,
@@ -205,6 +207,12 @@ fn serve(context: &AdminContext, command: UserCommand) -> anyhow::Result<ExitCod
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn tell_of_invitation(context: &AdminContext, username: &str, invited: bool) {
+    if invited && context.output == Output::Text {
+        say(format_args!("{username} is sent a link to choose a password"));
+    }
 }
 
 /// Adds them under an id that is made, or under theirs when nobody has it.
