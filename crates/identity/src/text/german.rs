@@ -93,7 +93,7 @@ pub(super) const TEXTS: Texts = Texts {
         or_app: "Oder eine Authenticator-App",
         app: "Authenticator-App",
         shown_code: "Der Code, den die App anzeigt",
-        name: "Wie Sie sie nennen",
+        name: "Bezeichnung",
         submit: "Einrichten",
         later: "Nicht jetzt",
         codes_title: "Wiederherstellungscodes",
