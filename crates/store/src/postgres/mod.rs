@@ -107,17 +107,15 @@ impl Postgres {
         unseal_key: UnsealKey,
         clock: Arc<dyn Clock>,
     ) -> Result<(Self, Arc<Barrier>), Error> {
-        let opening = async {
-            let mut client = session::connect(&settings, None).await?;
-            schema::migrate(&mut client, None).await?;
-            durable(&client).await?;
-            let keyring = Keyring::open(&schema::keyring(&client).await?, &unseal_key)?;
-            let first = Session::start(&settings, None).await?;
-            let state = first.client.query_one(&first.statements.state, &[]).await;
-            let state = schema::read_state(&state.map_err(|error| schema::fault(&error))?)?;
-            Ok::<_, Error>((client, keyring, first, state))
-        };
-        let (client, keyring, first, state) = session::within(session::SLOW_ANSWER_WITHIN, opening).await??;
+        let mut client = session::connect(&settings, None).await?;
+        session::within(session::SLOW_ANSWER_WITHIN, schema::migrate(&mut client, None)).await??;
+        session::within(session::ANSWER_WITHIN, durable(&client)).await??;
+        let keyring = session::within(session::ANSWER_WITHIN, schema::keyring(&client)).await??;
+        let keyring = Keyring::open(&keyring, &unseal_key)?;
+        let first = Session::start(&settings, None).await?;
+        let asking = first.client.query_one(&first.statements.state, &[]);
+        let state = session::within(session::ANSWER_WITHIN, asking).await?;
+        let state = schema::read_state(&state.map_err(|error| schema::fault(&error))?)?;
         if keyring.current() > state.generation {
             return Err(Error::Corrupt("the keyring is not the one that was written last".to_owned()));
         }

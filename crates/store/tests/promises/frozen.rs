@@ -64,10 +64,44 @@ async fn a_frozen_server_holds_nobody_for_ever() {
     }
     assert!(matches!(put, Err(Error::Unavailable(_) | Error::Unknown(_))), "{put:?}");
     eventually("that it does not answer is known", || store.fault().is_some()).await;
+    // However many wait for the connection that cannot be had, they wait for it once.
+    let reads: Vec<_> = (0..40).map(|_| store.clone()).collect();
+    let reads = reads.into_iter().map(|store| tokio::spawn(async move { store.get(&key("before")).await }));
+    let reads: Vec<_> = reads.collect();
+    let answered = tokio::time::timeout(WITHIN, async {
+        for read in reads {
+            assert!(matches!(read.await.unwrap(), Err(Error::Unavailable(_))));
+        }
+    });
+    answered.await.expect("an answer for each who waits");
     server.freeze(false);
     eventually("that it answers is known", || store.fault().is_none()).await;
     assert!(store.get(&key("before")).await.unwrap().is_some());
     store.put(key("after"), "1", None, Expect::Absent).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_is_frozen_takes_no_time_from_the_next() {
+    let server = match server::shared() {
+        Ok(server) => server,
+        Err(why) => return server::skip(why),
+    };
+    let address = server.database().await;
+    // It takes connections, as the kernel does for a process that is frozen, and says nothing.
+    let frozen = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let (first, next) = (frozen.local_addr().unwrap().port(), server.port());
+    let both = address
+        .replace("host=127.0.0.1", "host=127.0.0.1,127.0.0.1")
+        .replace(&format!("port={next}"), &format!("port={first},{next}"));
+    let using = async {
+        let unseal_key = UnsealKey::generate().unwrap();
+        Store::initialise_postgres(&server::settings(&both), &unseal_key).await.unwrap();
+        let store = opened(&both, &unseal_key.to_text()).await.unwrap();
+        store.put(key("one"), "1", None, Expect::Absent).await.unwrap();
+        assert!(store.get(&key("one")).await.unwrap().is_some());
+        store.rotate().await.unwrap();
+    };
+    tokio::time::timeout(3 * WITHIN, using).await.expect("the next server");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

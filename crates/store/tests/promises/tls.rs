@@ -63,6 +63,14 @@ async fn the_server_is_verified_before_it_is_told_anything() {
     let refused = [
         ("another authority", address("localhost", "require"), &other, "certificate", false),
         ("another name", address("127.0.0.1", "require"), &trusted, "certificate", false),
+        // The name is what is verified, wherever it is looked for.
+        (
+            "another name at this address",
+            address("other.example hostaddr=127.0.0.1", "require"),
+            &trusted,
+            "certificate",
+            false,
+        ),
         // The server says so, and says so again.
         ("no encryption", address("localhost", "disable"), &trusted, "no encryption", true),
     ];
@@ -76,8 +84,9 @@ async fn the_server_is_verified_before_it_is_told_anything() {
         assert!(as_expected && text.contains(said), "{what}: {text}");
         assert!(!text.contains(PASSWORD), "{what}: {text}");
     }
-    let good = settings(&address("localhost", "require"), &trusted);
+    let good = settings(&address("localhost hostaddr=127.0.0.1", "require"), &trusted);
     Store::initialise_postgres(&good, &key).await.unwrap();
+    let good = settings(&address("localhost", "require"), &trusted);
     let store = Store::open_postgres(&good, key, Arc::new(ManualClock::new())).await.unwrap();
     let name = Key::new("user").hidden("alice");
     let version = store.put(name.clone(), b"value".to_vec(), None, Expect::Absent).await.unwrap();
