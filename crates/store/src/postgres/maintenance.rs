@@ -1,17 +1,21 @@
 //! What is done beside the records' daily business: forgetting, rotating, exporting,
 //! restoring.
 
-use tokio::sync::{MappedMutexGuard, MutexGuard, mpsc};
+use tokio::sync::{MutexGuard, mpsc};
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, IsolationLevel, Transaction};
 
 use super::schema::{self, signed};
-use super::session::Dialled;
+use super::session::{self, Dialled, SLOW_ANSWER_WITHIN, within};
 use super::writer::Columns;
-use super::{Ask, Postgres, rows_max, session};
+use super::{Ask, Postgres, rows_max};
 use crate::barrier::{Head, Row, StoredKey};
 use crate::error::Error;
+use crate::limits::GROUP_BYTES_MAX;
 use crate::rows::{Counts, Exported, Incoming, PIECE_ROWS, Restored, State};
+
+/// Rows that a restore deletes at once.
+const CLEARED_ROWS: i64 = 2_000;
 
 impl Postgres {
     /// Records that are past their end.
@@ -35,9 +39,8 @@ impl Postgres {
 
     /// Forgets deletions up to a revision, at most so many. Gives how many.
     pub(crate) async fn forget(&self, until: u64, limit: usize) -> Result<usize, Error> {
-        self.in_maintenance(async {
-            let mut client = self.maintenance().await?;
-            let (transaction, _) = take_turn(&mut client).await?;
+        self.in_maintenance(async |client| {
+            let (transaction, _) = take_turn(client).await?;
             let until = signed(until);
             let text = "DELETE FROM bastide.store_record WHERE key IN (SELECT key FROM bastide.store_record
                 WHERE version <= $1 AND NOT live ORDER BY version LIMIT $2)";
@@ -59,9 +62,8 @@ impl Postgres {
         keyring: Vec<u8>,
         generation: u32,
     ) -> Result<bool, Error> {
-        self.in_maintenance(async {
-            let mut client = self.maintenance().await?;
-            let (transaction, state) = take_turn(&mut client).await?;
+        self.in_maintenance(async |client| {
+            let (transaction, state) = take_turn(client).await?;
             if state.generation != before {
                 return Ok(false);
             }
@@ -73,9 +75,8 @@ impl Postgres {
 
     /// Stores a keyring without old generations, if nothing is sealed under them any more.
     pub(crate) async fn retire(&self, current: u32, keyring: Vec<u8>) -> Result<bool, Error> {
-        self.in_maintenance(async {
-            let mut client = self.maintenance().await?;
-            let (transaction, state) = take_turn(&mut client).await?;
+        self.in_maintenance(async |client| {
+            let (transaction, state) = take_turn(client).await?;
             let text = "SELECT 1 FROM bastide.store_record WHERE generation <> $1 LIMIT 1";
             let stale = transaction.query_opt(text, &[&i64::from(current)]).await;
             let is_stale = stale.map_err(|error| schema::fault(&error))?.is_some();
@@ -91,9 +92,8 @@ impl Postgres {
     /// Stores the same records under the current generation, except those that were written
     /// meanwhile. `false`: it is not current any more, nothing was done.
     pub(crate) async fn reseal(&self, current: u32, rows: Vec<Row>) -> Result<bool, Error> {
-        self.in_maintenance(async {
-            let mut client = self.maintenance().await?;
-            let (transaction, state) = take_turn(&mut client).await?;
+        self.in_maintenance(async |client| {
+            let (transaction, state) = take_turn(client).await?;
             if state.generation != current {
                 return Ok(false);
             }
@@ -132,29 +132,23 @@ impl Postgres {
 
     /// Hands the whole store on, as it is at one moment. Writing goes on meanwhile.
     pub(crate) async fn export(&self, pieces: mpsc::Sender<Exported>) -> Result<(), Error> {
-        let wrong = |error: tokio_postgres::Error| schema::fault(&error);
         let mut client = session::connect(&self.settings, None).await?;
         let snapshot =
             client.build_transaction().isolation_level(IsolationLevel::RepeatableRead).read_only(true);
-        let transaction = snapshot.start().await.map_err(wrong)?;
+        let transaction = answer(snapshot.start()).await?;
         // Between two pieces the transaction waits for whoever takes them.
-        transaction
-            .batch_execute("SET LOCAL idle_in_transaction_session_timeout = 0")
-            .await
-            .map_err(wrong)?;
-        let state =
-            transaction.query_one("SELECT revision, generation, compacted FROM bastide.store_state", &[]);
-        let state = schema::read_state(&state.await.map_err(wrong)?)?;
-        let keyring = schema::keyring(transaction.client()).await?;
+        answer(transaction.batch_execute("SET LOCAL idle_in_transaction_session_timeout = 0")).await?;
+        let state = "SELECT revision, generation, compacted FROM bastide.store_state";
+        let state = schema::read_state(&answer(transaction.query_one(state, &[])).await?)?;
+        let keyring = within(SLOW_ANSWER_WITHIN, schema::keyring(transaction.client())).await??;
         let closed = |_| Error::Closed;
         pieces.send(Exported::Head { state, keyring }).await.map_err(closed)?;
         let statement = select!("WHERE key > $1 ORDER BY key LIMIT $2");
-        let statement = transaction.prepare(statement).await.map_err(wrong)?;
+        let statement = answer(transaction.prepare(statement)).await?;
         let mut after = Vec::new();
         loop {
-            let rows =
-                transaction.query(&statement, &[&after, &rows_max(PIECE_ROWS)]).await.map_err(wrong)?;
-            let rows = schema::read_rows(&rows)?;
+            let values: [&(dyn ToSql + Sync); 2] = [&after, &rows_max(PIECE_ROWS)];
+            let rows = schema::read_rows(&answer(transaction.query(&statement, &values)).await?)?;
             let Some(last) = rows.last() else {
                 return pieces.send(Exported::End).await.map_err(closed);
             };
@@ -166,15 +160,16 @@ impl Postgres {
     /// Puts these records in the place of everything, at one moment. Gives how many.
     pub(crate) async fn restore(&self, mut records: mpsc::Receiver<Incoming>) -> Result<u64, Error> {
         let barrier = &self.shared.barrier;
-        let mut client = self.maintenance().await?;
-        let (transaction, state) = take_turn(&mut client).await?;
-        let unlimited = "SET LOCAL idle_in_transaction_session_timeout = 0; SET LOCAL statement_timeout = 0";
-        transaction.batch_execute(unlimited).await.map_err(|error| schema::fault(&error))?;
+        // One of its own: it lasts as long as it takes to read what is restored.
+        let mut client = session::connect(&self.settings, None).await?;
+        let (transaction, state) = within(SLOW_ANSWER_WITHIN, take_turn(&mut client)).await??;
+        answer(transaction.batch_execute("SET LOCAL idle_in_transaction_session_timeout = 0")).await?;
         if barrier.keyring().current() != state.generation {
-            barrier.take_keyring(&schema::keyring(transaction.client()).await?)?;
+            let keyring = within(SLOW_ANSWER_WITHIN, schema::keyring(transaction.client())).await??;
+            barrier.take_keyring(&keyring)?;
         }
         let version = state.revision + 1;
-        execute(&transaction, "DELETE FROM bastide.store_record", &[]).await?;
+        clear(&transaction).await?;
         let mut count = 0;
         while let Incoming::Records(piece) = records.recv().await.ok_or(Error::Closed)? {
             let sealed = piece.into_iter().map(|Restored { key, plain, expires }| {
@@ -182,24 +177,87 @@ impl Postgres {
                 barrier.seal(&key, head, &plain)
             });
             let sealed = sealed.collect::<Result<Vec<_>, _>>()?;
-            count += execute(&transaction, schema::PUT, &Columns::of(&sealed).values()).await?;
+            for rows in by_bytes(&sealed, GROUP_BYTES_MAX) {
+                count += answer(transaction.execute(schema::PUT, &Columns::of(rows).values())).await?;
+            }
         }
         let text = "UPDATE bastide.store_state SET revision = $1, compacted = $1";
-        execute(&transaction, text, &[&signed(version)]).await?;
-        execute(&transaction, schema::NOTIFY, &[&schema::CHANNEL, &version.to_string()]).await?;
-        commit(transaction).await?;
+        answer(transaction.execute(text, &[&signed(version)])).await?;
+        answer(transaction.execute(schema::NOTIFY, &[&schema::CHANNEL, &version.to_string()])).await?;
+        within(SLOW_ANSWER_WITHIN, commit(transaction)).await.map_err(unknown)??;
         self.shared.publish(version);
         Ok(count)
     }
 
-    /// The connection for what takes a transaction of its own; a new one where it broke.
-    async fn maintenance(&self) -> Result<MappedMutexGuard<'_, Dialled>, Error> {
-        let mut held = self.maintenance.lock().await;
+    /// Does what takes a transaction of its own; where no answer comes, its connection is dropped, and
+    /// whether it was done is unknown.
+    async fn in_maintenance<T>(
+        &self,
+        work: impl AsyncFnOnce(&mut Dialled) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let mut held = self.maintenance().await?;
+        let client = held.as_mut().ok_or(Error::Closed)?;
+        match within(SLOW_ANSWER_WITHIN, work(client)).await {
+            Ok(done) => done,
+            Err(silent) => {
+                *held = None;
+                Err(unknown(silent))
+            }
+        }
+    }
+
+    /// The connection for what is not in a hurry, for one at a time; a new one where it broke.
+    async fn maintenance(&self) -> Result<MutexGuard<'_, Option<Dialled>>, Error> {
+        let mut held = within(SLOW_ANSWER_WITHIN, self.maintenance.lock()).await?;
         if held.as_ref().is_none_or(|client| client.is_closed()) {
+            *held = None;
             *held = Some(session::connect(&self.settings, None).await?);
         }
-        MutexGuard::try_map(held, Option::as_mut).map_err(|_| Error::Closed)
+        Ok(held)
     }
+}
+
+/// The answer to one question of a long work; the connection goes with the work when none comes.
+async fn answer<T>(asking: impl Future<Output = Result<T, tokio_postgres::Error>>) -> Result<T, Error> {
+    within(SLOW_ANSWER_WITHIN, asking).await?.map_err(|error| schema::fault(&error))
+}
+
+/// What it means that no answer came to what may have been committed.
+fn unknown(silent: Error) -> Error {
+    Error::Unknown(silent.to_string())
+}
+
+/// Deletes everything, in pieces: how long that takes for all of it has no bound.
+async fn clear(transaction: &Transaction<'_>) -> Result<(), Error> {
+    let last =
+        "SELECT key FROM (SELECT key FROM bastide.store_record WHERE key > $1 ORDER BY key LIMIT $2) piece
+        ORDER BY key DESC LIMIT 1";
+    let last = answer(transaction.prepare(last)).await?;
+    let delete = "DELETE FROM bastide.store_record WHERE key > $1 AND key <= $2";
+    let delete = answer(transaction.prepare(delete)).await?;
+    let mut after = Vec::new();
+    while let Some(row) = answer(transaction.query_opt(&last, &[&after, &CLEARED_ROWS])).await? {
+        let until: Vec<u8> = row.try_get(0).map_err(|error| schema::fault(&error))?;
+        answer(transaction.execute(&delete, &[&after, &until])).await?;
+        after = until;
+    }
+    Ok(())
+}
+
+/// Rows in pieces of so many sealed bytes, or of one row that has more.
+fn by_bytes(rows: &[Row], most: usize) -> impl Iterator<Item = &[Row]> {
+    let mut rest = rows;
+    std::iter::from_fn(move || {
+        let mut bytes = 0;
+        let fits = |row: &&Row| {
+            bytes += row.sealed.len();
+            bytes <= most
+        };
+        let fitting = rest.iter().take_while(fits).count();
+        let (piece, others) = rest.split_at(fitting.max(1).min(rest.len()));
+        rest = others;
+        (!piece.is_empty()).then_some(piece)
+    })
 }
 
 /// Begins a transaction in which nobody else writes.
@@ -230,4 +288,28 @@ async fn execute(
     values: &[&(dyn ToSql + Sync)],
 ) -> Result<u64, Error> {
     transaction.execute(text, values).await.map_err(|error| schema::fault(&error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_taken_in_pieces_of_bounded_bytes_and_none_is_left() {
+        let row = |bytes: usize| {
+            let head = Head { version: 1, expires: None, generation: 1, live: true };
+            Row { key: StoredKey::from_bytes(vec![1]), head, sealed: vec![0; bytes] }
+        };
+        for (rows, pieces) in [
+            (&[][..], &[][..]),
+            (&[1], &[1]),
+            (&[4, 6], &[2]),
+            (&[4, 7], &[1, 1]),
+            (&[11, 11, 1], &[1, 1, 1]),
+            (&[1, 11, 4, 6, 1], &[1, 1, 2, 1]),
+        ] {
+            let rows: Vec<Row> = rows.iter().map(|bytes| row(*bytes)).collect();
+            assert_eq!(by_bytes(&rows, 10).map(<[Row]>::len).collect::<Vec<_>>(), pieces);
+        }
+    }
 }

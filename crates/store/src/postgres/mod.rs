@@ -92,7 +92,8 @@ pub(crate) async fn initialise(settings: &PostgresSettings, unseal_key: &UnsealK
     let keyring = Keyring::generate(&random)?;
     let sealed = keyring.seal(unseal_key, &random)?;
     let mut client = session::connect(settings, None).await?;
-    schema::migrate(&mut client, Some((&sealed, keyring.current()))).await
+    let migrating = schema::migrate(&mut client, Some((&sealed, keyring.current())));
+    session::within(session::SLOW_ANSWER_WITHIN, migrating).await?
 }
 
 /// Whether there is a store in this database.
@@ -189,18 +190,6 @@ impl Postgres {
     /// Why the database does not answer, as far as was heard; `None`: it does.
     pub(crate) fn fault(&self) -> Option<String> {
         self.shared.fault.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Does what takes a transaction of its own; where no answer comes, its connection is dropped, and
-    /// whether it was done is unknown.
-    async fn in_maintenance<T>(&self, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
-        match session::within(session::SLOW_ANSWER_WITHIN, work).await {
-            Ok(done) => done,
-            Err(silent) => {
-                *self.maintenance.lock().await = None;
-                Err(Error::Unknown(silent.to_string()))
-            }
-        }
     }
 
     /// The lines take turns.

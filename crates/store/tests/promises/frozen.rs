@@ -104,6 +104,80 @@ async fn a_server_that_is_frozen_takes_no_time_from_the_next() {
     tokio::time::timeout(3 * WITHIN, using).await.expect("the next server");
 }
 
+fn database(address: &str) -> &str {
+    address.rsplit_once("dbname=").unwrap().1
+}
+
+/// Waits until so many wait for a lock.
+async fn until_locked_out(client: &tokio_postgres::Client, count: i64) {
+    let waiting = async {
+        let text = "SELECT count(*) FROM pg_locks WHERE NOT granted";
+        while client.query_one(text, &[]).await.unwrap().get::<_, i64>(0) < count {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(WITHIN, waiting).await.expect("that somebody waits for a lock");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_command_ends_though_the_server_freezes_in_the_middle_of_it() {
+    let server = match Server::start(&[]) {
+        Ok(server) => server,
+        Err(why) => return server::skip(&why),
+    };
+    let [address, new] = [server.database().await, server.database().await];
+    let unseal_key = UnsealKey::generate().unwrap();
+    Store::initialise_postgres(&server::settings(&address), &unseal_key).await.unwrap();
+    let store = opened(&address, &unseal_key.to_text()).await.unwrap();
+    store.put(key("before"), "1", None, Expect::Absent).await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let (before, path) = (folder.path().join("before"), folder.path().join("backup"));
+    store.backup(&before).await.unwrap();
+    let another = opened(&address, &unseal_key.to_text()).await.unwrap();
+    // Each comes to a lock that it is not given, and there the server stands still.
+    let [holder, other] = [server.client(database(&address)).await, server.client(database(&new)).await];
+    let lock = "BEGIN; LOCK TABLE bastide.store_record IN ACCESS EXCLUSIVE MODE";
+    holder.batch_execute(lock).await.unwrap();
+    other.batch_execute("BEGIN; CREATE SCHEMA bastide").await.unwrap();
+    let (one, two) = (store.clone(), store.clone());
+    let (from, to, settings) = (before.clone(), path.clone(), server::settings(&new));
+    let restored = tokio::spawn(async move { one.restore(&from, None).await.map(drop) });
+    let backed_up = tokio::spawn(async move { two.backup(&to).await.map(drop) });
+    let initialised = tokio::spawn(async move {
+        let unseal_key = UnsealKey::generate().unwrap();
+        Store::initialise_postgres(&settings, &unseal_key).await
+    });
+    until_locked_out(&holder, 3).await;
+    // Behind the restore.
+    let rotated = tokio::spawn(async move { another.rotate().await.map(drop) });
+    until_locked_out(&holder, 4).await;
+    server.freeze(true);
+    let mut wrong = Vec::new();
+    for (what, command) in
+        [("restore", restored), ("backup", backed_up), ("initialise", initialised), ("rotate", rotated)]
+    {
+        match tokio::time::timeout(WITHIN, command).await.map(Result::unwrap) {
+            Ok(Err(Error::Unavailable(_))) => {}
+            // It may have been done.
+            Ok(Err(Error::Unknown(_))) if what == "rotate" => {}
+            ended => wrong.push((what, ended)),
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:?}");
+    server.freeze(false);
+    for client in [holder, other] {
+        client.batch_execute("ROLLBACK").await.unwrap();
+    }
+    eventually("that it answers is known", || store.fault().is_none()).await;
+    store.maintain().await.unwrap();
+    store.rotate().await.unwrap();
+    store.put(key("after"), "1", None, Expect::Absent).await.unwrap();
+    store.backup(&path).await.unwrap();
+    assert_eq!(store.restore(&before, None).await.unwrap().records, 1);
+    assert!(store.get(&key("after")).await.unwrap().is_none());
+    Store::initialise_postgres(&server::settings(&new), &unseal_key).await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_stays_wrong_is_told_as_such() {
     let server = match Server::start_in(&std::env::temp_dir(), &[], |data| {
