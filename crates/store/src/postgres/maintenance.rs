@@ -3,12 +3,12 @@
 
 use tokio::sync::{MutexGuard, mpsc};
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Client, IsolationLevel, Transaction};
+use tokio_postgres::{Client, IsolationLevel, Row as SqlRow, Transaction};
 
 use super::schema::{self, signed};
 use super::session::{self, Dialled, SLOW_ANSWER_WITHIN, within};
 use super::writer::Columns;
-use super::{Ask, Postgres, rows_max};
+use super::{Postgres, rows_max};
 use crate::barrier::{Head, Row, StoredKey};
 use crate::error::Error;
 use crate::limits::GROUP_BYTES_MAX;
@@ -21,7 +21,7 @@ impl Postgres {
     /// Records that are past their end.
     pub(crate) async fn expired(&self, now: u64, limit: usize) -> Result<Vec<Row>, Error> {
         let text = select!("WHERE expires IS NOT NULL AND expires <= $1 ORDER BY expires LIMIT $2");
-        schema::read_rows(&self.query(Ask::Text(text), &[&signed(now), &rows_max(limit)]).await?)
+        schema::read_rows(&self.read(text, &[&signed(now), &rows_max(limit)]).await?)
     }
 
     /// Rows under other generations than the current one, after a key.
@@ -34,7 +34,7 @@ impl Postgres {
         let text = select!("WHERE key > $1 AND generation <> $2 ORDER BY key LIMIT $3");
         let after = after.as_ref().map_or(&[][..], StoredKey::as_bytes);
         let values: [&(dyn ToSql + Sync); 3] = [&after, &i64::from(current), &rows_max(limit)];
-        schema::read_rows(&self.query(Ask::Text(text), &values).await?)
+        schema::read_rows(&self.read(text, &values).await?)
     }
 
     /// Forgets deletions up to a revision, at most so many. Gives how many.
@@ -112,7 +112,7 @@ impl Postgres {
     pub(crate) async fn counts(&self) -> Result<Counts, Error> {
         let text = "SELECT generation, count(*) FILTER (WHERE live), count(*) FILTER (WHERE NOT live)
             FROM bastide.store_record GROUP BY generation ORDER BY generation";
-        let groups = self.query(Ask::Text(text), &[]).await?;
+        let groups = self.read(text, &[]).await?;
         let mut counts = Counts::default();
         for row in &groups {
             let read = |place| row.try_get::<_, i64>(place).map_err(|error| schema::fault(&error));
@@ -123,7 +123,7 @@ impl Postgres {
             counts.generations.push((u32::try_from(generation).unwrap_or(0), live + deleted));
         }
         let text = "SELECT pg_total_relation_size('bastide.store_record')";
-        let bytes = self.query(Ask::Text(text), &[]).await?;
+        let bytes = self.read(text, &[]).await?;
         let bytes = bytes.first().ok_or(Error::Uninitialised)?;
         let bytes: i64 = bytes.try_get(0).map_err(|error| schema::fault(&error))?;
         counts.bytes = u64::try_from(bytes).unwrap_or(0);
@@ -206,6 +206,20 @@ impl Postgres {
         }
     }
 
+    /// Reads what may take long, where nobody waits behind it who asks for what is soon there.
+    async fn read(&self, text: &'static str, values: &[&(dyn ToSql + Sync)]) -> Result<Vec<SqlRow>, Error> {
+        let mut held = self.maintenance().await?;
+        match ask(&mut held, text, values).await? {
+            Err(error) if held.as_ref().is_none_or(|client| schema::ends(&error, client)) => {
+                tracing::debug!(%error, "a connection to the database broke; a new one is made");
+                *held = None;
+                *held = Some(session::connect(&self.settings, None).await?);
+                ask(&mut held, text, values).await?.map_err(|error| schema::fault(&error))
+            }
+            asked => asked.map_err(|error| schema::fault(&error)),
+        }
+    }
+
     /// The connection for what is not in a hurry, for one at a time; a new one where it broke.
     async fn maintenance(&self) -> Result<MutexGuard<'_, Option<Dialled>>, Error> {
         let mut held = within(SLOW_ANSWER_WITHIN, self.maintenance.lock()).await?;
@@ -215,6 +229,20 @@ impl Postgres {
         }
         Ok(held)
     }
+}
+
+/// Asks over a connection, and drops it when no answer comes.
+async fn ask(
+    held: &mut Option<Dialled>,
+    text: &'static str,
+    values: &[&(dyn ToSql + Sync)],
+) -> Result<Result<Vec<SqlRow>, tokio_postgres::Error>, Error> {
+    let client = held.as_ref().ok_or(Error::Closed)?;
+    let answered = within(SLOW_ANSWER_WITHIN, client.query(text, values)).await;
+    if answered.is_err() {
+        *held = None;
+    }
+    answered
 }
 
 /// The answer to one question of a long work; the connection goes with the work when none comes.

@@ -19,7 +19,6 @@ mod writer;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError};
-use std::time::Duration;
 
 use model::Clock;
 use tokio::sync::{Mutex, Semaphore, mpsc, oneshot, watch};
@@ -49,7 +48,7 @@ pub(crate) struct Postgres {
     waiting: Arc<Semaphore>,
     lines: [Line; LINES],
     turn: AtomicBool,
-    /// For what takes a transaction of its own and is not in a hurry.
+    /// For what takes a transaction of its own, or reads much, and is not in a hurry.
     maintenance: Mutex<Option<Dialled>>,
 }
 
@@ -147,24 +146,24 @@ impl Postgres {
     }
 
     pub(crate) async fn row(&self, key: StoredKey) -> Result<Option<Row>, Error> {
-        let rows = self.query(Ask::Prepared(|all| &all.get), &[&key.as_bytes()]).await?;
+        let rows = self.query(|all| &all.get, &[&key.as_bytes()]).await?;
         rows.first().map(schema::read_row).transpose()
     }
 
     pub(crate) async fn range(&self, range: Range, now: u64, limit: usize) -> Result<Vec<Row>, Error> {
         let (upper, now, limit) = (range.upper(), signed(now), rows_max(limit));
         let values: [&(dyn ToSql + Sync); 4] = [&range.from, &upper, &now, &limit];
-        schema::read_rows(&self.query(Ask::Prepared(|all| &all.range), &values).await?)
+        schema::read_rows(&self.query(|all| &all.range, &values).await?)
     }
 
     pub(crate) async fn changes(&self, range: Range, since: u64, limit: usize) -> Result<Changes, Error> {
         let (upper, since, limit) = (range.upper(), signed(since), rows_max(limit));
         let values: [&(dyn ToSql + Sync); 4] = [&since, &range.from, &upper, &limit];
-        schema::read_changes(&self.query(Ask::Prepared(|all| &all.changes), &values).await?)
+        schema::read_changes(&self.query(|all| &all.changes, &values).await?)
     }
 
     pub(crate) async fn keyring(&self) -> Result<Vec<u8>, Error> {
-        let rows = self.query(Ask::Text(schema::KEYRING), &[]).await?;
+        let rows = self.query(|all| &all.keyring, &[]).await?;
         schema::read_keyring(rows.first())
     }
 
@@ -177,11 +176,11 @@ impl Postgres {
     async fn query_line(&self, ask: Ask, values: &[&(dyn ToSql + Sync)]) -> Result<Vec<SqlRow>, Error> {
         let line = self.line();
         let session = line.session().await?;
-        match ask.in_time(line, &session, values).await? {
+        match in_time(line, &session, ask, values).await? {
             Err(error) if schema::ends(&error, &session.client) => {
                 tracing::debug!(%error, "a connection to the database broke; a new one is made");
                 let session = line.instead_of(&session).await?;
-                ask.in_time(line, &session, values).await?.map_err(|error| schema::fault(&error))
+                in_time(line, &session, ask, values).await?.map_err(|error| schema::fault(&error))
             }
             asked => asked.map_err(|error| schema::fault(&error)),
         }
@@ -202,46 +201,23 @@ impl Postgres {
     }
 }
 
-/// A question to the database.
-#[derive(Clone, Copy)]
-enum Ask {
-    Prepared(fn(&Statements) -> &Statement),
-    Text(&'static str),
-}
+/// A question over a connection that several share: one whose answer is soon there, for whoever asks
+/// after it waits for it.
+type Ask = fn(&Statements) -> &Statement;
 
-impl Ask {
-    /// How long an answer may take.
-    fn within(self) -> Duration {
-        match self {
-            Self::Prepared(_) => session::ANSWER_WITHIN,
-            Self::Text(_) => session::SLOW_ANSWER_WITHIN,
-        }
+/// Asks, and gives the connection up on which no answer comes.
+async fn in_time(
+    line: &Line,
+    session: &Arc<Session>,
+    ask: Ask,
+    values: &[&(dyn ToSql + Sync)],
+) -> Result<Result<Vec<SqlRow>, tokio_postgres::Error>, Error> {
+    let asking = session.client.query(ask(&session.statements), values);
+    let answered = session::within(session::ANSWER_WITHIN, asking).await;
+    if answered.is_err() {
+        line.give_up(session);
     }
-
-    /// Asks, and gives the connection up on which no answer comes.
-    async fn in_time(
-        self,
-        line: &Line,
-        session: &Arc<Session>,
-        values: &[&(dyn ToSql + Sync)],
-    ) -> Result<Result<Vec<SqlRow>, tokio_postgres::Error>, Error> {
-        let answered = session::within(self.within(), self.over(session, values)).await;
-        if answered.is_err() {
-            line.give_up(session);
-        }
-        answered
-    }
-
-    async fn over(
-        self,
-        session: &Session,
-        values: &[&(dyn ToSql + Sync)],
-    ) -> Result<Vec<SqlRow>, tokio_postgres::Error> {
-        match self {
-            Self::Prepared(pick) => session.client.query(pick(&session.statements), values).await,
-            Self::Text(text) => session.client.query(text, values).await,
-        }
-    }
+    answered
 }
 
 /// Refuses a server that says a commit is durable when it is not.

@@ -62,6 +62,7 @@ pub(super) struct Statements {
     pub(super) range: Statement,
     pub(super) changes: Statement,
     pub(super) state: Statement,
+    pub(super) keyring: Statement,
     pub(super) lock: Statement,
     pub(super) put: Statement,
     pub(super) set_revision: Statement,
@@ -85,14 +86,14 @@ impl Statements {
         let state = "SELECT revision, generation, compacted FROM bastide.store_state";
         let lock = "SELECT revision, generation, compacted FROM bastide.store_state FOR UPDATE";
         let set_revision = "UPDATE bastide.store_state SET revision = $1";
-        let all = [get, get_many, range, changes, state, lock, PUT, set_revision, NOTIFY];
+        let all = [get, get_many, range, changes, state, KEYRING, lock, PUT, set_revision, NOTIFY];
         let mut prepared = Vec::with_capacity(all.len());
         for text in all {
             prepared.push(client.prepare(text).await.map_err(|error| fault(&error))?);
         }
-        let [get, get_many, range, changes, state, lock, put, set_revision, notify] =
-            <[Statement; 9]>::try_from(prepared).map_err(|_| Error::Closed)?;
-        Ok(Self { get, get_many, range, changes, state, lock, put, set_revision, notify })
+        let [get, get_many, range, changes, state, keyring, lock, put, set_revision, notify] =
+            <[Statement; 10]>::try_from(prepared).map_err(|_| Error::Closed)?;
+        Ok(Self { get, get_many, range, changes, state, keyring, lock, put, set_revision, notify })
     }
 }
 
@@ -181,7 +182,7 @@ fn read_state_after(row: &SqlRow, columns: usize) -> Result<State, Error> {
 }
 
 /// The keyring, sealed.
-pub(super) const KEYRING: &str = "SELECT keyring FROM bastide.store_state";
+const KEYRING: &str = "SELECT keyring FROM bastide.store_state";
 
 pub(super) fn read_keyring(row: Option<&SqlRow>) -> Result<Vec<u8>, Error> {
     column(row.ok_or(Error::Uninitialised)?, 0)

@@ -179,6 +179,42 @@ async fn a_command_ends_though_the_server_freezes_in_the_middle_of_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_takes_long_holds_no_read_that_does_not() {
+    let server = match Server::start(&[]) {
+        Ok(server) => server,
+        Err(why) => return server::skip(&why),
+    };
+    let address = server.database().await;
+    let unseal_key = UnsealKey::generate().unwrap();
+    Store::initialise_postgres(&server::settings(&address), &unseal_key).await.unwrap();
+    // Counting takes as long as a lock is held.
+    let holder = server.client(database(&address)).await;
+    let slow = "CREATE FUNCTION bastide.slow() RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN
+            IF current_query() LIKE '%GROUP BY generation%' THEN
+                PERFORM pg_advisory_xact_lock_shared(7);
+            END IF;
+            RETURN true;
+        END $$;
+        ALTER TABLE bastide.store_record RENAME TO all_records;
+        CREATE VIEW bastide.store_record AS SELECT * FROM bastide.all_records WHERE (SELECT bastide.slow());
+        SELECT pg_advisory_lock(7)";
+    holder.batch_execute(slow).await.unwrap();
+    let store = opened(&address, &unseal_key.to_text()).await.unwrap();
+    let counting = tokio::spawn({
+        let store = store.clone();
+        async move { store.status().await }
+    });
+    until_locked_out(&holder, 1).await;
+    for number in 0..8 {
+        // On each connection.
+        assert_eq!(store.get(&key(&number.to_string())).await.unwrap(), None);
+    }
+    assert!(!counting.is_finished());
+    holder.batch_execute("SELECT pg_advisory_unlock(7)").await.unwrap();
+    assert_eq!(counting.await.unwrap().unwrap().records, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_stays_wrong_is_told_as_such() {
     let server = match Server::start_in(&std::env::temp_dir(), &[], |data| {
         let rules = "local all all trust\nhost all bastide 127.0.0.1/32 trust\n\

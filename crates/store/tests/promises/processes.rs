@@ -137,6 +137,7 @@ async fn a_broken_connection_is_made_anew(testbed: TestBed) {
             WHERE datname = current_database() AND pid <> pg_backend_pid()";
         client.batch_execute(all).await.unwrap();
         assert_eq!(&testbed.store.get(&user("a")).await.unwrap().unwrap().value[..], value.as_bytes());
+        assert_eq!(testbed.store.status().await.unwrap().records, 1);
     }
 }
 
