@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use jsonschema::Validator;
 use serde_json::{Map, Value};
 
+use crate::budget::Validator;
 use crate::coerce::{Prefer, primitive};
 use crate::contract::{Contract, Promise};
 use crate::form::{Pairs, Raw};
@@ -140,7 +140,11 @@ impl Media {
             Err(violation) => return vec![violation],
         };
         let broken = violation::judge(validator, &typed, Class::Body, &|| "body".to_owned());
-        if broken.is_empty() || typed == text || !validator.is_valid(&text) { broken } else { Vec::new() }
+        if broken.is_empty() || typed == text || !violation::holds(validator, &text) {
+            broken
+        } else {
+            Vec::new()
+        }
     }
 
     fn text(&self, bytes: &[u8]) -> Result<(Value, Value), Violation> {

@@ -1,10 +1,12 @@
 //! Schemas of a document as validators: each is compiled once, at load.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
-use jsonschema::{Draft, PatternOptions, Registry, Validator};
+use jsonschema::{Draft, PatternOptions, Registry};
 use serde_json::{Value, json};
 
+use crate::budget::{Budgeted, Validator};
 use crate::document::Document;
 use crate::fault::Fault;
 use crate::percent::fragment;
@@ -92,8 +94,8 @@ pub(crate) fn alone(document: &Document) -> Result<Validator, Fault> {
     })
 }
 
-fn options<'r>() -> jsonschema::ValidationOptions<'r> {
-    jsonschema::options()
+fn options<'r>() -> jsonschema::ValidationOptions<'r, Arc<dyn jsonschema::Retrieve>, Budgeted> {
+    jsonschema::options_for()
         .offline()
         .should_validate_formats(true)
         .with_pattern_options(PatternOptions::regex().size_limit(PATTERN_BYTES_MAX))

@@ -9,10 +9,12 @@
 //!
 //! What it must never do: fetch what a `$ref` names elsewhere, take a keyword, style or
 //! media type that it cannot check for one that holds, put a value from a request into
-//! a text, spend more than linear time on a pattern.
+//! a text, spend more than linear time on a pattern, or more steps on a value than its
+//! size allows.
 
 mod answer;
 mod body;
+mod budget;
 mod coerce;
 mod compile;
 mod contract;

@@ -3,10 +3,11 @@
 
 use std::collections::{HashMap, HashSet};
 
-use jsonschema::{Draft, Validator};
+use jsonschema::Draft;
 use serde_json::Value;
 
 use crate::body::Media;
+use crate::budget::Validator;
 use crate::compile::{Compiler, meta_faults, says_nothing};
 use crate::contract::{Api, Body, Operation, Promised, Settings};
 use crate::document::{Document, step};

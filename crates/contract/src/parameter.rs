@@ -1,9 +1,9 @@
 //! One parameter of an operation: how its text is taken apart (OpenAPI 3.0.4 §4.7.12.3,
 //! RFC 6570), and whether its value keeps the promise.
 
-use jsonschema::Validator;
 use serde_json::{Map, Value};
 
+use crate::budget::Validator;
 use crate::coerce::{Prefer, primitive};
 use crate::form::{Pairs, Raw};
 use crate::json;
@@ -229,7 +229,11 @@ impl Parameter {
         let Some(validator) = &self.validator else { return Vec::new() };
         let class = self.class();
         let broken = violation::judge(validator, typed, class, &|| self.place());
-        if broken.is_empty() || typed == text || !validator.is_valid(text) { broken } else { Vec::new() }
+        if broken.is_empty() || typed == text || !violation::holds(validator, text) {
+            broken
+        } else {
+            Vec::new()
+        }
     }
 
     fn class(&self) -> Class {

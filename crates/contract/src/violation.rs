@@ -2,6 +2,10 @@
 
 use std::fmt;
 
+use serde_json::Value;
+
+use crate::budget::{Budget, Validator};
+
 /// Most violations of one message that are told apart; more are not looked for.
 pub const VIOLATIONS_MAX: usize = 4;
 /// Longest pointer that is told, in bytes: its names come from the client.
@@ -22,6 +26,8 @@ pub enum Class {
     Body,
     /// The body is too long to be judged.
     Size,
+    /// A value takes more steps to be judged than its size allows.
+    Complexity,
     /// A response's status.
     Status,
     /// A response's header field.
@@ -38,6 +44,7 @@ impl Class {
             Self::MediaType => "contract_media_type",
             Self::Body => "contract_body",
             Self::Size => "contract_size",
+            Self::Complexity => "contract_complexity",
             Self::Status => "contract_status",
             Self::Header => "contract_header",
         }
@@ -131,31 +138,52 @@ impl fmt::Display for Violations {
     }
 }
 
+/// Whether a value keeps a schema; `None` when to say so takes more steps than it may.
+fn verdict(validator: &Validator, value: &Value) -> Option<bool> {
+    let budget = Budget::to_judge(value);
+    let is_valid = validator.is_valid(budget.see(value));
+    (!budget.is_spent()).then_some(is_valid)
+}
+
+/// Whether a value is known to keep a schema.
+pub(crate) fn holds(validator: &Validator, value: &Value) -> bool {
+    verdict(validator, value) == Some(true)
+}
+
 /// Asks a validator, and tells what does not hold.
 pub(crate) fn judge(
-    validator: &jsonschema::Validator,
-    value: &serde_json::Value,
+    validator: &Validator,
+    value: &Value,
     class: Class,
     place: &dyn Fn() -> String,
 ) -> Vec<Violation> {
-    if validator.is_valid(value) {
-        return Vec::new();
+    match verdict(validator, value) {
+        Some(true) => Vec::new(),
+        Some(false) => explain(validator, value, class, place),
+        None => {
+            let why = "more steps than the limit for validation";
+            vec![Violation::plain(Class::Complexity, place(), why)]
+        }
     }
-    let found = validator.iter_errors(value).take(VIOLATIONS_MAX);
-    let mut list: Vec<Violation> = found
-        .map(|error| Violation {
-            class,
-            place: place(),
-            pointer: cut(error.instance_path().as_str()),
-            keyword: error.kind().keyword().to_owned(),
-            schema: error.schema_path().as_str().to_owned(),
-        })
-        .collect();
-    if list.is_empty() {
-        // Two ways of asking disagree: the answer is no.
-        list.push(Violation::plain(class, place(), "schema"));
+}
+
+/// What does not hold. To collect it can take far longer than the verdict, which is kept
+/// for each schema and value where they meet again.
+fn explain(validator: &Validator, value: &Value, class: Class, place: &dyn Fn() -> String) -> Vec<Violation> {
+    let budget = Budget::to_explain(value);
+    let found: Vec<_> = validator.iter_errors(budget.see(value)).take(VIOLATIONS_MAX).collect();
+    if found.is_empty() || budget.is_spent() {
+        // Two ways of asking disagree, or there was no time to ask: the answer is no.
+        return vec![Violation::plain(class, place(), "schema")];
     }
-    list
+    let found = found.into_iter().map(|error| Violation {
+        class,
+        place: place(),
+        pointer: cut(error.instance_path().as_str()),
+        keyword: error.kind().keyword().to_owned(),
+        schema: error.schema_path().as_str().to_owned(),
+    });
+    found.collect()
 }
 
 fn cut(pointer: &str) -> String {

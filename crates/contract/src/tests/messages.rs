@@ -226,3 +226,92 @@ fn answers_are_those_of_the_document() {
     assert!(wrong(operation("DELETE", "/orders/5"), 204, &[json], Some("{}")).contains("undeclared"));
     assert_eq!(wrong(None, 500, &[], Some("x")), "");
 }
+
+/// A union whose every branch comes back to it: `children` in two, `child` in `not`.
+fn unions(of: &str) -> String {
+    let branch = |name: &str, key: &str| {
+        format!(
+            "    {name}: {{type: object, required: [type], properties: {{type: {{const: {name}}}, {key}}}}}\n"
+        )
+    };
+    let children = "children: {type: array, items: {$ref: '#/components/schemas/Expr'}}";
+    format!(
+        "openapi: 3.1.0\ninfo: {{title: t, version: '1'}}\npaths:\n  /s:\n    post:\n      parameters:\n        \
+         - {{name: q, in: query, content: {{application/json: {{schema: {{$ref: '#/components/schemas/Expr'}}}}}}}}\n      \
+         requestBody: {{content: {{application/json: {{schema: {{$ref: '#/components/schemas/Expr'}}}}}}}}\n      \
+         responses: {{'200': {{description: ok, content: {{application/json: {{schema: {{$ref: '#/components/schemas/Expr'}}}}}}}}}}\n\
+         components:\n  schemas:\n    Expr: {of}\n{}{}{}",
+        branch("and", children),
+        branch("or", children),
+        branch("not", "child: {$ref: '#/components/schemas/Expr'}"),
+    )
+}
+
+const BRANCHES: &str = "[{$ref: '#/components/schemas/and'}, {$ref: '#/components/schemas/or'}, \
+                        {$ref: '#/components/schemas/not'}]";
+
+fn nested(levels: usize, leaf: &str) -> String {
+    "{\"children\":[".repeat(levels) + leaf + &"],\"type\":\"or\"}".repeat(levels)
+}
+
+/// Time would double with each level: whoever sees this test hang sees the attack.
+#[test]
+fn nested_unions_take_bounded_time() {
+    for of in [
+        format!("{{oneOf: {BRANCHES}}}"),
+        format!("{{anyOf: {BRANCHES}}}"),
+        format!("{{not: {{not: {{oneOf: {BRANCHES}}}}}}}"),
+        format!("{{oneOf: {BRANCHES}, unevaluatedProperties: false}}"),
+        // Without the constants, every branch is to be looked into.
+        "{oneOf: [{$ref: '#/components/schemas/List'}, {$ref: '#/components/schemas/Other'}, {properties: {type: {const: not}}, required: [type], maxProperties: 1}]}\n    \
+         List: {type: object, required: [children], properties: {children: {items: {$ref: '#/components/schemas/Expr'}}, type: {const: or}}}\n    \
+         Other: {type: object, required: [children], properties: {children: {items: {$ref: '#/components/schemas/Expr'}}, type: {const: and}}}"
+            .to_owned(),
+    ] {
+        let api = api(&unions(&of));
+        for levels in [1, 3, 31] {
+            let (good, bad) = (nested(levels, r#"{"type":"not"}"#), nested(levels, r#"{"type":"bad"}"#));
+            assert_eq!(post(&api, "/s", JSON, &good), "", "{of} {levels}");
+            assert_says(&post(&api, "/s", JSON, &bad), "body", format!("{of} {levels}"));
+            let wide = nested(levels, &vec![r#"{"type":"bad"}"#; 500].join(","));
+            assert_says(&post(&api, "/s", JSON, &wide), "body", format!("{of} {levels}"));
+            let encoded = bad.replace('"', "%22").replace('{', "%7B").replace('}', "%7D");
+            let encoded = encoded.replace('[', "%5B").replace(']', "%5D");
+            let ask = Ask { method: "POST", target: &format!("/s?q={encoded}"), headers: &[], body: None };
+            assert_says(&wrong(&api, &ask), "query parameter", format!("{of} {levels}"));
+            let answer = api.answer(Some(0), 200, &Response(&[("content-type", JSON)]), HasBody::Yes).unwrap();
+            let Answer::Body(check) = answer else { panic!("a body is expected") };
+            assert!(check.judge(good.as_bytes()).is_ok() && check.judge(bad.as_bytes()).is_err());
+        }
+    }
+}
+
+/// 600 branches that each fail at the last of 2,000 items: `not` of them would hold.
+#[test]
+fn a_value_that_takes_more_steps_than_its_size_allows_is_refused() {
+    let branches: Vec<_> =
+        (0..600).map(|least| format!(r#"{{"minItems":{least},"items":{{"type":"integer"}}}}"#)).collect();
+    let schema = format!(r#"{{"not":{{"anyOf":[{}]}}}}"#, branches.join(","));
+    let contract = Arc::new(load_schema(schema.as_bytes(), settings()).unwrap());
+    let body = |items: usize| format!("[{}\"x\"]", "1,".repeat(items));
+    assert_eq!(post(&contract, "/", JSON, &body(20)), "");
+    let headers = &[("content-type", JSON)];
+    let body = body(2_000);
+    let ask = Ask { method: "POST", target: "/", headers, body: Some(&body) };
+    let Ok(Opened::Body(check)) = contract.open(&ask, HasBody::Yes) else { panic!("a body is expected") };
+    let violations = check.judge(body.as_bytes()).unwrap_err();
+    assert_eq!(violations.first().class, Class::Complexity, "{violations}");
+}
+
+#[test]
+fn a_nested_union_is_judged_as_written_and_says_where_it_is_broken() {
+    let api = api(&unions(&format!("{{oneOf: {BRANCHES}}}")));
+    for (body, expected) in [
+        (r#"{"type":"and","children":[{"type":"not","child":{"type":"or","children":[]}}]}"#, ""),
+        (r#"{"type":"and","children":[{"type":"not","child":{"type":"xor"}}]}"#, "body: oneOf"),
+        (r#"{"type":"and","children":[{"type":"not","child":{"type":"or","children":{}}}]}"#, "body: oneOf"),
+        (r#"{"type":"and","children":[1]}"#, "body: oneOf"),
+    ] {
+        assert_says(&post(&api, "/s", JSON, body), expected, body);
+    }
+}

@@ -133,7 +133,9 @@ fn refuse(violations: &Violations) -> Refusal {
         Class::Method => StatusCode::METHOD_NOT_ALLOWED,
         Class::MediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         Class::Size => StatusCode::PAYLOAD_TOO_LARGE,
-        Class::Parameter | Class::Body | Class::Status | Class::Header => StatusCode::BAD_REQUEST,
+        Class::Parameter | Class::Body | Class::Complexity | Class::Status | Class::Header => {
+            StatusCode::BAD_REQUEST
+        }
     };
     let mut refusal = Refusal::new(Step::Inspect, class.name(), status, violations.to_string());
     refusal.close = class == Class::Size;
