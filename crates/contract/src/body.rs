@@ -35,11 +35,13 @@ pub(crate) struct Media {
 pub(crate) struct Way {
     pub(crate) reading: Reading,
     boundary: Option<String>,
+    is_ascii: bool,
 }
 
 impl Way {
     pub(crate) fn of(media_type: &MediaType) -> Self {
-        Self { reading: media_type.reading(), boundary: media_type.parameter("boundary").map(str::to_owned) }
+        let boundary = media_type.parameter("boundary").map(str::to_owned);
+        Self { reading: media_type.reading(), boundary, is_ascii: media_type.is_ascii() }
     }
 }
 
@@ -116,6 +118,9 @@ impl Media {
 
     /// Judges a body.
     pub(crate) fn judge(&self, bytes: &[u8], way: &Way) -> Vec<Violation> {
+        if way.is_ascii && way.reading != Reading::Opaque && !bytes.is_ascii() {
+            return vec![plain("encoding")];
+        }
         let Some(validator) = &self.validator else {
             // Also where any JSON will do it has to be JSON.
             return match way.reading {
@@ -218,6 +223,15 @@ impl Media {
             Some(media_type) => media_type.reading() == Reading::Json,
             None => shape.kinds == Kinds::OBJECT,
         };
+        // A file goes on as bytes; everything else is decoded by whoever reads the form.
+        if let Some(media_type) = media_type.as_ref().filter(|_| json || !part.file) {
+            if !media_type.is_utf8() {
+                return Err(plain_at(&part.name, "charset"));
+            }
+            if media_type.is_ascii() && !part.content.is_ascii() {
+                return Err(plain_at(&part.name, "encoding"));
+            }
+        }
         if json {
             let value = json::read(part.content).map_err(|(why, ..)| plain_at(&part.name, why.keyword()))?;
             return Ok((value.clone(), value));

@@ -64,6 +64,12 @@ impl MediaType {
         charset.is_none_or(|c| c.eq_ignore_ascii_case("utf-8") || c.eq_ignore_ascii_case("us-ascii"))
     }
 
+    /// Whether text in it that is more than ASCII is read as something else than UTF-8: some
+    /// take `us-ascii` for Latin-1.
+    pub(crate) fn is_ascii(&self) -> bool {
+        self.parameter("charset").is_some_and(|charset| charset.eq_ignore_ascii_case("us-ascii"))
+    }
+
     pub(crate) fn reading(&self) -> Reading {
         reading(&self.essence)
     }

@@ -69,8 +69,13 @@ fn read(part: &[u8]) -> Option<Part<'_>> {
             _ => {}
         }
     }
-    let (name, file) = name_of(disposition?)?;
-    Some(Part { name, file, media_type, content })
+    let (name, file_name) = name_of(disposition?)?;
+    // Browsers send an empty file name, and nothing else, where no file was chosen. With
+    // content, some take it for a file and some for a text.
+    if file_name == Some("") && !content.is_empty() {
+        return None;
+    }
+    Some(Part { name, file: file_name.is_some(), media_type, content })
 }
 
 fn split_lines(head: &[u8]) -> impl Iterator<Item = &[u8]> {
@@ -90,11 +95,11 @@ fn split_lines(head: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-/// `form-data; name="a"; filename="b"`: the name, and whether there is a file name.
-fn name_of(value: &[u8]) -> Option<(String, bool)> {
+/// `form-data; name="a"; filename="b"`: the name and the file name.
+fn name_of(value: &[u8]) -> Option<(String, Option<&str>)> {
     let text = std::str::from_utf8(value).ok()?;
     let mut rest = text.strip_prefix("form-data")?;
-    let (mut name, mut file) = (None, false);
+    let (mut name, mut file) = (None, None);
     while !rest.is_empty() {
         rest = rest.strip_prefix(';')?.trim_start_matches([' ', '\t']);
         let (key, after) = rest.split_once('=')?;
@@ -105,7 +110,7 @@ fn name_of(value: &[u8]) -> Option<(String, bool)> {
         }
         match key {
             "name" if name.is_none() => name = Some(value.to_owned()),
-            "filename" if !file => file = true,
+            "filename" if file.is_none() => file = Some(value),
             _ => return None,
         }
         rest = after.trim_start_matches([' ', '\t']);
@@ -148,6 +153,7 @@ mod tests {
             good.replace("name=\"a\"", "name=\"a\"; name=\"b\""),
             good.replace("name=\"a\"", "name=\"a\\\"b\""),
             good.replace("name=\"a\"", "name=\"a\"; filename*=UTF-8''b"),
+            good.replace("name=\"a\"", "name=\"a\"; filename=\"\""),
             good.replace("form-data", "attachment"),
             good.replace("Content-Disposition: form-data; name=\"a\"", "X: y"),
             good.replace("\r\n\r\n1", "\r\nContent-Transfer-Encoding: base64\r\n\r\n1"),
@@ -155,6 +161,9 @@ mod tests {
         ] {
             assert_eq!(names(&wrong), None, "{wrong:?}");
         }
+        // What browsers send for a file that nobody chose.
+        let none = good.replace("name=\"a\"", "name=\"a\"; filename=\"\"").replace("\r\n\r\n1", "\r\n\r\n");
+        assert!(names(&none).is_some());
         assert_eq!(parts(b"", "x"), None);
         assert_eq!(parts(good.as_bytes(), ""), None);
         assert_eq!(parts(good.as_bytes(), &"x".repeat(71)), None);

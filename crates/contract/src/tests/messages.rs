@@ -118,6 +118,23 @@ fn multipart_bodies_are_read_by_their_properties() {
         (file.replace("image/png", "text/html"), "/file: media type"),
         (file.replace("12345", "12345678901"), "/file: maxLength"),
         (part("name=\"n\"", "5"), "required"),
+        (file.replace("image/png", "image/png; charset=iso-8859-1"), ""),
+        (file.clone() + &part("name=\"n\"\r\nContent-Type: text/plain; charset=UTF-8", "5"), ""),
+        (file.clone() + &part("name=\"n\"\r\nContent-Type: text/plain; charset=us-ascii", "5"), ""),
+        (
+            file.clone() + &part("name=\"n\"\r\nContent-Type: text/plain; charset=us-ascii", "é"),
+            "/n: encoding",
+        ),
+        (
+            file.clone() + &part("name=\"n\"\r\nContent-Type: text/plain; charset=utf-16le", "5"),
+            "/n: charset",
+        ),
+        (
+            file.clone()
+                + &part("name=\"meta\"\r\nContent-Type: application/json; charset=utf-7", "{\"a\":1}"),
+            "/meta: charset",
+        ),
+        (file.clone() + &part("name=\"n\"; filename=\"\"", "5"), "body: multipart"),
     ] {
         let found = post(&shop, "/upload", "multipart/form-data; boundary=x", &format!("{parts}--x--\r\n"));
         assert_says(&found, expected, parts);
@@ -126,6 +143,8 @@ fn multipart_bodies_are_read_by_their_properties() {
     assert_eq!(post(&shop, "/upload", "application/octet-stream", "\u{1}anything"), "");
     assert_eq!(post(&shop, "/upload", "text/plain", "12345"), "");
     assert!(post(&shop, "/upload", "text/plain", "123456").contains("maxLength"));
+    assert_eq!(post(&shop, "/upload", "text/plain; charset=utf-8", "é"), "");
+    assert!(post(&shop, "/upload", "text/plain; charset=us-ascii", "é").contains("encoding"));
 }
 
 #[test]
