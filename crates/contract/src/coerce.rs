@@ -20,7 +20,7 @@ pub(crate) fn primitive(text: String, shape: &Shape, prefer: Prefer) -> Value {
         return Value::String(text);
     }
     if kinds.has(Kinds::INTEGER.and(Kinds::NUMBER))
-        && is_number(&text)
+        && if kinds.has(Kinds::NUMBER) { is_number(&text) } else { is_integer(&text) }
         && let Ok(value @ Value::Number(_)) = serde_json::from_str(&text)
     {
         return value;
@@ -30,6 +30,16 @@ pub(crate) fn primitive(text: String, shape: &Shape, prefer: Prefer) -> Value {
         "false" if kinds.has(Kinds::BOOLEAN) => Value::Bool(false),
         "null" if kinds.has(Kinds::NULL) && !kinds.has(Kinds::STRING) => Value::Null,
         _ => Value::String(text),
+    }
+}
+
+/// An integer as every reader reads it: `1e1`, `3.0` and `-0` are integers to JSON Schema, and
+/// something else to `parseInt`.
+fn is_integer(text: &str) -> bool {
+    let digits = text.strip_prefix('-').unwrap_or(text);
+    match digits.strip_prefix('0') {
+        Some(rest) => rest.is_empty() && digits.len() == text.len(),
+        None => !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()),
     }
 }
 
@@ -60,6 +70,15 @@ mod tests {
             (" 5", Kinds::INTEGER, json!(" 5")),
             ("5 ", Kinds::INTEGER, json!("5 ")),
             ("0x5", Kinds::INTEGER, json!("0x5")),
+            ("0", Kinds::INTEGER, json!(0)),
+            ("-10", Kinds::INTEGER, json!(-10)),
+            ("1000e-2", Kinds::INTEGER, json!("1000e-2")),
+            ("1e1", Kinds::INTEGER, json!("1e1")),
+            ("0.3e1", Kinds::INTEGER, json!("0.3e1")),
+            ("3.0", Kinds::INTEGER, json!("3.0")),
+            ("-0", Kinds::INTEGER, json!("-0")),
+            ("-", Kinds::INTEGER, json!("-")),
+            ("3.0", Kinds::NUMBER.and(Kinds::INTEGER), json!(3.0)),
             ("1e3", Kinds::NUMBER, json!(1000.0)),
             ("NaN", Kinds::NUMBER, json!("NaN")),
             ("true", Kinds::BOOLEAN, json!(true)),
