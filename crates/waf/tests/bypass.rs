@@ -220,6 +220,31 @@ fn multipart_that_can_be_read_in_two_ways_is_flagged() {
     assert!(is_denied(&strict, &raw), "no closing boundary");
 }
 
+/// A file name that is none made a file of a part that busboy, Go and others read as a field.
+#[test]
+fn a_field_is_not_hidden_by_an_empty_file_name() {
+    let attack = "1' OR '1'='1";
+    let with = |filename: &str, text: &str| {
+        let head = format!(
+            "Content-Disposition: form-data; name=\"q\"; filename=\"{filename}\"\r\nContent-Type: text/plain"
+        );
+        multipart(&[part(&head, text)])
+    };
+    let args = denies(r#"ARGS "@detectSQLi" "t:none"#);
+    let posted = denies(r#"ARGS_POST:q "@contains OR" "t:none"#);
+    for nameless in ["", " ", "/", "%20", "a/"] {
+        for set in [&args, &posted] {
+            assert!(is_denied(set, &with(nameless, attack)), "{nameless:?}");
+            assert!(!is_denied(set, &with(nameless, "")), "{nameless:?}");
+            assert!(!is_denied(set, &with("a.txt", attack)));
+        }
+    }
+    let files = denies(r#"&FILES:q "@eq 1" "t:none"#);
+    assert!(is_denied(&files, &with("", attack)) && is_denied(&files, &with("a.txt", attack)));
+    core_denies(&with("", attack), 942_100, &with("", ""));
+    core_denies(&with("/", attack), 942_100, &with("a.txt", ""));
+}
+
 /// CVE-2026-21876: the charset of the last part alone was looked at.
 #[test]
 fn each_parts_charset_is_looked_at() {

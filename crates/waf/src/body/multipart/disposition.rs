@@ -1,6 +1,9 @@
 //! `Content-Disposition` of a part (RFC 7578 §4.2): only `form-data` with `name` and
 //! `filename`, because on anything else readers differ.
 
+use crate::transform::Transformation;
+use std::borrow::Cow;
+
 /// What it said.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Disposition {
@@ -92,6 +95,18 @@ fn quoted<'a>(text: &'a [u8], quote: u8, invalid: &mut bool) -> Result<(Vec<u8>,
             _ => out.push(byte),
         }
     }
+}
+
+/// Whether some readers find no name in a file's name, and so take the part for an ordinary
+/// field: none at all (busboy, Go, Perl's CGI), slashes alone (aiohttp), blanks alone (Spring),
+/// or escapes of those (Rack, which takes a path off it too). Browsers send an empty name where
+/// no file was chosen.
+pub(super) fn names_no_file(filename: &[u8]) -> bool {
+    let plain = Transformation::UrlDecode.apply(Cow::Borrowed(filename));
+    let last = plain.rsplit(|byte| matches!(byte, b'/' | b'\\')).next().unwrap_or_default();
+    let nothing =
+        |letter: char| letter.is_whitespace() || letter.is_control() || matches!(letter, '"' | '\'' | '.');
+    String::from_utf8_lossy(last).chars().all(nothing)
 }
 
 fn skip_blank(text: &[u8]) -> &[u8] {

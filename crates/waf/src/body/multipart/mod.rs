@@ -108,6 +108,9 @@ struct Part {
     data_read: bool,
     name: Option<Vec<u8>>,
     filename: Option<Vec<u8>>,
+    /// Whether its content is an argument: without a file's name it is, and with one that is no
+    /// name it is one besides a file, since readers differ on that.
+    is_field: bool,
     value: Vec<u8>,
     size: u64,
     content: Vec<u8>,
@@ -280,11 +283,12 @@ impl Multipart {
             let headers = part.headers.into_iter().map(|header| (own.take(), header.line));
             self.parsed.part_headers.extend(headers);
         }
-        match part.filename {
-            Some(filename) => {
-                self.parsed.files.push(FilePart { name, filename, size: part.size, content: part.content })
-            }
-            None => self.parsed.args.push((Some(name), part.value)),
+        if let Some(filename) = part.filename {
+            let name = name.clone();
+            self.parsed.files.push(FilePart { name, filename, size: part.size, content: part.content });
+        }
+        if part.is_field {
+            self.parsed.args.push((Some(name), part.value));
         }
     }
 
@@ -311,22 +315,19 @@ impl Multipart {
         let piece = piece.strip_suffix(end).unwrap_or(piece);
         let before = std::mem::replace(&mut part.reserve, end);
         let length = before.len() + piece.len();
-        let counted = if part.filename.is_some() {
+        if part.filename.is_some() {
             part.size += length as u64;
             for bytes in [before, piece] {
                 let taken = bytes.get(..self.files_content_left).unwrap_or(bytes);
                 part.content.extend_from_slice(taken);
                 self.files_content_left -= taken.len();
             }
-            Ok(())
-        } else {
-            let counted = self.count(length);
-            if counted.is_ok() {
-                part.value.extend_from_slice(before);
-                part.value.extend_from_slice(piece);
-            }
-            counted
-        };
+        }
+        let counted = if part.is_field { self.count(length) } else { Ok(()) };
+        if part.is_field && counted.is_ok() {
+            part.value.extend_from_slice(before);
+            part.value.extend_from_slice(piece);
+        }
         self.part = Some(part);
         counted
     }
@@ -414,6 +415,7 @@ impl Multipart {
             flags.file_limit_exceeded |= self.files > self.limits.files_max;
         }
         part.name = Some(name);
+        part.is_field = said.filename.as_deref().is_none_or(disposition::names_no_file);
         part.filename = said.filename;
         part.in_body = true;
         Ok(())

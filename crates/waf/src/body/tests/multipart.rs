@@ -38,6 +38,61 @@ fn fields_and_files_are_told_apart() {
 }
 
 #[test]
+fn a_file_without_a_name_is_a_field_too() {
+    let file = |filename: &str| format!("{FIELD}; filename={filename}\r\nContent-Type: text/plain");
+    for nameless in [
+        "\"\"",
+        "\" \"",
+        "\"\t\"",
+        "\"\u{2003}\"",
+        "\"/\"",
+        "\"\\\\\"",
+        "\"a/\"",
+        "\"a\\\\\"",
+        "\".\"",
+        "\"..\"",
+        "\"%2f\"",
+        "\"a%5C\"",
+        "\"\\\"\"",
+        "''",
+    ] {
+        let parsed = read(&body(&[(&file(nameless), "1' OR '1'='1\r\n"), (FIELD, "2")]));
+        assert_eq!(args(&parsed), ["a=1' OR '1'='1\r\n", "a=2"], "{nameless}");
+        assert_eq!((parsed.files.len(), parsed.files[0].size), (1, 14), "{nameless}");
+        assert_eq!(parsed.error, None, "{nameless}");
+    }
+    for name in ["\"a\"", "\" a\"", "\"/a\"", "\"C:\\a.txt\"", "\".a\"", "\"O'Brien\"", "\"100%\"", "a"] {
+        let parsed = read(&body(&[(&file(name), "1"), (FIELD, "2")]));
+        assert_eq!((args(&parsed), parsed.files.len()), (vec!["a=2".to_owned()], 1), "{name}");
+    }
+    // A form in which no file was chosen.
+    let parsed = read(&body(&[(&file("\"\""), "")]));
+    assert_eq!((args(&parsed), parsed.files[0].size), (vec!["a=".to_owned()], 0));
+    assert!(parsed.error.is_none() && !parsed.multipart.strict_error());
+    // Other ways to write it are errors.
+    for error in ["", "\"a", "*=utf-8''a"] {
+        let head = file(error).replace("=*=", "*=");
+        assert!(read(&body(&[(&head, "1")])).error.is_some(), "{error}");
+    }
+}
+
+#[test]
+fn a_file_without_a_name_counts_as_a_field_does() {
+    let limits = BodyLimits { no_files_bytes_max: 1_000, arguments_max: 1, ..BodyLimits::default() };
+    let with = |filename: &str, length: usize, times: usize| {
+        let head = format!("{FIELD}; filename=\"{filename}\"");
+        let content = "x".repeat(length);
+        let parts = vec![(head.as_str(), content.as_str()); times];
+        read_with(BodyKind::Multipart, TYPE, body(&parts), &limits)
+    };
+    assert!(with("", 2_000, 1).over_no_files_limit);
+    assert_eq!(with("a", 2_000, 1).error, None);
+    assert_eq!(with("", 500, 1).error, None);
+    assert!(with("", 1, 2).error.unwrap().contains("SecArgumentsLimit"));
+    assert_eq!(with("a", 1, 2).error, None);
+}
+
+#[test]
 fn every_header_line_of_every_part_is_seen() {
     // CVE-2026-21876: a charset that stands in the first part only.
     let utf7 = format!("{FIELD}\r\nContent-Type: text/plain; charset=utf-7");
