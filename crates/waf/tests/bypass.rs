@@ -74,6 +74,82 @@ fn core_denies(attack: &Raw, rule: u64, honest: &Raw) {
     assert_eq!(verdict, Verdict::Pass, "{:?}", ids(&transaction));
 }
 
+/// Bodies that applications read otherwise than the rules were shown them passed where no rule
+/// asked for that.
+#[test]
+fn a_body_that_can_be_read_in_two_ways_is_denied_unless_a_rule_judges_that() {
+    let base = "SecRule REQUEST_HEADERS:Content-Type \"@contains json\" \"id:2,phase:1,pass,nolog,ctl:requestBodyProcessor=JSON\"\n\
+        SecRule REQUEST_HEADERS:Content-Type \"@contains xml\" \"id:3,phase:1,pass,nolog,ctl:requestBodyProcessor=XML\"\n\
+        SecRule ARGS|XML:/* \"@detectSQLi\" \"id:1,phase:2,deny,log\"\n";
+    let set = |more: &str, options: &Options| rules(&format!("{HEAD}{base}{more}"), options);
+    let judges = |what: &str| set(&format!("SecRule {what},id:4,phase:2,pass,nolog\""), &Options::default());
+    let alone = set("", &Options::default());
+    let detecting = set("", &Options { engine: Some(EngineMode::DetectionOnly), ..Options::default() });
+    let strict = judges("MULTIPART_STRICT_ERROR \"!@eq 0\" \"t:none");
+    let line = judges("MULTIPART_LF_LINE \"!@eq 0\" \"t:none");
+    let unmatched = judges("MULTIPART_UNMATCHED_BOUNDARY \"!@eq 0\" \"t:none");
+    let heads = judges("MULTIPART_PART_HEADERS \"@rx (?i)charset\" \"t:none");
+    let charsets = judges("REQUEST_HEADERS:Content-Type \"@rx (?i)charset=utf-16\" \"t:none");
+
+    let named = "Content-Disposition: form-data; name=\"q\"";
+    let attack = "1' OR '1'='1";
+    let of = |head: &str| multipart(&[part(&format!("{named}\r\n{head}"), "one")]);
+    let raw = |body: &str| post("multipart/form-data; boundary=frontier", body);
+    // To busboy, which looks for CRLF before a boundary, all of it is the field q.
+    let inner = format!(
+        "--frontier\r\n{named}\r\n\r\n1\n--frontier\r\nContent-Disposition: form-data; name=\"f\"; filename=\"f\"\r\n\r\n{attack}\r\n--frontier--\r\n"
+    );
+    let behind = format!("{}--frontier--\r\n{attack}", field("a", "one"));
+    let json = |charset: &str| post(&format!("application/json{charset}"), "{\"q\":\"1+ACc- OR +ACc-1\"}");
+    for (doubtful, judging) in [
+        (json("; charset=utf-7"), &charsets),
+        (post("application/x-www-form-urlencoded; charset=ibm037", "q=1"), &charsets),
+        (of("Content-Type: text/plain; charset=utf-7"), &heads),
+        (of("Content-Transfer-Encoding: base64"), &heads),
+        (multipart(&[field("_charset_", "utf-7"), field("q", "1")]), &heads),
+        (raw(&inner), &strict),
+        (raw(&inner), &line),
+        (
+            raw(&inner.replace(
+                "frontier\r\nContent-Disposition: form-data; name=\"f\"",
+                "frontier\nContent-Disposition: form-data; name=\"f\"",
+            )),
+            &strict,
+        ),
+        (raw(&behind), &strict),
+        (multipart(&[field("a", "one--frontier")]), &unmatched),
+    ] {
+        let what = String::from_utf8_lossy(&doubtful.body);
+        let denied = Verdict::Deny { status: 400, rule: 0 };
+        assert_eq!(run(&alone, &doubtful).1, denied, "{what}");
+        assert_eq!(run(judging, &doubtful).1, Verdict::Pass, "{what}");
+        let (transaction, verdict) = run(&detecting, &doubtful);
+        assert_eq!((verdict, transaction.intended()), (Verdict::Pass, Some(&denied)), "{what}");
+    }
+    let file = "Content-Disposition: form-data; name=\"f\"; filename=\"f.csv\"";
+    let dotnet =
+        post("multipart/form-data; boundary=\"frontier\"", &format!("{}--frontier--\r\n", field("a", "one")));
+    for honest in [
+        post("application/json", "{\"q\":\"1\"}"),
+        post("application/json; charset=UTF-8", "{\"q\":\"1\"}"),
+        post("text/xml; charset=\"utf-8\"", "<a>1</a>"),
+        post("application/x-www-form-urlencoded; charset=iso-8859-1", "q=1"),
+        multipart(&[field("a", "one"), field("b", "-- \r\nsigned\r\n---\r\n--")]),
+        multipart(&[part(&format!("{file}\r\nContent-Type: text/csv; charset=utf-16"), "a\n--b\n")]),
+        multipart(&[part(&format!("{named}\r\nContent-Type: text/plain; charset=utf-8"), "one")]),
+        multipart(&[part(&format!("{named}; filename=\"\"\r\nContent-Type: application/octet-stream"), "")]),
+        dotnet,
+    ] {
+        assert_eq!(run(&alone, &honest).1, Verdict::Pass, "{}", String::from_utf8_lossy(&honest.body));
+    }
+    // Nobody looks at its body.
+    let head = rules(
+        &format!("{HEAD}SecRule REQUEST_HEADERS \"@contains attack\" \"id:1,phase:1,deny,log\""),
+        &Options::default(),
+    );
+    assert_eq!(run(&head, &post("text/plain; charset=utf-16", "a")).1, Verdict::Pass);
+}
+
 /// CVE-2024-1019: `%3F` decoded before the target was split hid the path behind it.
 #[test]
 fn an_escaped_question_mark_stays_in_the_path() {

@@ -10,6 +10,7 @@
 //! body, take a body for well formed that another reader could read differently and
 //! say nothing of it.
 
+pub(crate) mod charset;
 pub(crate) mod json;
 pub(crate) mod multipart;
 pub(crate) mod urlencoded;

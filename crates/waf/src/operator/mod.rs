@@ -236,6 +236,11 @@ impl fmt::Debug for Operator {
 }
 
 impl Operator {
+    /// Its argument as written.
+    pub(crate) fn argument(&self) -> &str {
+        &self.argument
+    }
+
     /// The operator `name` (in any mix of upper and lower case) with its argument as
     /// written. `has_macros`: the argument contains `%{…}` and [`Self::evaluate`] is given
     /// its expansion. `from` is the rule file, from which paths are resolved. The argument

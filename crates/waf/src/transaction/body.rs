@@ -22,7 +22,7 @@ const PARTS_MAX: usize = 1_000;
 const FILES_CONTENT_BYTES_MAX: usize = 1 << 20;
 /// The status of a request body over its limit (RFC 9110, 15.5.14).
 const STATUS_TOO_LARGE: u16 = 413;
-/// The status of a request body that cannot be read to its end.
+/// The status of a request body that cannot be read to its end, or in two ways.
 const STATUS_UNREADABLE: u16 = 400;
 /// The status of a response body over its limit, as ModSecurity answers.
 const STATUS_RESPONSE_TOO_LARGE: u16 = 500;
@@ -248,7 +248,8 @@ impl State {
         // not go on.
         let judged = [Variable::ReqbodyError, Variable::ReqbodyProcessorError];
         let unread = error.is_some() && !over && !judged.iter().any(|variable| set.plan.uses(*variable));
-        if unread && self.ended == Ended::No {
+        let doubtful = self.body.request_length > 0 && self.is_doubtful(set, parsed.as_ref());
+        if (unread || doubtful) && self.ended == Ended::No {
             let _ = self.refuse(STATUS_UNREADABLE);
         }
         let flag = |set: bool| if set { b"1".as_slice() } else { b"0" };
@@ -333,29 +334,12 @@ impl State {
     }
 
     fn multipart(&mut self, flags: &MultipartFlags) {
-        use Variable as V;
-        let named = [
-            (V::MultipartBoundaryQuoted, flags.boundary_quoted),
-            (V::MultipartBoundaryWhitespace, flags.boundary_whitespace),
-            (V::MultipartDataBefore, flags.data_before),
-            (V::MultipartDataAfter, flags.data_after),
-            (V::MultipartHeaderFolding, flags.header_folding),
-            (V::MultipartInvalidHeaderFolding, flags.invalid_header_folding),
-            (V::MultipartLfLine, flags.lf),
-            (V::MultipartCrlfLfLines, flags.crlf_lf_lines()),
-            (V::MultipartMissingSemicolon, flags.missing_semicolon),
-            (V::MultipartInvalidQuoting, flags.invalid_quoting),
-            (V::MultipartInvalidPart, flags.invalid_part),
-            (V::MultipartUnmatchedBoundary, flags.unmatched_boundary),
-            (V::MultipartFileLimitExceeded, flags.file_limit_exceeded),
-            (V::MultipartStrictError, flags.strict_error()),
-        ];
-        for (variable, set) in named {
+        for (variable, set) in multipart_flags(flags) {
             self.store.set(variable, if set { b"1" } else { b"0" });
         }
         if flags.seen {
-            self.store.set(V::MultipartName, &flags.name);
-            self.store.set(V::MultipartFilename, &flags.filename);
+            self.store.set(Variable::MultipartName, &flags.name);
+            self.store.set(Variable::MultipartFilename, &flags.filename);
         }
     }
 
@@ -384,6 +368,27 @@ impl State {
         }
         self.store.changed();
     }
+}
+
+/// The variables that are 1 or 0.
+pub(super) fn multipart_flags(flags: &MultipartFlags) -> [(Variable, bool); 14] {
+    use Variable as V;
+    [
+        (V::MultipartBoundaryQuoted, flags.boundary_quoted),
+        (V::MultipartBoundaryWhitespace, flags.boundary_whitespace),
+        (V::MultipartDataBefore, flags.data_before),
+        (V::MultipartDataAfter, flags.data_after),
+        (V::MultipartHeaderFolding, flags.header_folding),
+        (V::MultipartInvalidHeaderFolding, flags.invalid_header_folding),
+        (V::MultipartLfLine, flags.lf),
+        (V::MultipartCrlfLfLines, flags.crlf_lf_lines()),
+        (V::MultipartMissingSemicolon, flags.missing_semicolon),
+        (V::MultipartInvalidQuoting, flags.invalid_quoting),
+        (V::MultipartInvalidPart, flags.invalid_part),
+        (V::MultipartUnmatchedBoundary, flags.unmatched_boundary),
+        (V::MultipartFileLimitExceeded, flags.file_limit_exceeded),
+        (V::MultipartStrictError, flags.strict_error()),
+    ]
 }
 
 fn limits(set: &RuleSet, no_files_bytes_max: usize) -> BodyLimits {

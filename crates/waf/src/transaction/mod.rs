@@ -5,6 +5,7 @@ mod body;
 mod calendar;
 mod candidates;
 mod collections;
+mod doubt;
 mod evaluate;
 mod head;
 mod opening;

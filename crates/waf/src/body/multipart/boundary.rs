@@ -9,6 +9,10 @@ const CONTENT_TYPE_BYTES_MAX: usize = 1024;
 #[derive(Debug, Default)]
 pub(super) struct Boundary {
     text: Vec<u8>,
+    /// It, with the dashes.
+    dashed: Vec<u8>,
+    /// What of that readers take for it that end a boundary at a blank, a comma or a comment.
+    stem: Option<Vec<u8>>,
     quoted: bool,
 }
 
@@ -83,13 +87,16 @@ impl Boundary {
         if text.is_empty() {
             return Err("Multipart: Invalid boundary in C-T (empty).");
         }
-        Ok(Self { text: text.to_vec(), quoted })
+        let dashed = [b"--", text].concat();
+        let end = dashed.iter().position(|byte| b" ,('".contains(byte));
+        let stem = end.and_then(|end| dashed.get(..end)).map(<[u8]>::to_vec);
+        Ok(Self { text: text.to_vec(), dashed, stem, quoted })
     }
 
     /// What a line is. It begins where a line begins and has its end, unless it is long.
     pub(super) fn look(&self, line: &[u8], flags: &mut MultipartFlags) -> Result<Look, Fault> {
         let Some(after) = line.strip_prefix(b"--").filter(|_| line.len() > 3) else {
-            return Ok(if self.is_within(line) { Look::Unmatched } else { Look::Other });
+            return Ok(if self.is_within(line, flags) { Look::Unmatched } else { Look::Other });
         };
         if let Some(rest) = after.strip_prefix(self.text.as_slice()) {
             let (is_final, end) = rest.strip_prefix(b"--").map_or((false, rest), |end| (true, end));
@@ -110,13 +117,22 @@ impl Boundary {
         if space > 0 && after.get(space..).is_some_and(|after| after.starts_with(&self.text)) {
             return Err("Multipart: Invalid boundary (whitespace).".to_owned());
         }
+        let _ = self.is_within(line, flags);
         Ok(Look::Unmatched)
     }
 
-    /// Whether a line holds the boundary somewhere behind its beginning.
-    fn is_within(&self, line: &[u8]) -> bool {
-        memchr::memmem::find_iter(line, self.text.as_slice())
-            .any(|at| at.checked_sub(2).and_then(|at| line.get(at..at + 2)) == Some(b"--"))
+    /// Whether a line holds the boundary where it is none: some readers look for nothing else,
+    /// and some for no more than its stem.
+    pub(super) fn is_within(&self, line: &[u8], flags: &mut MultipartFlags) -> bool {
+        let holds = |text: &[u8]| memchr::memmem::find(line, text).is_some();
+        let within = holds(&self.dashed);
+        flags.boundary_within |= within || self.stem.as_deref().is_some_and(holds);
+        within
+    }
+
+    /// How many bytes before a place a boundary may begin that ends behind it.
+    pub(super) fn reach(&self) -> usize {
+        self.dashed.len().saturating_sub(1)
     }
 
     /// Whether the body's last bytes are the last boundary without a line end.

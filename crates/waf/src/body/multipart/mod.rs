@@ -6,7 +6,7 @@
 mod boundary;
 mod disposition;
 
-use super::{BodyLimits, FilePart, Parsed, over_arguments_limit, over_no_files_limit};
+use super::{BodyLimits, FilePart, Parsed, charset, over_arguments_limit, over_no_files_limit};
 use boundary::Boundary;
 
 /// A longer line is taken in pieces, and is an error in a part's header, bytes.
@@ -45,6 +45,10 @@ pub(crate) struct MultipartFlags {
     pub(crate) invalid_part: bool,
     /// `MULTIPART_UNMATCHED_BOUNDARY`
     pub(crate) unmatched_boundary: bool,
+    /// The boundary stands where it is none.
+    pub(crate) boundary_within: bool,
+    /// A field's text is said to be in a character set or an encoding in which it was not read.
+    pub(crate) foreign_text: bool,
     /// `MULTIPART_FILE_LIMIT_EXCEEDED`
     pub(crate) file_limit_exceeded: bool,
     /// `MULTIPART_NAME`: the last part's name.
@@ -88,6 +92,8 @@ pub(crate) struct Multipart {
     line: Vec<u8>,
     /// Whether that begins where a line begins.
     at_line_start: bool,
+    /// The end of the pieces before it, as far as a boundary may reach back.
+    tail: Vec<u8>,
     part: Option<Part>,
     boundaries: usize,
     complete: bool,
@@ -143,6 +149,7 @@ impl Multipart {
             boundary,
             line: Vec::new(),
             at_line_start: true,
+            tail: Vec::new(),
             part: None,
             boundaries: 0,
             complete: false,
@@ -236,6 +243,7 @@ impl Multipart {
                 boundary::Look::Other => {}
             }
         }
+        self.between_pieces(line, whole);
         match &self.part {
             None => {
                 self.parsed.multipart.data_before = true;
@@ -247,9 +255,25 @@ impl Multipart {
         }
     }
 
+    /// A line in pieces may hold the boundary in a later one, or across two.
+    fn between_pieces(&mut self, piece: &[u8], whole: bool) {
+        if !self.at_line_start {
+            self.tail.extend_from_slice(piece);
+            let within = self.boundary.is_within(&self.tail, &mut self.parsed.multipart);
+            self.parsed.multipart.unmatched_boundary |= within;
+            self.tail.clear();
+        }
+        if !whole {
+            let kept = piece.len().saturating_sub(self.boundary.reach());
+            self.tail.extend_from_slice(piece.get(kept..).unwrap_or_default());
+        }
+    }
+
     /// Ends the part before a boundary, and begins the next one.
     fn at_boundary(&mut self, is_final: bool) -> Result<(), Fault> {
         if let Some(part) = self.part.take() {
+            // Many readers look for the boundary with CRLF before it.
+            self.parsed.multipart.lf |= part.reserve == b"\n";
             if part.name.is_none() || !part.data_read {
                 // Headers without an end, or content without the line end that a
                 // boundary begins with: readers differ on both.
@@ -288,6 +312,9 @@ impl Multipart {
             self.parsed.files.push(FilePart { name, filename, size: part.size, content: part.content });
         }
         if part.is_field {
+            // The field that says in which set the others are (HTML, "form submission").
+            let says = name.eq_ignore_ascii_case(b"_charset_");
+            self.parsed.multipart.foreign_text |= says && !charset::is_read(part.value.trim_ascii());
             self.parsed.args.push((Some(name), part.value));
         }
     }
@@ -416,10 +443,19 @@ impl Multipart {
         }
         part.name = Some(name);
         part.is_field = said.filename.as_deref().is_none_or(disposition::names_no_file);
+        flags.foreign_text |= part.is_field && part.headers.iter().any(is_foreign);
         part.filename = said.filename;
         part.in_body = true;
         Ok(())
     }
+}
+
+/// Whether a field's header says that its text is not what it was read as.
+fn is_foreign(header: &Header) -> bool {
+    let is = |name: &[u8]| header.name.eq_ignore_ascii_case(name);
+    let plain = |encoding: &str| header.value.trim_ascii().eq_ignore_ascii_case(encoding.as_bytes());
+    (is(b"content-type") && charset::is_foreign(&header.value, false))
+        || (is(b"content-transfer-encoding") && !["", "7bit", "8bit", "binary"].into_iter().any(plain))
 }
 
 /// How rules and log are told.

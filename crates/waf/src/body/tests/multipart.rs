@@ -175,6 +175,7 @@ fn each_flag_is_raised_by_its_fault_alone() {
         ),
         (TYPE, good.replace("\r\n", "\n"), &["LF_LINE"]),
         (TYPE, good.replacen("\r\n", "\n", 1), &["LF_LINE", "CRLF_LF_LINES"]),
+        (TYPE, good.replace("\r\n1\r\n", "\r\n1\n"), &["LF_LINE", "CRLF_LF_LINES"]),
         (TYPE, good.replace("\"a\"", "'a'"), &["INVALID_QUOTING"]),
         (TYPE, good.replace("\"a\"", "a'b"), &["INVALID_QUOTING"]),
         (TYPE, format!("--B\r\n{FIELD}\r\n\r\n--B--\r\n"), &["INVALID_PART"]),
@@ -188,6 +189,70 @@ fn each_flag_is_raised_by_its_fault_alone() {
         let strict = !matches!(raised, [] | ["UNMATCHED_BOUNDARY"]);
         assert_eq!(parsed.multipart.strict_error(), strict, "{raised:?}");
     }
+}
+
+#[test]
+fn the_boundary_is_found_wherever_it_stands() {
+    let within = |content_type: &str, content: &str| {
+        let parsed = of_type(content_type, &body(&[(FIELD, content)]));
+        assert_eq!(parsed.error, None, "{content:?}");
+        (parsed.multipart.unmatched_boundary, parsed.multipart.boundary_within)
+    };
+    assert_eq!(within(TYPE, "1--B"), (true, true));
+    assert_eq!(within(TYPE, "--C--B"), (true, true));
+    assert_eq!(within(TYPE, "-- \r\nA. Signature\r\n--"), (true, false));
+    assert_eq!(within(TYPE, "1-B"), (false, false));
+    // Lines are read in pieces of 4,096 bytes.
+    for before in [4_000, 4_093, 4_094, 4_095, 4_096, 4_097, 8_190, 8_191, 8_192, 9_000] {
+        let content = |end: &str| format!("{}{end}", "x".repeat(before));
+        assert_eq!(within(TYPE, &content("--B")), (true, true), "{before}");
+        assert_eq!(within(TYPE, &content("--B\r\n")), (true, true), "{before}");
+        assert_eq!(within(TYPE, &content("--\r\nB")), (false, false), "{before}");
+    }
+    for stem in ["B,b", "B b", "B(b)", "B'b"] {
+        let content_type = format!("multipart/form-data; boundary={stem}");
+        let read = |content: &str| {
+            let text = body(&[(FIELD, content)]).replace("\n--B", &format!("\n--{stem}"));
+            let text = text.replacen("--B", &format!("--{stem}"), 1);
+            let parsed = of_type(&content_type, &text);
+            assert_eq!(parsed.error, None, "{stem} {content:?}");
+            (parsed.multipart.unmatched_boundary, parsed.multipart.boundary_within)
+        };
+        assert_eq!(read("1--B"), (false, true), "{stem}");
+        assert_eq!(read(&format!("1--{stem}")), (true, true), "{stem}");
+        assert_eq!(read("1--b"), (false, false), "{stem}");
+    }
+}
+
+#[test]
+fn a_text_that_is_not_what_it_was_read_as_is_found() {
+    let foreign = |head: &str, content: &str| {
+        let parsed = read(&body(&[(head, content), (FIELD, "2")]));
+        assert_eq!(parsed.error, None, "{head:?}");
+        parsed.multipart.foreign_text
+    };
+    for header in [
+        "Content-Type: text/plain; charset=utf-16le",
+        "content-type: text/plain;\r\n charset=utf-7",
+        "Content-Transfer-Encoding: base64",
+        "content-transfer-encoding:Quoted-Printable",
+    ] {
+        assert!(foreign(&format!("{FIELD}\r\n{header}"), "1"), "{header}");
+        assert!(foreign(&format!("{FIELD}; filename=\"\"\r\n{header}"), "1"), "{header}");
+        // What is in a file no rule on fields looks at.
+        assert!(!foreign(&format!("{FIELD}; filename=\"a\"\r\n{header}"), "1"), "{header}");
+    }
+    for header in [
+        "Content-Type: text/plain; charset=UTF-8",
+        "Content-Type: application/json",
+        "Content-Transfer-Encoding: 8bit",
+        "Content-Transfer-Encoding: BINARY",
+        "X-Type: text/plain; charset=utf-7",
+    ] {
+        assert!(!foreign(&format!("{FIELD}\r\n{header}"), "1"), "{header}");
+    }
+    let says = "Content-Disposition: form-data; name=\"_charset_\"";
+    assert!(foreign(says, "utf-7") && !foreign(says, "UTF-8") && !foreign(says, ""));
 }
 
 #[test]
