@@ -60,7 +60,6 @@ pub(crate) async fn exchange(asking: &Asking<'_>) -> Answer<Issued> {
     let stored = realm.records.get::<Record>(Kind::Code, &[&name]).await?;
     let stored = stored.ok_or_else(|| refused("no such code, or it is over"))?;
     check(asking, &stored, &name).await?;
-    let binding = asking.binding().await?;
     let record = &stored.value;
     if let Some(grant) = &record.used {
         // OAuth 2.1 §4.1.3: whoever comes second shows that somebody has a copy.
@@ -69,6 +68,8 @@ pub(crate) async fn exchange(asking: &Asking<'_>) -> Answer<Issued> {
     }
     let client = &asking.authenticated.client;
     let (user, changes) = record.decided.stands(realm).await?.map_err(refused)?;
+    // After what takes back: a request that is sent again whole, its proof too, shows a copy as well.
+    let binding = asking.binding().await?;
     let mut grant = Grant::begin(realm, client, &record.decided, binding, asking.now())?;
     let narrowed =
         Narrowed { scopes: grant.scopes.clone(), resources: asking.resources_within(&grant.resources)? };

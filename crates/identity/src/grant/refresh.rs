@@ -109,7 +109,6 @@ async fn rotate(asking: &Asking<'_>, stored: Stored<Grant>, generation: u64) -> 
     if !grant.binding.is_bearer() && grant.binding != *asking.shown() {
         return Err(refused("it is bound to another key or certificate"));
     }
-    let binding = asking.binding().await?;
     let Some(family) = &mut grant.family else { return Err(refused("the grant has none")) };
     match family.standing(generation, realm, now) {
         Standing::Current => {
@@ -126,13 +125,19 @@ async fn rotate(asking: &Asking<'_>, stored: Stored<Grant>, generation: u64) -> 
     if grant.until <= now {
         return Err(refused("the grant is over"));
     }
-    if !grant.is_offline() {
+    let session = if grant.is_offline() {
+        None
+    } else {
         let session = session::get(realm, &grant.authentication.session, now).await?;
-        let session = session.ok_or_else(|| refused("its session has ended"))?;
-        // An application that refreshes is somebody at work.
-        session::touch(realm, &session, now).await?;
-    }
+        Some(session.ok_or_else(|| refused("its session has ended"))?)
+    };
     let user = grant.user(realm).await?.ok_or_else(|| refused(USER_OVER))?;
+    // After what takes back: a request that is sent again whole, its proof too, shows a copy as well.
+    let binding = asking.binding().await?;
+    if let Some(session) = &session {
+        // An application that refreshes is somebody at work.
+        session::touch(realm, session, now).await?;
+    }
     // What the client lost since is not granted again.
     let allowed = grant.scopes.intersection(&client.scopes).cloned().collect();
     let reachable = grant.resources.intersection(&client.resources).cloned().collect();

@@ -129,6 +129,39 @@ async fn a_public_clients_refresh_token_needs_the_key_too() {
 }
 
 #[tokio::test]
+async fn what_was_used_is_taken_back_whatever_proof_comes_with_it() {
+    let testbed = TestBed::new().await;
+    let key = Key::new();
+    let proof = |id: &str| key.proof("POST", "/token", id, json!({}));
+    let log_in = async || Browser::new(&testbed).log_in_for("spa", &[]).await["code"].clone();
+    for (why, second) in [("the whole request again", "first"), ("by its client, with a new proof", "second")]
+    {
+        let id = |name: &str| format!("{name} where {why}");
+        let code = log_in().await;
+        let tokens = redeem(&testbed, &code, &proof(&id("first"))).await.json();
+        redeem(&testbed, &code, &proof(&id(second))).await.refused(400, "invalid_grant");
+        let refresh_token = tokens["refresh_token"].as_str().unwrap();
+        assert!(!testbed.is_active(tokens["access_token"].as_str().unwrap()).await, "{why}");
+        refresh(&testbed, refresh_token, &proof(&id("third"))).await.refused(400, "invalid_grant");
+        // What gives nothing leaves nothing.
+        let before = testbed.store.version();
+        redeem(&testbed, &code, &proof(&id("fourth"))).await.refused(400, "invalid_grant");
+        assert_eq!(testbed.store.version(), before, "{why}");
+    }
+    // A refresh token: within the grace nobody gets tokens by a proof that was used.
+    let tokens = redeem(&testbed, &log_in().await, &proof("1")).await.json();
+    let token = tokens["refresh_token"].as_str().unwrap();
+    let next = refresh(&testbed, token, &proof("2")).await.json();
+    refresh(&testbed, token, &proof("2")).await.refused(400, "invalid_dpop_proof");
+    assert_eq!(refresh(&testbed, token, &proof("3")).await.status, 200);
+    let next = next["access_token"].as_str().unwrap();
+    assert!(testbed.is_active(next).await);
+    testbed.advance(11);
+    refresh(&testbed, token, &proof("2")).await.refused(400, "invalid_grant");
+    assert!(!testbed.is_active(next).await, "stolen: the family is revoked");
+}
+
+#[tokio::test]
 async fn a_code_can_be_bound_ahead() {
     let testbed = TestBed::new().await;
     let (key, thief) = (Key::new(), Key::new());
