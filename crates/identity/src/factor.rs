@@ -19,6 +19,7 @@ use store::{Expect, Transaction};
 use zeroize::Zeroizing;
 
 use crate::Error;
+use crate::observe::Telling;
 use crate::realm::Realm;
 use crate::record::{Change, Kind, Stored};
 use crate::refusal::{Answer, Code, Refusal};
@@ -218,12 +219,23 @@ pub(crate) async fn change<T>(
     user: &str,
     change: impl Fn(&mut Factors) -> Answer<(Option<Transaction>, T)>,
 ) -> Answer<T> {
+    change_and_tell(realm, user, None, change).await
+}
+
+/// The same, and tells of it once it is written.
+async fn change_and_tell<T>(
+    realm: &Realm,
+    user: &str,
+    telling: Option<&Telling>,
+    change: impl Fn(&mut Factors) -> Answer<(Option<Transaction>, T)>,
+) -> Answer<T> {
     let decide = |stored: Option<Stored<Factors>>| {
         let mut factors = stored.map(|stored| stored.value).unwrap_or_default();
         let (besides, result) = change(&mut factors)?;
         Ok((besides.map(|besides| Change { value: factors, expires: None, besides }), result))
     };
-    realm.records.change(Kind::Factors, &[user], "the factors of a person", decide).await
+    let what = "the factors of a person";
+    realm.records.change_and_tell(Kind::Factors, &[user], what, telling, decide).await
 }
 
 /// Whether this is a code of one of the person's apps: counted, and good once.
@@ -278,13 +290,14 @@ pub(crate) async fn add_passkey(
     user: &str,
     passkey: &Passkey,
     as_judged: &Transaction,
+    telling: Option<&Telling>,
 ) -> Answer<()> {
     let credential = crate::random::hash(&passkey.credential);
     if realm.records.exists(Kind::Credential, &[&credential]).await? {
         let told = "This passkey is set up already.";
         return Err(Refusal::new(Code::InvalidRequest, told, "a credential id that is known"));
     }
-    let added = change(realm, user, |factors| {
+    let added = change_and_tell(realm, user, telling, |factors| {
         room(factors)?;
         factors.passkeys.push(passkey.clone());
         let known = as_judged.clone();
@@ -334,8 +347,9 @@ pub(crate) async fn add_authenticator(
     user: &str,
     app: &Authenticator,
     as_judged: &Transaction,
+    telling: Option<&Telling>,
 ) -> Answer<()> {
-    let added = change(realm, user, |factors| {
+    let added = change_and_tell(realm, user, telling, |factors| {
         room(factors)?;
         if factors.authenticators.iter().any(|known| known.is_of_secret_of(app)) {
             let told = "This app is set up already.";
@@ -363,13 +377,14 @@ pub(crate) async fn renew_recovery(
     realm: &Realm,
     user: &str,
     as_judged: &Transaction,
+    telling: Option<&Telling>,
 ) -> Answer<Vec<String>> {
     let mut codes = Vec::with_capacity(recovery::CODES_COUNT);
     for _ in 0..recovery::CODES_COUNT {
         codes.push(recovery::new_code(realm)?);
     }
     let hashes: Vec<String> = codes.iter().map(|code| recovery::hash(realm, user, code)).collect();
-    let renewed = change(realm, user, |factors| {
+    let renewed = change_and_tell(realm, user, telling, |factors| {
         factors.recovery.clone_from(&hashes);
         Ok((Some(as_judged.clone()), ()))
     });
@@ -391,8 +406,14 @@ pub(crate) async fn rename(realm: &Realm, user: &str, id: &str, name: &str) -> A
 
 /// Removes a factor; with the last one its recovery codes. `false`: there is none of this
 /// id.
-pub(crate) async fn remove(realm: &Realm, user: &str, id: &str, as_judged: &Transaction) -> Answer<bool> {
-    let removed = change(realm, user, |factors| {
+pub(crate) async fn remove(
+    realm: &Realm,
+    user: &str,
+    id: &str,
+    as_judged: &Transaction,
+    telling: Option<&Telling>,
+) -> Answer<bool> {
+    let removed = change_and_tell(realm, user, telling, |factors| {
         let before = factors.list().len();
         let mut gone = as_judged.clone();
         for passkey in factors.passkeys.iter().filter(|passkey| passkey.label.id == id) {
@@ -433,7 +454,8 @@ impl Realm {
     pub async fn put_totp(&self, user: &str, name: &str, secret: Secret<Vec<u8>>) -> Result<String, Error> {
         let id = crate::random::name(self.random.as_ref())?;
         let app = Authenticator::new(Label::new(id.clone(), name, self.now()), &secret)?;
-        add_authenticator(self, user, &app, &Transaction::new()).await.map_err(|refusal| fault(&refusal))?;
+        let added = add_authenticator(self, user, &app, &Transaction::new(), None).await;
+        added.map_err(|refusal| fault(&refusal))?;
         Ok(id)
     }
 
@@ -443,7 +465,7 @@ impl Realm {
     /// # Errors
     /// The store fails.
     pub async fn remove_factor(&self, user: &str, id: &str) -> Result<bool, Error> {
-        remove(self, user, id, &Transaction::new()).await.map_err(|refusal| fault(&refusal))
+        remove(self, user, id, &Transaction::new(), None).await.map_err(|refusal| fault(&refusal))
     }
 }
 

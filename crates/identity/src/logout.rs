@@ -80,13 +80,12 @@ pub(crate) async fn end(
         .delete(records.key(Kind::UserSession, &[&session.user, &session.id]), Expect::Any);
     let gone = revocation::write(realm, gone, Named::Session(&session.id), until)?;
     let gone = ended.note(realm, gone, now)?;
-    match records.commit(gone).await? {
+    let event = realm.event(AccountActivity::LogOff, ends.call).for_session(&session.id);
+    let event = realm.event_of(&session.user, Event { why: ends.why, ..event }).await;
+    match records.commit_and_tell(gone, realm.telling(event)).await? {
         Written::Done => {}
         Written::Conflict => return Err(Error::Contended("a session that ends")),
     }
-    let event = realm.event(AccountActivity::LogOff, ends.call);
-    let event = Event { session: session.id.clone(), why: ends.why, ..event };
-    realm.tell_of(&session.user, event).await;
     tell(realm, &session.id, &session.user, now).await?;
     ended.done(realm).await
 }

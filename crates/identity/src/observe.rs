@@ -1,6 +1,10 @@
 //! What is told of every login, logout and change of what one logs in with: a line in the log,
 //! and an event for whoever keeps them.
 //!
+//! INVARIANT: whatever is done leaves its event, although whoever asked for it hangs up meanwhile. The
+//! store finishes what it was given, so the event is told by a task that waits for it in their place:
+//! `Records::commit_and_tell`.
+//!
 //! INVARIANT: what was typed as the name of somebody who does not exist is told to nobody: it may be
 //! a password that was typed into the wrong field. A keyed hash of it stands in its place, by which
 //! attempts at the same name are known to be at the same name.
@@ -42,6 +46,9 @@ pub enum Failure {
     WrongFactor,
     /// The passkey is nobody's, or what it signed is not good.
     WrongPasskey,
+    /// What was shown is good, but no session began: its person was changed or signed out at the
+    /// same moment, or hung up, or the store failed.
+    NotBegun,
 }
 
 impl Failure {
@@ -56,6 +63,7 @@ impl Failure {
             Self::TooManyAttempts => "too_many_attempts",
             Self::WrongFactor => "wrong_factor",
             Self::WrongPasskey => "wrong_passkey",
+            Self::NotBegun => "not_begun",
         }
     }
 }
@@ -97,13 +105,16 @@ pub struct Event {
     pub why: &'static str,
 }
 
-/// Whether an event was taken.
-pub type Observed<'a> = Pin<Box<dyn Future<Output = bool> + Send + 'a>>;
+/// A place for one event: whatever is done meanwhile, it is taken.
+pub type Place = Box<dyn FnOnce(Event) + Send>;
+
+/// A place, once it is there; `None`: there is none.
+pub type Reserving<'a> = Pin<Box<dyn Future<Output = Option<Place>> + Send + 'a>>;
 
 /// Keeps events. The real one stands over the audit log.
 pub trait Observe: Send + Sync {
-    /// Keeps one; `false`: it has no place for it. A session does not begin then.
-    fn observe(&self, event: Event) -> Observed<'_>;
+    /// Takes a place for the event of this time; `None`: there is none. A session does not begin then.
+    fn reserve(&self, time: Timestamp) -> Reserving<'_>;
 }
 
 /// Keeps none: for realms whose callers keep what is done themselves.
@@ -111,8 +122,55 @@ pub trait Observe: Send + Sync {
 pub struct NoObserver;
 
 impl Observe for NoObserver {
-    fn observe(&self, _: Event) -> Observed<'_> {
-        Box::pin(async { true })
+    fn reserve(&self, _: Timestamp) -> Reserving<'_> {
+        Box::pin(async { Some(Box::new(drop) as Place) })
+    }
+}
+
+/// What is told once it is done, by whoever sees it done: no realm is needed for that.
+#[derive(Clone)]
+pub(crate) struct Telling {
+    observer: Arc<dyn Observe>,
+    event: Event,
+}
+
+impl Telling {
+    /// Says it to the log and to the observer, if that has a place for it.
+    pub(crate) async fn tell(self) {
+        let Self { observer, event } = self;
+        event.log();
+        match observer.reserve(event.time).await {
+            Some(place) => place(event),
+            None => event.log_no_place(),
+        }
+    }
+}
+
+/// A login that may begin a session: its event has its place. Dropped, it says that none began, whether
+/// the store failed or whoever logged in hung up.
+pub(crate) struct Admitted {
+    event: Event,
+    /// `None`: it was told.
+    place: Option<Place>,
+}
+
+impl Admitted {
+    /// Says that this session has begun.
+    pub(crate) fn begun(mut self, session: &str) {
+        self.tell(self.event.clone().for_session(session));
+    }
+
+    fn tell(&mut self, event: Event) {
+        if let Some(place) = self.place.take() {
+            event.log();
+            place(event);
+        }
+    }
+}
+
+impl Drop for Admitted {
+    fn drop(&mut self) {
+        self.tell(self.event.clone().failed(Failure::NotBegun));
     }
 }
 
@@ -143,6 +201,10 @@ impl Event {
         Self { client: client.unwrap_or_default().to_owned(), ..self }
     }
 
+    pub(crate) fn for_session(self, session: &str) -> Self {
+        Self { session: session.to_owned(), ..self }
+    }
+
     pub(crate) fn by_methods(self, methods: &[impl AsRef<str>]) -> Self {
         Self { methods: methods.iter().map(|method| method.as_ref().to_owned()).collect(), ..self }
     }
@@ -164,6 +226,11 @@ impl Event {
                 tracing::info!(realm, user, user_id, address, client, session, amr, why, "identity: {what}");
             }
         }
+    }
+
+    fn log_no_place(&self) {
+        let (realm, what) = (&self.realm, self.activity.name());
+        tracing::error!(realm, "identity: the audit log takes no event of a {what}");
     }
 }
 
@@ -196,31 +263,38 @@ impl Realm {
         }
     }
 
-    /// Says it to the log and to the observer; whether that took it.
-    pub(crate) async fn tell(&self, event: Event) -> bool {
-        event.log();
-        let what = event.activity.name();
-        // By itself: whoever hangs up comes to nothing between the deed and its event.
-        let observer = Arc::clone(&self.observer);
-        let kept = tokio::spawn(async move { observer.observe(event).await });
-        let is_kept = kept.await.unwrap_or(false);
-        if !is_kept {
-            tracing::error!(realm = self.settings.name, "identity: the audit log takes no event of a {what}");
-        }
-        is_kept
+    /// What is told once it is done.
+    pub(crate) fn telling(&self, event: Event) -> Telling {
+        Telling { observer: Arc::clone(&self.observer), event }
     }
 
-    /// The same for somebody of whom only the id is known.
-    pub(crate) async fn tell_of(&self, user: &str, event: Event) {
-        let event = match self.find_user_by_id(user).await {
+    /// Says it to the log and to the observer, although whoever asked hangs up meanwhile.
+    pub(crate) async fn tell(&self, event: Event) {
+        // A task that panics has told what it could.
+        let _ = tokio::spawn(self.telling(event).tell()).await;
+    }
+
+    /// Takes a place for the event of a login; `None`: there is none, and nothing may begin.
+    pub(crate) async fn admit(&self, event: Event) -> Option<Admitted> {
+        match self.observer.reserve(event.time).await {
+            Some(place) => Some(Admitted { event, place: Some(place) }),
+            None => {
+                event.log_no_place();
+                None
+            }
+        }
+    }
+
+    /// The event of somebody of whom only the id is known.
+    pub(crate) async fn event_of(&self, user: &str, event: Event) -> Event {
+        match self.find_user_by_id(user).await {
             Ok(Some((user, _))) => event.by(&user),
             // They are removed, or the store fails: the id says who it was.
             Ok(None) | Err(_) => Event { user_id: user.to_owned(), user_name: user.to_owned(), ..event },
-        };
-        self.tell(event).await;
+        }
     }
 
-    /// The same for whoever typed a name, and beside the answer: how long it takes to look who that
+    /// Tells what whoever typed a name did, beside the answer: how long it takes to look who that
     /// is would say whether there is such a person.
     pub(crate) fn tell_beside(self: &Arc<Self>, typed: &str, event: Event) {
         let (realm, typed) = (Arc::clone(self), typed.to_owned());

@@ -500,7 +500,7 @@ impl Realm {
         let first = change(Transaction::new(), Expect::Absent)?;
         let first = first.require(records.key(Kind::User, &[user]), Expect::Present);
         if records.commit(first).await? == Written::Conflict {
-            self.change_and_end(user, |changes| change(changes, Expect::Any)).await?;
+            self.change_and_end(user, None, |changes| change(changes, Expect::Any)).await?;
         }
         Ok(())
     }

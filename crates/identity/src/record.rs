@@ -15,6 +15,7 @@ use store::limits::{KEY_SEGMENT_BYTES_MAX, SCAN_RECORDS_MAX};
 use store::{Cursor, Expect, Key, Record, Store, Transaction, Value, Version, Watch};
 
 use crate::Error;
+use crate::observe::Telling;
 
 /// The kinds of records, and the word of the key that each stands under.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -304,6 +305,22 @@ impl Records {
         kind: Kind,
         path: &[&str],
         what: &'static str,
+        decide: impl FnMut(Option<Stored<T>>) -> Result<(Option<Change<T>>, R), E>,
+    ) -> Result<R, E>
+    where
+        T: Serialize + DeserializeOwned,
+        E: From<Error>,
+    {
+        self.change_and_tell(kind, path, what, None, decide).await
+    }
+
+    /// The same, and tells of it once it is written, see [`Self::commit_and_tell`].
+    pub(crate) async fn change_and_tell<T, R, E>(
+        &self,
+        kind: Kind,
+        path: &[&str],
+        what: &'static str,
+        telling: Option<&Telling>,
         mut decide: impl FnMut(Option<Stored<T>>) -> Result<(Option<Change<T>>, R), E>,
     ) -> Result<R, E>
     where
@@ -317,7 +334,11 @@ impl Records {
             let (change, result) = decide(stored)?;
             let Some(Change { value, expires, besides }) = change else { return Ok(result) };
             let changes = self.write(besides, kind, path, &value, expires, expect)?;
-            if self.commit(changes).await? == Written::Done {
+            let written = match telling {
+                Some(telling) => self.commit_and_tell(changes, telling.clone()).await?,
+                None => self.commit(changes).await?,
+            };
+            if written == Written::Done {
                 return Ok(result);
             }
         }
@@ -353,6 +374,40 @@ impl Records {
             Err(store::Error::Conflict { .. }) => Ok(Written::Conflict),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// The same, and tells of it once it is done, although whoever asked goes away meanwhile.
+    pub(crate) async fn commit_and_tell(
+        &self,
+        transaction: Transaction,
+        telling: Telling,
+    ) -> Result<Written, Error> {
+        let told = |done| async move {
+            if done {
+                telling.tell().await;
+            }
+        };
+        self.commit_and_follow(transaction, told).await
+    }
+
+    /// The same, and what follows when it is done or not. INVARIANT: nobody who goes away comes between
+    /// the two: what the store was given it finishes, whoever waits for it.
+    pub(crate) async fn commit_and_follow<Followed>(
+        &self,
+        transaction: Transaction,
+        follow: impl FnOnce(bool) -> Followed + Send + 'static,
+    ) -> Result<Written, Error>
+    where
+        Followed: Future<Output = ()> + Send,
+    {
+        let records = self.clone();
+        let committed = tokio::spawn(async move {
+            let written = records.commit(transaction).await;
+            follow(matches!(written, Ok(Written::Done))).await;
+            written
+        });
+        // It panicked, and the hook has said why.
+        committed.await.unwrap_or(Err(Error::Contended("what a task wrote that did not end")))
     }
 
     /// All records below a path, with the last segment of each key.

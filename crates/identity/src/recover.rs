@@ -108,8 +108,9 @@ async fn change(realm: &Realm, call: &Call) -> Answer {
         let changes = told(realm, call, changes, user)?;
         realm.records.write(changes, Kind::Password, &[&user.id], &hash, None, good.password)
     };
+    let event = realm.event(AccountActivity::ResetPassword, Some(call)).by(user);
     // Whoever knew the old one is out with it.
-    match realm.change_and_end(&user.id, change).await {
+    match realm.change_and_end(&user.id, Some(&realm.telling(event)), change).await {
         Ok(_) => {}
         Err(Error::Contended(_)) => {
             let reason = "a link used twice at once, or its person changed meanwhile";
@@ -119,7 +120,6 @@ async fn change(realm: &Realm, call: &Call) -> Answer {
     }
     // The message came to them: the address is theirs.
     verified(realm, user, &good.secret.value.email).await?;
-    realm.tell(realm.event(AccountActivity::ResetPassword, Some(call)).by(user)).await;
     let mut response = page::message(realm, call, texts.changed)?;
     let known = throttle::remember(realm, call, &user.username)?;
     response.headers_mut().append(header::SET_COOKIE, known);

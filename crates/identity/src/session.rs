@@ -14,6 +14,7 @@ use crate::Error;
 use crate::call::Call;
 use crate::login::acr;
 use crate::mint::Authentication;
+use crate::observe::Admitted;
 use crate::realm::Realm;
 use crate::record::{ATTEMPTS_MAX, Kind, Stored, Written};
 use crate::user::User;
@@ -218,13 +219,14 @@ pub(crate) struct Begun {
 /// Begins a session, after somebody showed who they are; or renews the one of that id,
 /// which was theirs. Always with a new secret: a cookie that was planted before a login is
 /// worth nothing after it. And only for the person as they were `judged`: whoever is switched off
-/// or signed out at this moment, here or by another process, gets none.
+/// or signed out at this moment, here or by another process, gets none. What came of it is told.
 pub(crate) async fn begin(
     realm: &Realm,
     call: &Call,
     shown: Shown,
     renewed: Option<String>,
     judged: Version,
+    admitted: Admitted,
 ) -> Result<Begun, Error> {
     let random = realm.random.as_ref();
     let secret = crate::random::secret(random)?;
@@ -253,7 +255,13 @@ pub(crate) async fn begin(
     let changes = Transaction::new().require(as_judged, Expect::Version(judged));
     let changes = records.write(changes, Kind::Session, &[&id], &session, expires, expect)?;
     let changes = records.write(changes, Kind::UserSession, &[&session.user, &id], &(), ends, Expect::Any)?;
-    match records.commit(changes).await? {
+    let begun = id.clone();
+    let told = |done| async move {
+        if done {
+            admitted.begun(&begun);
+        }
+    };
+    match records.commit_and_follow(changes, told).await? {
         Written::Done => Ok(Begun { session, cookie: format!("{id}.{secret}") }),
         // It was ended while its person logged in again, or they are others now.
         Written::Conflict => Err(Error::Contended("a session")),

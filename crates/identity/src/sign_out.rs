@@ -14,6 +14,7 @@ use crate::Error;
 use crate::grant::{self, Grant};
 use crate::logout::ended::Ended;
 use crate::logout::{self, Ends};
+use crate::observe::Telling;
 use crate::realm::Realm;
 use crate::record::{Change, Kind, Stored};
 use crate::revocation::{self, Named};
@@ -114,14 +115,15 @@ impl Realm {
     /// # Errors
     /// [`Error::Record`] when there is no such user; the store fails.
     pub async fn sign_out(&self, user: &str) -> Result<usize, Error> {
-        self.change_and_end(user, Ok).await
+        self.change_and_end(user, None, Ok).await
     }
 
     /// Does a change of a user's credentials and ends everything that they began, at one
-    /// moment.
+    /// moment, and tells of it then.
     pub(crate) async fn change_and_end(
         &self,
         user: &str,
+        telling: Option<&Telling>,
         change: impl Fn(Transaction) -> Result<Transaction, Error>,
     ) -> Result<usize, Error> {
         let decide = |stored: Option<Stored<User>>| {
@@ -134,7 +136,7 @@ impl Realm {
             let besides = self.end_tokens(change(Transaction::new())?, user, now)?;
             Ok((Some(Change { value, expires: None, besides }), ()))
         };
-        self.records.change(Kind::User, &[user], "a user", decide).await?;
+        self.records.change_and_tell(Kind::User, &[user], "a user", telling, decide).await?;
         self.finish(user).await
     }
 

@@ -91,11 +91,11 @@ async fn enrol(realm: &Realm, call: &Call, owner: &Owner) -> Answer {
     let offer = offer(realm, owner, call).await?;
     let kinds: Vec<FactorKind> = login::available(realm);
     let as_judged = owner.as_judged(realm, Transaction::new());
-    if let Err(error) = login::enrol::take(realm, call, &owner.user.id, &kinds, &offer, &as_judged).await? {
+    if let Err(error) = login::enrol::take(realm, call, &owner.user, &kinds, &offer, &as_judged).await? {
         return show(realm, call, owner, Some(error)).await;
     }
     realm.records.remove(Kind::Offer, &[&owner.session.value.id]).await?;
-    let codes = login::enrol::first_codes(realm, &owner.user.id, &owner.factors, &as_judged).await?;
+    let codes = login::enrol::first_codes(realm, &owner.user, &owner.factors, &as_judged).await?;
     if codes.is_empty() {
         return Ok(done(realm, Done::Factor));
     }
@@ -127,14 +127,13 @@ async fn submit(realm: &Realm, call: &Call) -> Answer {
     let as_judged = owner.as_judged(realm, Transaction::new());
     if let Some(id) = given("remove") {
         let kind = owner.factors.list().into_iter().find(|factor| factor.id == id).map(|factor| factor.kind);
-        if factor::remove(realm, user, id, &as_judged).await? {
-            let event = realm.event(AccountActivity::RemoveFactor, Some(call)).by(&owner.user);
-            realm.tell(event.by_methods(kind.map(FactorKind::name).as_slice())).await;
-        }
+        let event = realm.event(AccountActivity::RemoveFactor, Some(call)).by(&owner.user);
+        let telling = realm.telling(event.by_methods(kind.map(FactorKind::name).as_slice()));
+        factor::remove(realm, user, id, &as_judged, Some(&telling)).await?;
         return Ok(done(realm, Done::Removed));
     }
     if given("recovery").is_some() && !owner.factors.is_empty() {
-        let codes = factor::renew_recovery(realm, user, &as_judged).await?;
+        let codes = factor::renew_recovery(realm, user, &as_judged, None).await?;
         return login::enrol::show_codes(realm, call, &codes, &realm.path(PATH));
     }
     Ok(crate::authorize::see_other(&realm.path(PATH)))

@@ -87,8 +87,9 @@ async fn submit(realm: &Realm, call: &Call, owner: &Owner) -> Answer {
         let changes = owner.as_judged(realm, changes);
         realm.records.write(changes, Kind::Password, &[user], &hash, None, expect)
     };
+    let event = realm.event(AccountActivity::ChangePassword, Some(call)).by(&owner.user);
     // Everything that was begun with the old one ends, this session too.
-    match realm.change_and_end(user, change).await {
+    match realm.change_and_end(user, Some(&realm.telling(event)), change).await {
         Ok(_) => {}
         Err(Error::Contended(_)) => {
             let reason = "the session ended, or its person changed, since the form was sent";
@@ -96,7 +97,6 @@ async fn submit(realm: &Realm, call: &Call, owner: &Owner) -> Answer {
         }
         Err(error) => return Err(error.into()),
     }
-    realm.tell(realm.event(AccountActivity::ChangePassword, Some(call)).by(&owner.user)).await;
     let mut response = page::message(realm, call, texts.changed)?;
     let cookie = set_cookie(realm, &cookie_name(realm), "", Some(Duration::ZERO))?;
     response.headers_mut().append(header::SET_COOKIE, cookie);

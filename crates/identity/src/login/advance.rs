@@ -12,7 +12,6 @@ use crate::call::Call;
 use crate::client::Client;
 use crate::factor::{self, FactorKind, Factors, Offer, passkey};
 use crate::logout::{self, Ends};
-use crate::observe::Event;
 use crate::realm::Realm;
 use crate::refusal::{Answer, Code, Refusal};
 use crate::session::{self, Session, Shown, set_cookie};
@@ -147,46 +146,40 @@ async fn complete(
     mut shown: Shown,
     (user, judged): (&User, Version),
 ) -> Answer {
-    let before = session::current(realm, call).await?;
+    let before = session::current(realm, call).await?.map(|before| before.value);
     let stepped_up = shown.session.take();
-    let renewed = match (before, &stepped_up) {
-        (Some(before), Some(stepped_up)) if before.value.id == *stepped_up => Some(before.value.id),
-        (_, Some(_)) => {
-            let reason = "the session that is stepped up is over";
-            return Err(Refusal::person(Code::AccessDenied, Notice::SessionEnded, reason));
-        }
-        (Some(before), None) if before.value.user == shown.user => Some(before.value.id),
+    if stepped_up.is_some() && stepped_up.as_ref() != before.as_ref().map(|before| &before.id) {
+        let reason = "the session that is stepped up is over";
+        return Err(Refusal::person(Code::AccessDenied, Notice::SessionEnded, reason));
+    }
+    let event = super::logon(realm, call, &waiting).by(user).by_methods(&shown.methods);
+    // INVARIANT: where the audit log has no place for it nothing begins, and nothing ends either. Nobody
+    // gets the cookie of a session that is not told of.
+    let admitted = realm.admit(event).await.ok_or_else(|| {
+        let reason = "the audit log has no place for the login";
+        Refusal::person(Code::TemporarilyUnavailable, Notice::OutOfOrder, reason)
+    })?;
+    let renewed = match before {
+        Some(before) if stepped_up.is_some() || before.user == shown.user => Some(before.id),
         // The browser's session is another person's.
-        (Some(before), None) => {
+        Some(before) => {
             let ends = Ends { why: "another_person_logged_in", call: Some(call) };
-            logout::end(realm, &before.value, ends, call.now).await?;
+            logout::end(realm, &before, ends, call.now).await?;
             None
         }
-        (None, None) => None,
+        None => None,
     };
     if stepped_up.is_none() {
         // `auth_time`: a login is over when all of it was shown.
         shown.at = call.now;
     }
-    let begun = session::begin(realm, call, shown, renewed, judged).await?;
-    tell(realm, call, &waiting, user, &begun.session).await?;
+    let begun = session::begin(realm, call, shown, renewed, judged, admitted).await?;
     make_room(realm, call, &begun.session).await?;
     interaction::logged_in(realm, call, waiting, &begun.session.id).await?;
     let mut response = interaction::go_on(realm, call)?;
     let cookie = set_cookie(realm, &session::cookie_name(realm), &begun.cookie, None)?;
     response.headers_mut().append(header::SET_COOKIE, cookie);
     Ok(response)
-}
-
-/// Says that a session has begun. INVARIANT: nobody gets its cookie before that is kept.
-async fn tell(realm: &Realm, call: &Call, waiting: &Waiting, user: &User, begun: &Session) -> Answer<()> {
-    let event = super::logon(realm, call, waiting).by(user).by_methods(&begun.amr);
-    if realm.tell(Event { session: begun.id.clone(), ..event }).await {
-        return Ok(());
-    }
-    logout::end(realm, begun, Ends { why: "not_audited", call: Some(call) }, call.now).await?;
-    let reason = "the audit log has no place for the login";
-    Err(Refusal::person(Code::TemporarilyUnavailable, Notice::OutOfOrder, reason))
 }
 
 /// Ends the sessions that were not used for longest where a person has too many.

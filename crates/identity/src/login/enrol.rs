@@ -16,11 +16,12 @@ use crate::authorize::interaction::{self, Waiting};
 use crate::call::Call;
 use crate::factor::{self, FactorKind, Factors, Offer, passkey, qr, totp};
 use crate::method;
-use crate::observe::AccountActivity;
+use crate::observe::{AccountActivity, Telling};
 use crate::page::{self, Frame};
 use crate::realm::Realm;
 use crate::refusal::Answer;
 use crate::text::Notice;
+use crate::user::User;
 
 /// What an app is called whose owner does not say.
 pub(crate) const APP: &str = "Authenticator app";
@@ -127,7 +128,7 @@ async fn submit(realm: &Realm, call: &Call) -> Answer {
         return advance(realm, call, waiting, shown).await;
     }
     count_attempt(realm, call, waiting).await?;
-    let enrolled = take(realm, call, &shown.user, &kinds, &offer, &as_judged).await?;
+    let enrolled = take(realm, call, &standing.user, &kinds, &offer, &as_judged).await?;
     let mut waiting = interaction::open(realm, call).await?;
     let methods = match enrolled {
         Ok(methods) => methods,
@@ -135,7 +136,7 @@ async fn submit(realm: &Realm, call: &Call) -> Answer {
     };
     // Another one for another factor.
     waiting.value.offer = Some(Offer::new(realm)?);
-    let codes = first_codes(realm, &shown.user, &standing.factors, &as_judged).await?;
+    let codes = first_codes(realm, &standing.user, &standing.factors, &as_judged).await?;
     shown.methods = method::add(&shown.methods, &methods);
     let response = advance(realm, call, waiting, shown).await?;
     if codes.is_empty() { Ok(response) } else { with_codes(realm, call, &codes, &response) }
@@ -146,7 +147,7 @@ async fn submit(realm: &Realm, call: &Call) -> Answer {
 pub(crate) async fn take(
     realm: &Realm,
     call: &Call,
-    user: &str,
+    user: &User,
     kinds: &[FactorKind],
     offer: &Offer,
     as_judged: &Transaction,
@@ -157,8 +158,8 @@ pub(crate) async fn take(
         let Some((passkey, proved)) = factor::created(realm, offer, name, sent, call.now)? else {
             return Ok(Err(sign_in::REFUSED));
         };
-        factor::add_passkey(realm, user, &passkey, as_judged).await?;
-        enrolled(realm, call, user, FactorKind::Passkey).await;
+        let telling = enrolled(realm, call, user, FactorKind::Passkey);
+        factor::add_passkey(realm, &user.id, &passkey, as_judged, Some(&telling)).await?;
         return Ok(Ok(proved.methods));
     }
     let (name, code) = (given("name").unwrap_or(APP), given("code").unwrap_or_default());
@@ -167,26 +168,25 @@ pub(crate) async fn take(
         false => None,
     };
     let Some(app) = app else { return Ok(Err(WRONG_CODE)) };
-    factor::add_authenticator(realm, user, &app, as_judged).await?;
-    enrolled(realm, call, user, FactorKind::Totp).await;
+    let telling = enrolled(realm, call, user, FactorKind::Totp);
+    factor::add_authenticator(realm, &user.id, &app, as_judged, Some(&telling)).await?;
     Ok(Ok(vec![method::ONE_TIME]))
 }
 
-/// Says that somebody has one factor more.
-async fn enrolled(realm: &Realm, call: &Call, user: &str, kind: FactorKind) {
-    let event = realm.event(AccountActivity::AddFactor, Some(call)).by_methods(&[kind.name()]);
-    realm.tell_of(user, event).await;
+/// That somebody has one factor more, once they have.
+fn enrolled(realm: &Realm, call: &Call, user: &User, kind: FactorKind) -> Telling {
+    realm.telling(realm.event(AccountActivity::AddFactor, Some(call)).by(user).by_methods(&[kind.name()]))
 }
 
 /// The recovery codes that come with a first factor; none, where there are some.
 pub(crate) async fn first_codes(
     realm: &Realm,
-    user: &str,
+    user: &User,
     before: &Factors,
     as_judged: &Transaction,
 ) -> Answer<Vec<String>> {
     match before.recovery.is_empty() {
-        true => factor::renew_recovery(realm, user, as_judged).await,
+        true => factor::renew_recovery(realm, &user.id, as_judged, None).await,
         false => Ok(Vec::new()),
     }
 }

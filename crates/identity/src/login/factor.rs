@@ -10,6 +10,7 @@ use axum::response::Response;
 use super::advance::{Standing, advance, shown, standing};
 use super::step::{Next, Way};
 use super::{count_told, logon, passkey};
+use crate::Error;
 use crate::authorize::interaction::{self, Waiting};
 use crate::call::Call;
 use crate::factor::passkey::Signed;
@@ -18,7 +19,7 @@ use crate::method;
 use crate::observe::Failure;
 use crate::page::{self, Frame};
 use crate::realm::Realm;
-use crate::refusal::Answer;
+use crate::refusal::{Answer, Refusal};
 use crate::text::Notice;
 
 /// The page.
@@ -77,7 +78,7 @@ pub(crate) async fn endpoint(State(realm): State<Arc<Realm>>, call: Call) -> Res
     page::or_error(&realm, &call, submit(&realm, &call).await)
 }
 
-async fn submit(realm: &Realm, call: &Call) -> Answer {
+async fn submit(realm: &Arc<Realm>, call: &Call) -> Answer {
     let waiting = interaction::open(realm, call).await?;
     interaction::check_form(realm, call, &waiting.value.csrf)?;
     let shown = shown(&waiting.value)?;
@@ -88,10 +89,16 @@ async fn submit(realm: &Realm, call: &Call) -> Answer {
     let event = logon(realm, call, &waiting).by(&user).by_methods(&shown.methods);
     let challenge = passkey::challenge(realm, &waiting);
     count_told(realm, call, waiting, &event).await?;
-    let judged = judge(realm, call, &shown.user, &ways, &challenge).await?;
-    if let Some(failure) = judged.as_ref().err().and_then(|told| failure(*told)) {
-        realm.tell(event.failed(failure)).await;
-    }
+    let (judging, sent) = (Arc::clone(realm), call.clone());
+    // INVARIANT: a wrong code is told as surely as it is counted, although whoever sent it hangs up.
+    let judged = tokio::spawn(async move {
+        let judged = judge(&judging, &sent, &user.id, &ways, &challenge).await?;
+        if let Some(failure) = judged.as_ref().err().and_then(|told| failure(*told)) {
+            judging.tell(event.failed(failure)).await;
+        }
+        Ok::<_, Box<Refusal>>(judged)
+    });
+    let judged = judged.await.map_err(|_| Error::Contended("a factor whose judging did not end"))??;
     let waiting = interaction::open(realm, call).await?;
     let error = match judged {
         Ok(methods) => {

@@ -19,12 +19,12 @@ async fn at_home(testbed: &TestBed) -> (Browser<'_>, Reply) {
 }
 
 /// The token in the page's forms.
-fn csrf(page: &Reply) -> String {
+pub(crate) fn csrf(page: &Reply) -> String {
     page.text.split_once("name=\"csrf\" value=\"").unwrap().1.split('"').next().unwrap().to_owned()
 }
 
 /// The values of the buttons of this name.
-fn buttons(page: &Reply, name: &str) -> Vec<String> {
+pub(crate) fn buttons(page: &Reply, name: &str) -> Vec<String> {
     let before = format!("name=\"{name}\" value=\"");
     let found = page.text.split(&before).skip(1);
     found.map(|rest| rest.split('"').next().unwrap().to_owned()).collect()

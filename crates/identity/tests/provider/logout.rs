@@ -266,8 +266,7 @@ async fn an_end_is_followed_up_although_whoever_asked_for_it_went_away() {
                 }
             };
             let whole = Steps::of(end).go(polls).await.is_some();
-            // What was on its way to the store is there before this is.
-            testbed.put(web("later", secret())).await;
+            testbed.settle().await;
             let carol = testbed.realm.find_user("carol").await.unwrap();
             let begun = match how {
                 How::LogOut => testbed.realm.sessions("carol").await.unwrap().is_empty(),

@@ -5,10 +5,17 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use identity::observe::{AccountActivity, Event, Failure};
+use model::Secret;
+use serde_json::Value;
+use store::Key;
 
-use crate::support::{Browser, PASSWORD, TestBed};
+use crate::account;
+use crate::factors::App;
+use crate::support::{Browser, PASSWORD, Steps, TestBed, read_form, secret, web};
 
 const ADDRESS: &str = "192.0.2.7";
+const ANOTHER: &str = "another correct horse battery";
+const KEY: &[u8] = b"12345678901234567890";
 
 /// What was told since the last time.
 fn told(testbed: &TestBed) -> Vec<Event> {
@@ -100,6 +107,160 @@ async fn no_session_begins_that_is_not_told_of() {
     assert_eq!(testbed.realm.sessions("alice").await.unwrap().len(), 1);
 }
 
+/// Nor does one end for it: neither that which is renewed or stepped up, nor another person's.
+#[tokio::test]
+async fn a_login_that_cannot_be_told_of_ends_no_session() {
+    let testbed = TestBed::with(|settings| settings.factors.ask_enrolled = false).await;
+    testbed.give_password("bob").await;
+    testbed.realm.put_totp("alice", "phone", Secret::new(KEY.to_vec())).await.unwrap();
+    let mut hears = web("hears", secret());
+    hears.backchannel_logout_uri = Some("https://hears.example/logout".to_owned());
+    testbed.put(hears).await;
+    let mut browser = Browser::new(&testbed);
+    let code = browser.log_in_for("hears", &[]).await["code"].clone();
+    let tokens = testbed.redeem("hears", &code).await.json();
+    let cookie = browser.session().cloned();
+    told(&testbed);
+    let code = App::of(KEY).code(&testbed, 0);
+    for (asked, fields) in [
+        (("prompt", "login"), &[("username", "alice"), ("password", PASSWORD)][..]),
+        (("prompt", "login"), &[("username", "bob"), ("password", PASSWORD)]),
+        (("acr_values", "2"), &[("code", &code)]),
+    ] {
+        let page = browser.authorize("web", &[asked]).await;
+        testbed.diary.is_full.store(true, Ordering::SeqCst);
+        let refused = browser.submit(&page, fields).await;
+        testbed.diary.is_full.store(false, Ordering::SeqCst);
+        assert_eq!(refused.status.as_u16(), 503, "{fields:?}: {refused:?}");
+        assert_eq!(browser.session(), cookie.as_ref(), "{fields:?}");
+        assert!(browser.authorize("web", &[]).await.answer().contains_key("code"), "{fields:?}");
+        assert_eq!(testbed.realm.sessions("alice").await.unwrap().len(), 1, "{fields:?}");
+    }
+    assert!(testbed.realm.sessions("bob").await.unwrap().is_empty());
+    testbed.realm.deliver_logouts().await.unwrap();
+    assert!(testbed.mailbox.letters.lock().unwrap().is_empty());
+    assert!(testbed.is_active(tokens["access_token"].as_str().unwrap()).await);
+    assert_eq!(testbed.refresh("hears", tokens["refresh_token"].as_str().unwrap()).await.status, 200);
+    assert_eq!(told(&testbed).len(), 0);
+}
+
+/// What somebody does whose client may hang up.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Deed {
+    LogIn,
+    FailAtFactor,
+    LogOut,
+    ChangePassword,
+    AddFactor,
+    RemoveFactor,
+}
+
+impl Deed {
+    const ALL: [Self; 6] = [
+        Self::LogIn,
+        Self::FailAtFactor,
+        Self::LogOut,
+        Self::ChangePassword,
+        Self::AddFactor,
+        Self::RemoveFactor,
+    ];
+
+    fn needs_factor(self) -> bool {
+        matches!(self, Self::FailAtFactor | Self::RemoveFactor)
+    }
+
+    /// The form by which alice does it, ready to be sent.
+    async fn form(self, testbed: &TestBed, browser: &mut Browser<'_>) -> (String, Vec<(String, String)>) {
+        const ACCOUNT: &str = "/realms/shop/account";
+        let login = browser.go(ACCOUNT).await;
+        let mut page = if self == Self::LogIn { login } else { browser.log_in(&login).await };
+        if self == Self::RemoveFactor {
+            page = browser.submit(&page, &[("code", &App::of(KEY).code(testbed, 0))]).await;
+        }
+        let at = match self {
+            Self::LogOut => "/realms/shop/logout",
+            Self::ChangePassword => "/realms/shop/account/password",
+            Self::AddFactor => "/realms/shop/account/factor",
+            Self::LogIn | Self::FailAtFactor | Self::RemoveFactor => "",
+        };
+        if !at.is_empty() {
+            page = browser.go(at).await;
+        }
+        let (action, mut fields) = read_form(&page.text);
+        let own = |more: (&str, &str)| {
+            let fields = [("csrf", &*account::csrf(&page)), more];
+            let fields = fields.map(|(name, value)| (name.to_owned(), value.to_owned()));
+            (format!("{ACCOUNT}/factors"), fields.to_vec())
+        };
+        let more = match self {
+            Self::LogIn => vec![("username", "alice".to_owned()), ("password", PASSWORD.to_owned())],
+            Self::FailAtFactor => vec![("code", App::of(KEY).wrong(testbed))],
+            Self::LogOut => vec![("decision", "logout".to_owned())],
+            Self::ChangePassword => vec![("password", ANOTHER.to_owned()), ("again", ANOTHER.to_owned())],
+            Self::AddFactor => vec![("code", App::scan(&page).code(testbed, 0))],
+            Self::RemoveFactor => return own(("remove", &account::buttons(&page, "remove")[0])),
+        };
+        fields.remove("credential");
+        fields.extend(more.into_iter().map(|(name, value)| (name.to_owned(), value)));
+        (action, fields.into_iter().collect())
+    }
+
+    /// How often it was done, from what stands in the store; and of events, how many say so.
+    async fn done(self, testbed: &TestBed, hash: &str, events: &[Event]) -> (usize, usize) {
+        let sessions = testbed.realm.sessions("alice").await.unwrap().len();
+        let key = Key::new("identity").hidden("shop").name("factors").hidden("alice");
+        let factors = testbed.store.get(&key).await.unwrap().map(|record| record.json::<Value>().unwrap());
+        let enrolled = testbed.realm.factors("alice").await.unwrap().len();
+        let changed = testbed.realm.password_hash("alice").await.unwrap().as_deref() != Some(hash);
+        let wrong = factors.and_then(|record| record["wrong"].as_u64()).unwrap_or_default();
+        let (done, activity, failure) = match self {
+            Self::LogIn => (sessions, AccountActivity::LogOn, None),
+            Self::FailAtFactor => {
+                (usize::try_from(wrong).unwrap(), AccountActivity::LogOn, Some(Failure::WrongFactor))
+            }
+            Self::LogOut => (1 - sessions, AccountActivity::LogOff, None),
+            Self::ChangePassword => (usize::from(changed), AccountActivity::ChangePassword, None),
+            Self::AddFactor => (enrolled, AccountActivity::AddFactor, None),
+            Self::RemoveFactor => (1 - enrolled, AccountActivity::RemoveFactor, None),
+        };
+        let says_so = |event: &&Event| (event.activity, event.failure) == (activity, failure);
+        (done, events.iter().filter(says_so).count())
+    }
+}
+
+/// At any moment of it.
+#[tokio::test]
+async fn whoever_hangs_up_leaves_the_event_of_what_they_did() {
+    for deed in Deed::ALL {
+        let (mut cut_short, mut polls, mut rounds) = (0, 0, 0);
+        // Once more where the store was faster than whoever hung up.
+        while rounds == 0 || (cut_short == 0 && rounds < 50) {
+            polls += 1;
+            let testbed = TestBed::new().await;
+            if deed.needs_factor() {
+                testbed.realm.put_totp("alice", "phone", Secret::new(KEY.to_vec())).await.unwrap();
+            }
+            let hash = testbed.realm.password_hash("alice").await.unwrap().unwrap();
+            let mut browser = Browser::new(&testbed);
+            let (action, fields) = deed.form(&testbed, &mut browser).await;
+            let fields: Vec<_> = fields.iter().map(|(name, value)| (&**name, &**value)).collect();
+            told(&testbed);
+            let whole = Steps::of(browser.post_and_stay(&action, &fields)).go(polls).await.is_some();
+            testbed.settle().await;
+            let events = told(&testbed);
+            let (done, said) = deed.done(&testbed, &hash, &events).await;
+            assert_eq!(said, done, "{deed:?} after {polls} polls: {events:?}");
+            if whole {
+                assert!(done > 0, "{deed:?}");
+                (polls, rounds) = (0, rounds + 1);
+            } else {
+                cut_short += usize::from(done > 0);
+            }
+        }
+        assert!(cut_short > 0, "{deed:?}: never between the deed and its answer");
+    }
+}
+
 #[tokio::test]
 async fn logouts_and_changes_of_what_one_logs_in_with_are_told() {
     let testbed = TestBed::new().await;
@@ -126,5 +287,6 @@ async fn logouts_and_changes_of_what_one_logs_in_with_are_told() {
     browser.submit(&page, &[("password", other), ("again", other)]).await;
     let events: Vec<_> = told(&testbed).into_iter().map(|event| (event.activity, event.user_id)).collect();
     let alice = || "alice".to_owned();
-    assert_eq!(events, [(AccountActivity::LogOff, alice()), (AccountActivity::ChangePassword, alice())]);
+    // In the order in which it is done: the password is why the session ends.
+    assert_eq!(events, [(AccountActivity::ChangePassword, alice()), (AccountActivity::LogOff, alice())]);
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::StatusCode;
+use identity::observe::{AccountActivity, Failure};
 use identity::{ClientAuthentication, GrantType, Written};
 use keys::Revocation;
 use model::{Clock as _, Secret};
@@ -295,7 +296,7 @@ async fn a_sign_out_counts_before_anything_is_tidied_up() {
 /// By a process whose clock is behind, at any moment of the login.
 #[tokio::test]
 async fn a_login_that_another_password_overtakes_is_over() {
-    let (mut between, mut polls) = (0, 0);
+    let (mut between, mut polls, mut not_begun) = (0, 0, 0);
     loop {
         let testbed = TestBed::new().await;
         testbed.realm.set_password("bob", Secret::new("another password".to_owned())).await.unwrap();
@@ -312,6 +313,11 @@ async fn a_login_that_another_password_overtakes_is_over() {
             login.go(usize::MAX).await;
         }
         drop(login);
+        let told = std::mem::take(&mut *testbed.diary.events.lock().unwrap());
+        let logins = told.iter().filter(|event| event.activity == AccountActivity::LogOn);
+        let failures: Vec<_> = logins.map(|event| event.failure).collect();
+        assert!(failures.len() <= 1, "after {polls} polls: {failures:?}");
+        not_begun += usize::from(failures == [Some(Failure::NotBegun)]);
         let page = thief.authorize("web", &[]).await;
         assert!(page.text.contains("type=\"password\""), "after {polls} polls: {page:?}");
         if whole {
@@ -319,7 +325,7 @@ async fn a_login_that_another_password_overtakes_is_over() {
         }
         between += 1;
     }
-    assert!(between > 0, "{between}");
+    assert!(between > 0 && not_begun > 0, "{between} {not_begun}");
 }
 
 /// The forms of whoever has a session, or knew the password, at any moment of which its person
@@ -364,8 +370,7 @@ async fn a_change_of_credentials_that_a_sign_out_overtakes_is_none() {
             let mut change = Steps::of(thief.post(&action, &fields));
             polls += 1;
             let whole = change.go(polls).await.is_some();
-            // What was on its way to the store is there before this is.
-            testbed.put(web("later", secret())).await;
+            testbed.settle().await;
             let before = testbed.realm.factors("alice").await.unwrap().len();
             if what == What::Factor {
                 for session in testbed.realm.sessions("alice").await.unwrap() {

@@ -14,7 +14,7 @@ use axum::body::Body;
 use axum::http::{HeaderMap, Request, StatusCode, header};
 use identity::deliver::Delivery;
 use identity::mail::MailTransport;
-use identity::observe::{Event, Observe, Observed};
+use identity::observe::{Event, Observe, Place, Reserving};
 use identity::{
     Client, ClientAuthentication, Deliver, GrantType, Realm, RealmSettings, Resource, User, World, router,
 };
@@ -125,20 +125,19 @@ impl Deliver for Mailbox {
     }
 }
 
-/// Takes down what it is told of; takes nothing while it is full.
+/// Takes down what it is told of; has no place while it is full.
 #[derive(Debug, Default)]
 pub(crate) struct Diary {
-    pub(crate) events: Mutex<Vec<Event>>,
+    pub(crate) events: Arc<Mutex<Vec<Event>>>,
     pub(crate) is_full: std::sync::atomic::AtomicBool,
 }
 
 impl Observe for Diary {
-    fn observe(&self, event: Event) -> Observed<'_> {
-        let has_place = !self.is_full.load(Ordering::SeqCst);
-        if has_place {
-            self.events.lock().unwrap().push(event);
-        }
-        Box::pin(async move { has_place })
+    fn reserve(&self, _: Timestamp) -> Reserving<'_> {
+        let events = Arc::clone(&self.events);
+        let write = move |event| events.lock().unwrap().push(event);
+        let place = (!self.is_full.load(Ordering::SeqCst)).then(|| Box::new(write) as Place);
+        Box::pin(async move { place })
     }
 }
 
@@ -347,6 +346,16 @@ impl TestBed {
 
     pub(crate) async fn put(&self, client: Client) {
         self.realm.put_client(&client).await.unwrap();
+    }
+
+    /// Waits for what goes on although whoever asked for it was dropped.
+    pub(crate) async fn settle(&self) {
+        // In each round it comes an answer of the store further at least, and never needs as many.
+        for _ in 0..8 {
+            tokio::task::yield_now().await;
+            self.put(web("later", secret())).await;
+        }
+        tokio::task::yield_now().await;
     }
 
     pub(crate) fn now(&self) -> Timestamp {

@@ -4,10 +4,10 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use identity::observe::{Event, Failure, Observe, Observed};
+use identity::observe::{Event, Failure, Observe, Place, Reserving};
 use keys::SystemRandom;
 use model::event::{AccessEvent, AccountEvent, Outcome, Step};
-use model::{PrincipalKind, RequestId};
+use model::{PrincipalKind, RequestId, Timestamp};
 
 use crate::config;
 use crate::process::audit_handle::AuditHandle;
@@ -27,13 +27,14 @@ impl RealmAudit {
 }
 
 impl Observe for RealmAudit {
-    fn observe(&self, event: Event) -> Observed<'_> {
+    fn reserve(&self, time: Timestamp) -> Reserving<'_> {
         Box::pin(async move {
-            let entry = self.audit.reserve_new(event.time, &self.random).await;
-            let Some(entry) = entry else { return false };
-            let id = entry.id();
-            entry.commit_account(account_event(id, event));
-            true
+            let entry = self.audit.reserve_new(time, &self.random).await?;
+            let write = |event| {
+                let id = entry.id();
+                entry.commit_account(account_event(id, event));
+            };
+            Some(Box::new(write) as Place)
         })
     }
 }
@@ -42,6 +43,7 @@ fn account_event(id: RequestId, event: Event) -> AccountEvent {
     let status = match event.failure {
         None => 200,
         Some(Failure::Throttled) => 429,
+        Some(Failure::NotBegun) => 500,
         Some(_) => 401,
     };
     let access = AccessEvent {
