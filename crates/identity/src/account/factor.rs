@@ -95,7 +95,7 @@ async fn enrol(realm: &Realm, call: &Call, owner: &Owner) -> Answer {
         return show(realm, call, owner, Some(error)).await;
     }
     realm.records.remove(Kind::Offer, &[&owner.session.value.id]).await?;
-    let codes = login::enrol::first_codes(realm, &owner.user, &owner.factors, &as_judged).await?;
+    let codes = login::enrol::first_codes(realm, call, &owner.user, &owner.factors, &as_judged).await?;
     if codes.is_empty() {
         return Ok(done(realm, Done::Factor));
     }
@@ -133,7 +133,7 @@ async fn submit(realm: &Realm, call: &Call) -> Answer {
         return Ok(done(realm, Done::Removed));
     }
     if given("recovery").is_some() && !owner.factors.is_empty() {
-        let codes = factor::renew_recovery(realm, user, &as_judged, None).await?;
+        let codes = login::enrol::new_codes(realm, call, &owner.user, &as_judged).await?;
         return login::enrol::show_codes(realm, call, &codes, &realm.path(PATH));
     }
     Ok(crate::authorize::see_other(&realm.path(PATH)))

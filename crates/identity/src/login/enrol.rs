@@ -25,6 +25,8 @@ use crate::user::User;
 
 /// What an app is called whose owner does not say.
 pub(crate) const APP: &str = "Authenticator app";
+/// What events call recovery codes, beside the kinds of factors.
+const RECOVERY_CODES: &str = "recovery_codes";
 /// What a wrong code is told.
 pub(crate) const WRONG_CODE: Notice = Notice::NotTheCodeOfNow;
 
@@ -136,7 +138,7 @@ async fn submit(realm: &Realm, call: &Call) -> Answer {
     };
     // Another one for another factor.
     waiting.value.offer = Some(Offer::new(realm)?);
-    let codes = first_codes(realm, &standing.user, &standing.factors, &as_judged).await?;
+    let codes = first_codes(realm, call, &standing.user, &standing.factors, &as_judged).await?;
     shown.methods = method::add(&shown.methods, &methods);
     let response = advance(realm, call, waiting, shown).await?;
     if codes.is_empty() { Ok(response) } else { with_codes(realm, call, &codes, &response) }
@@ -158,7 +160,7 @@ pub(crate) async fn take(
         let Some((passkey, proved)) = factor::created(realm, offer, name, sent, call.now)? else {
             return Ok(Err(sign_in::REFUSED));
         };
-        let telling = enrolled(realm, call, user, FactorKind::Passkey);
+        let telling = enrolled(realm, call, user, FactorKind::Passkey.name());
         factor::add_passkey(realm, &user.id, &passkey, as_judged, Some(&telling)).await?;
         return Ok(Ok(proved.methods));
     }
@@ -168,27 +170,39 @@ pub(crate) async fn take(
         false => None,
     };
     let Some(app) = app else { return Ok(Err(WRONG_CODE)) };
-    let telling = enrolled(realm, call, user, FactorKind::Totp);
+    let telling = enrolled(realm, call, user, FactorKind::Totp.name());
     factor::add_authenticator(realm, &user.id, &app, as_judged, Some(&telling)).await?;
     Ok(Ok(vec![method::ONE_TIME]))
 }
 
 /// That somebody has one factor more, once they have.
-fn enrolled(realm: &Realm, call: &Call, user: &User, kind: FactorKind) -> Telling {
-    realm.telling(realm.event(AccountActivity::AddFactor, Some(call)).by(user).by_methods(&[kind.name()]))
+fn enrolled(realm: &Realm, call: &Call, user: &User, kind: &str) -> Telling {
+    realm.telling(realm.event(AccountActivity::AddFactor, Some(call)).by(user).by_methods(&[kind]))
 }
 
 /// The recovery codes that come with a first factor; none, where there are some.
 pub(crate) async fn first_codes(
     realm: &Realm,
+    call: &Call,
     user: &User,
     before: &Factors,
     as_judged: &Transaction,
 ) -> Answer<Vec<String>> {
     match before.recovery.is_empty() {
-        true => factor::renew_recovery(realm, &user.id, as_judged, None).await,
+        true => new_codes(realm, call, user, as_judged).await,
         false => Ok(Vec::new()),
     }
+}
+
+/// Recovery codes in the place of those before, if there were any.
+pub(crate) async fn new_codes(
+    realm: &Realm,
+    call: &Call,
+    user: &User,
+    as_judged: &Transaction,
+) -> Answer<Vec<String>> {
+    let telling = enrolled(realm, call, user, RECOVERY_CODES);
+    factor::renew_recovery(realm, &user.id, as_judged, Some(&telling)).await
 }
 
 /// The page of the codes in the place of a redirect, whose address its link leads to.

@@ -165,8 +165,10 @@ async fn factors_are_added_named_and_removed_by_who_logged_in_a_moment_ago() {
     let expected = [
         (AccountActivity::LogOn, None, "pwd"),
         (AccountActivity::AddFactor, None, "totp"),
+        (AccountActivity::AddFactor, None, "recovery_codes"),
         (AccountActivity::LogOn, Some(Failure::WrongFactor), "pwd"),
         (AccountActivity::LogOn, None, "pwd otp mfa"),
+        (AccountActivity::AddFactor, None, "recovery_codes"),
         (AccountActivity::LogOn, None, "pwd otp mfa"),
         (AccountActivity::RemoveFactor, None, "totp"),
     ];

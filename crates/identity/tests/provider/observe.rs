@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use identity::observe::{AccountActivity, Event, Failure};
 use model::Secret;
-use serde_json::Value;
+use serde_json::{Value, json};
 use store::Key;
 
 use crate::account;
@@ -152,21 +152,23 @@ enum Deed {
     LogOut,
     ChangePassword,
     AddFactor,
+    NewCodes,
     RemoveFactor,
 }
 
 impl Deed {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::LogIn,
         Self::FailAtFactor,
         Self::LogOut,
         Self::ChangePassword,
         Self::AddFactor,
+        Self::NewCodes,
         Self::RemoveFactor,
     ];
 
     fn needs_factor(self) -> bool {
-        matches!(self, Self::FailAtFactor | Self::RemoveFactor)
+        matches!(self, Self::FailAtFactor | Self::NewCodes | Self::RemoveFactor)
     }
 
     /// The form by which alice does it, ready to be sent.
@@ -174,14 +176,14 @@ impl Deed {
         const ACCOUNT: &str = "/realms/shop/account";
         let login = browser.go(ACCOUNT).await;
         let mut page = if self == Self::LogIn { login } else { browser.log_in(&login).await };
-        if self == Self::RemoveFactor {
+        if matches!(self, Self::NewCodes | Self::RemoveFactor) {
             page = browser.submit(&page, &[("code", &App::of(KEY).code(testbed, 0))]).await;
         }
         let at = match self {
             Self::LogOut => "/realms/shop/logout",
             Self::ChangePassword => "/realms/shop/account/password",
             Self::AddFactor => "/realms/shop/account/factor",
-            Self::LogIn | Self::FailAtFactor | Self::RemoveFactor => "",
+            Self::LogIn | Self::FailAtFactor | Self::NewCodes | Self::RemoveFactor => "",
         };
         if !at.is_empty() {
             page = browser.go(at).await;
@@ -198,6 +200,7 @@ impl Deed {
             Self::LogOut => vec![("decision", "logout".to_owned())],
             Self::ChangePassword => vec![("password", ANOTHER.to_owned()), ("again", ANOTHER.to_owned())],
             Self::AddFactor => vec![("code", App::scan(&page).code(testbed, 0))],
+            Self::NewCodes => return own(("recovery", "new")),
             Self::RemoveFactor => return own(("remove", &account::buttons(&page, "remove")[0])),
         };
         fields.remove("credential");
@@ -211,6 +214,7 @@ impl Deed {
         let key = Key::new("identity").hidden("shop").name("factors").hidden("alice");
         let factors = testbed.store.get(&key).await.unwrap().map(|record| record.json::<Value>().unwrap());
         let enrolled = testbed.realm.factors("alice").await.unwrap().len();
+        let codes = usize::from(factors.as_ref().is_some_and(|record| record["recovery"] != json!([])));
         let changed = testbed.realm.password_hash("alice").await.unwrap().as_deref() != Some(hash);
         let wrong = factors.and_then(|record| record["wrong"].as_u64()).unwrap_or_default();
         let (done, activity, failure) = match self {
@@ -220,7 +224,9 @@ impl Deed {
             }
             Self::LogOut => (1 - sessions, AccountActivity::LogOff, None),
             Self::ChangePassword => (usize::from(changed), AccountActivity::ChangePassword, None),
-            Self::AddFactor => (enrolled, AccountActivity::AddFactor, None),
+            // With the first one come codes.
+            Self::AddFactor => (enrolled + codes, AccountActivity::AddFactor, None),
+            Self::NewCodes => (codes, AccountActivity::AddFactor, None),
             Self::RemoveFactor => (1 - enrolled, AccountActivity::RemoveFactor, None),
         };
         let says_so = |event: &&Event| (event.activity, event.failure) == (activity, failure);
