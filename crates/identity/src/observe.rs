@@ -83,7 +83,8 @@ pub struct Event {
     pub issuer: String,
     /// The user's id; empty: nobody whom the realm knows.
     pub user_id: String,
-    /// What they log in with; `unknown:` and a keyed hash where nobody has that name.
+    /// What they log in with; `unknown:` and a keyed hash where nobody has that name, `not_looked_up:`
+    /// and the hash where the store failed.
     pub user_name: String,
     /// From where, as far as that is known.
     pub address: Option<IpAddr>,
@@ -185,12 +186,19 @@ impl Event {
     pub(crate) fn by_typed(self, realm: &Realm, typed: &str, user: Option<&User>) -> Self {
         match user {
             Some(user) => self.by(user),
-            None => {
-                let hash = realm.key_ring().derive("unknown user", &folded(typed));
-                let hash: String = hash.chars().take(HASH_CHARACTERS).collect();
-                Self { user_name: format!("unknown:{hash}"), ..self }
-            }
+            None => self.by_hash(realm, "unknown", typed),
         }
+    }
+
+    /// By whoever typed this name: whose it is could not be looked up.
+    fn by_unread(self, realm: &Realm, typed: &str) -> Self {
+        self.by_hash(realm, "not_looked_up", typed)
+    }
+
+    fn by_hash(self, realm: &Realm, why: &str, typed: &str) -> Self {
+        let hash = realm.key_ring().derive("unknown user", &folded(typed));
+        let hash: String = hash.chars().take(HASH_CHARACTERS).collect();
+        Self { user_name: format!("{why}:{hash}"), ..self }
     }
 
     pub(crate) fn failed(self, failure: Failure) -> Self {
@@ -299,8 +307,14 @@ impl Realm {
     pub(crate) fn tell_beside(self: &Arc<Self>, typed: &str, event: Event) {
         let (realm, typed) = (Arc::clone(self), typed.to_owned());
         tokio::spawn(async move {
-            let user = realm.named(&typed).await.unwrap_or_default();
-            let event = event.by_typed(&realm, &typed, user.as_ref());
+            let event = match realm.named(&typed).await {
+                Ok(user) => event.by_typed(&realm, &typed, user.as_ref()),
+                Err(error) => {
+                    let error = error.to_string();
+                    tracing::error!(error, "identity: whose a typed name is could not be looked up");
+                    event.by_unread(&realm, &typed)
+                }
+            };
             realm.tell(event).await;
         });
     }

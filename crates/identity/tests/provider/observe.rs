@@ -7,7 +7,7 @@ use std::time::Duration;
 use identity::observe::{AccountActivity, Event, Failure};
 use model::Secret;
 use serde_json::{Value, json};
-use store::Key;
+use store::{Expect, Key};
 
 use crate::account;
 use crate::factors::App;
@@ -264,6 +264,23 @@ async fn whoever_hangs_up_leaves_the_event_of_what_they_did() {
             }
         }
         assert!(cut_short > 0, "{deed:?}: never between the deed and its answer");
+    }
+}
+
+#[tokio::test]
+async fn whom_the_store_does_not_tell_is_not_called_unknown() {
+    let testbed = TestBed::new().await;
+    for attempt in 0..7 {
+        let mut browser = Browser::at(&testbed, ADDRESS);
+        let page = browser.authorize("web", &[]).await;
+        if attempt == 6 {
+            let key = Key::new("identity").hidden("shop").name("user_name").hidden("alice");
+            testbed.store.put(key, "no id", None, Expect::Present).await.unwrap();
+        }
+        browser.submit(&page, &[("username", "alice"), ("password", "wrong")]).await;
+        let event = one(&testbed).await;
+        let is_told = event.user_name.starts_with("not_looked_up:") && event.user_name.len() == 30;
+        assert_eq!((is_told, event.failure == Some(Failure::Throttled)), (attempt == 6, attempt == 6));
     }
 }
 
