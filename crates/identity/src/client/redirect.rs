@@ -27,15 +27,34 @@ pub fn fault(uri: &str, public: bool) -> Option<String> {
             if host.is_empty() || user {
                 return Some(format!("\"{found}\": expected a host and no user"));
             }
+            if !is_host(host) {
+                return Some(format!("\"{found}\": expected a host of letters, digits, '.', '-' and '_'"));
+            }
             (scheme == "http" && !is_loopback(host))
                 .then(|| format!("\"{found}\": http:// is for loopback addresses alone"))
         }
         // RFC 8252 §7.1: a name under the application's control, reversed.
-        other if public && other.contains('.') && uri.contains(":/") => None,
+        other if public && is_scheme(other) && other.contains('.') && uri.contains(":/") => None,
         _ => Some(format!(
             "\"{found}\": expected https://, http:// on loopback, or for public clients com.example.app:/…"
         )),
     }
+}
+
+/// RFC 3986 §3.1. Pages name it in their Content Security Policy, where anything else could begin
+/// another directive.
+fn is_scheme(text: &str) -> bool {
+    let rest = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.');
+    text.starts_with(|first: char| first.is_ascii_alphabetic()) && text.bytes().all(rest)
+}
+
+/// A name as the DNS has it, or an address: RFC 3986 §3.2.2 lets a name hold what would end a source
+/// of a Content Security Policy too.
+fn is_host(host: &str) -> bool {
+    if let Some(address) = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+        return address.parse::<std::net::Ipv6Addr>().is_ok();
+    }
+    host.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_'))
 }
 
 /// Whether `given` is one of the registered URIs.
@@ -148,12 +167,20 @@ mod tests {
 
     #[test]
     fn what_can_be_registered() {
-        for good in
-            ["https://a.example/cb", "https://a.example", "http://127.0.0.1/", "http://localhost:3000/cb"]
-        {
+        for good in [
+            "https://a.example/cb",
+            "https://a.example",
+            "https://a_b-1.example:8443/cb;x,y",
+            "https://[2001:db8::1]/cb",
+            "http://127.0.0.1/",
+            "http://[::1]:3000/cb",
+            "http://localhost:3000/cb",
+        ] {
             assert_eq!(fault(good, false), None, "{good}");
         }
-        assert_eq!(fault("com.example.app:/cb", true), None);
+        for good in ["com.example.app:/cb", "com.example.app+a-1:/cb;x", "Com.Example.App:/cb"] {
+            assert_eq!(fault(good, true), None, "{good}");
+        }
         for wrong in [
             "com.example.app:/cb",
             "http://a.example/cb",
@@ -164,12 +191,29 @@ mod tests {
             "https://a.example/c b",
             "javascript:alert(1)",
             "data:text/html,x",
+            "https://a;sandbox.example/cb",
+            "https://a,b.example/cb",
+            "https://a'b.example/cb",
+            "https://a&b=c.example/cb",
+            "https://a%3bb.example/cb",
+            "https://[v1.a;b]/cb",
             "/cb",
             "",
         ] {
             assert!(fault(wrong, false).is_some(), "{wrong}");
         }
-        for wrong in ["app:/cb", "javascript:alert(1)", "com.example.app:cb"] {
+        for wrong in [
+            "app:/cb",
+            "javascript:alert(1)",
+            "com.example.app:cb",
+            "a.b;sandbox;script-src;x.y:/cb",
+            "a.b,c:/cb",
+            "a.b'self':/cb",
+            "a.b/c:/cb",
+            "1.b:/cb",
+            ".a:/cb",
+            "a_b.c:/cb",
+        ] {
             assert!(fault(wrong, true).is_some(), "{wrong}");
         }
     }
