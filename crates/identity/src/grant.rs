@@ -17,9 +17,11 @@ use store::{Expect, Transaction};
 use crate::Error;
 use crate::claim::{Asked, Subject};
 use crate::client::{Client, GrantType};
+use crate::login::{self, step};
 use crate::mint::{self, AccessToken, Authentication, Binding, IdToken};
 use crate::realm::Realm;
 use crate::record::{ATTEMPTS_MAX, Kind, Stored, Written};
+use crate::refusal::{Answer, Code, Refusal};
 use crate::revocation;
 use crate::session;
 use crate::token::Issued;
@@ -284,6 +286,23 @@ pub(crate) struct Parties<'a> {
     pub(crate) client: &'a Client,
     pub(crate) user: &'a User,
     pub(crate) binding: &'a Binding,
+}
+
+/// Refuses tokens where more is asked of a login by now than these methods amount to: the person has
+/// another role, the client or the realm another setting. Nothing that leads to tokens is used up by
+/// it.
+pub(crate) fn check_class(realm: &Realm, client: &Client, user: &User, amr: &[String]) -> Answer<()> {
+    if is_strong_enough(realm, client, user, amr) {
+        return Ok(());
+    }
+    let reason = format!("client {:?}, user {:?}: {amr:?} is less than is asked for", client.id, user.id);
+    Err(Refusal::new(Code::InvalidGrant, "a stronger login is needed", reason))
+}
+
+/// Whether what a person showed is enough for what is asked of them now.
+pub(crate) fn is_strong_enough(realm: &Realm, client: &Client, user: &User, amr: &[String]) -> bool {
+    let wanted = login::wanted(realm, client.acr.as_deref(), None, user);
+    step::is_met(&realm.settings.acr_levels, &wanted, amr)
 }
 
 /// What of a grant one token is for.

@@ -28,7 +28,8 @@ pub(crate) async fn endpoint(State(realm): State<Arc<Realm>>, call: Call) -> Ans
     let token = call.parameters.require("token")?;
     if let Some((stored, generation)) = grant::refresh::find(&realm, token).await? {
         let grant = &stored.value;
-        if grant.client == client.id && grant::refresh::is_good(&realm, grant, generation, call.now).await? {
+        let is_good = grant::refresh::is_good(&realm, &client, (grant, generation), call.now);
+        if grant.client == client.id && is_good.await? {
             return Ok(told(&refresh_token(&realm, grant)));
         }
     } else {

@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 use store::Expect;
 
-use super::{Decided, Grant, Narrowed, Parties, Why, revoke};
+use super::{Decided, Grant, Narrowed, Parties, Why, check_class, revoke};
 use crate::Error;
 use crate::pkce;
 use crate::realm::Realm;
@@ -68,6 +68,7 @@ pub(crate) async fn exchange(asking: &Asking<'_>) -> Answer<Issued> {
     }
     let client = &asking.authenticated.client;
     let (user, changes) = record.decided.stands(realm).await?.map_err(refused)?;
+    check_class(realm, client, &user, &record.decided.authentication.amr)?;
     // After what takes back: a request that is sent again whole, its proof too, shows a copy as well.
     let binding = asking.binding().await?;
     let mut grant = Grant::begin(realm, client, &record.decided, binding, asking.now())?;

@@ -4,9 +4,8 @@ use std::time::Duration;
 
 use store::Expect;
 
-use super::{Decided, Grant, Narrowed, Parties};
+use super::{Decided, Grant, Narrowed, Parties, check_class};
 use crate::device::{Device, Standing};
-use crate::login::{self, step};
 use crate::record::{Kind, Stored, Written};
 use crate::refusal::{Answer, Code, Refusal};
 use crate::token::{Asking, Issued};
@@ -68,12 +67,7 @@ async fn issue(
     let binding = asking.binding().await?;
     let refused = |why: &str| Refusal::new(Code::InvalidGrant, "the device code is not valid", why);
     let (user, changes) = decided.stands(realm).await?.map_err(refused)?;
-    // It may be more than when the person decided: they have another role, the client another
-    // setting.
-    let wanted = login::wanted(realm, client.acr.as_deref(), None, &user);
-    if !step::is_met(&realm.settings.acr_levels, &wanted, &decided.authentication.amr) {
-        return Err(refused("the person showed less than is asked for"));
-    }
+    check_class(realm, client, &user, &decided.authentication.amr)?;
     let mut grant = Grant::begin(realm, client, decided, binding, asking.now())?;
     let resources = asking.resources_within(&grant.resources)?;
     let narrowed = Narrowed { scopes: grant.scopes.clone(), resources };

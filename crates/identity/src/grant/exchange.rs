@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::actor;
+use super::{actor, check_class};
 use crate::claim::Subject;
 use crate::client::Client;
 use crate::live::{self, Live};
@@ -33,6 +33,10 @@ pub(crate) async fn exchange(asking: &Asking<'_>) -> Answer<Issued> {
     let resources = resources(asking)?;
     let client = &asking.authenticated.client;
     let authentication = authentication(&subject);
+    if let Some(user) = subject.user() {
+        let amr = authentication.as_ref().map_or(&[][..], |shown| &shown.amr);
+        check_class(asking.realm, client, user, amr)?;
+    }
     // A client on its own behalf goes on as itself.
     let own = match subject.user() {
         Some(_) => None,

@@ -16,13 +16,15 @@ use model::Timestamp;
 use store::{Expect, Transaction};
 use subtle::ConstantTimeEq as _;
 
-use super::{Family, Grant, Narrowed, Parties, USER_OVER, Why, revoke};
+use super::{Family, Grant, Narrowed, Parties, USER_OVER, Why, check_class, is_strong_enough, revoke};
 use crate::Error;
+use crate::client::Client;
 use crate::realm::Realm;
 use crate::record::{ATTEMPTS_MAX, Kind, Stored, Written};
 use crate::refusal::{Answer, Code, Refusal};
 use crate::session;
 use crate::token::{Asking, Issued};
+use crate::user::User;
 
 /// Longest refresh token that is read, bytes.
 const TOKEN_BYTES_MAX: usize = 256;
@@ -66,11 +68,11 @@ pub(crate) async fn find(realm: &Realm, token: &str) -> Result<Option<(Stored<Gr
     Ok(genuine.then_some((stored, generation)))
 }
 
-/// Whether a refresh token would be taken now.
+/// Whether a refresh token would be taken from its client now.
 pub(crate) async fn is_good(
     realm: &Realm,
-    grant: &Grant,
-    generation: u64,
+    client: &Client,
+    (grant, generation): (&Grant, u64),
     now: Timestamp,
 ) -> Result<bool, Error> {
     let standing = grant.family.as_ref().map(|family| family.standing(generation, realm, now));
@@ -79,7 +81,9 @@ pub(crate) async fn is_good(
     }
     let in_session =
         grant.is_offline() || session::get(realm, &grant.authentication.session, now).await?.is_some();
-    Ok(in_session && grant.user(realm).await?.is_some())
+    let user = grant.user(realm).await?;
+    let is_enough = |user: &User| is_strong_enough(realm, client, user, &grant.authentication.amr);
+    Ok(in_session && user.as_ref().is_some_and(is_enough))
 }
 
 pub(crate) async fn exchange(asking: &Asking<'_>) -> Answer<Issued> {
@@ -132,6 +136,8 @@ async fn rotate(asking: &Asking<'_>, stored: Stored<Grant>, generation: u64) -> 
         Some(session.ok_or_else(|| refused("its session has ended"))?)
     };
     let user = grant.user(realm).await?.ok_or_else(|| refused(USER_OVER))?;
+    // Nothing is written: the same token is good again when no more is asked than was shown.
+    check_class(realm, client, &user, &grant.authentication.amr)?;
     // After what takes back: a request that is sent again whole, its proof too, shows a copy as well.
     let binding = asking.binding().await?;
     if let Some(session) = &session {

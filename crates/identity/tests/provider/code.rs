@@ -161,3 +161,25 @@ async fn no_code_is_redeemed_for_somebody_who_is_gone() {
     testbed.realm.put_user(&alice).await.unwrap();
     testbed.redeem("web", &code).await.refused(400, "invalid_grant");
 }
+
+#[tokio::test]
+async fn what_is_asked_of_a_person_meanwhile_is_asked_of_their_code() {
+    let testbed =
+        TestBed::with(|settings| drop(settings.factors.roles.insert("admin".into(), "2".into()))).await;
+    let mut browser = Browser::new(&testbed);
+    let code = browser.log_in_for("web", &[]).await["code"].clone();
+    testbed.set_roles("alice", &["admin"]).await;
+    let refused = testbed.redeem("web", &code).await;
+    refused.refused(400, "invalid_grant");
+    assert_eq!(refused.json()["error_description"], "a stronger login is needed");
+    assert!(testbed.realm.grants("alice").await.unwrap().is_empty());
+    testbed.set_roles("alice", &["customer"]).await;
+    let mut web = crate::support::web("web", crate::support::secret());
+    web.acr = Some("2".to_owned());
+    testbed.put(web.clone()).await;
+    testbed.redeem("web", &code).await.refused(400, "invalid_grant");
+    // It was not used by that.
+    web.acr = Some("1".to_owned());
+    testbed.put(web).await;
+    assert_eq!(testbed.redeem("web", &code).await.status, 200);
+}

@@ -218,3 +218,37 @@ async fn what_a_client_got_by_exchange_ends_with_it() {
         assert!(is_good(&testbed, &anew).await, "{how}");
     }
 }
+
+#[tokio::test]
+async fn what_is_asked_of_a_person_meanwhile_is_asked_of_those_who_act_for_them() {
+    let testbed =
+        TestBed::with(|settings| drop(settings.factors.roles.insert("admin".into(), "2".into()))).await;
+    let tokens = testbed.tokens("web", "openid orders:read").await;
+    let call_on = async || exchange(&testbed, access(&tokens), &[("resource", PAYMENTS)]).await;
+    assert_eq!(call_on().await.status, 200);
+    testbed.set_roles("alice", &["customer", "admin"]).await;
+    let refused = call_on().await;
+    refused.refused(400, "invalid_grant");
+    assert_eq!(refused.json()["error_description"], "a stronger login is needed");
+    assert!(testbed.is_active(access(&tokens)).await, "what it came of is as good as it was");
+    let machine = [
+        ("grant_type", "client_credentials"),
+        ("resource", ORDERS),
+        ("client_id", "service"),
+        ("client_secret", SECRET),
+    ];
+    // Of a machine no login is asked.
+    let machine = testbed.post("/token", &machine).await.json();
+    assert_eq!(exchange(&testbed, access(&machine), &[("resource", PAYMENTS)]).await.status, 200);
+
+    // What the client asks of its users.
+    let testbed = TestBed::new().await;
+    let tokens = testbed.tokens("web", "openid orders:read").await;
+    let (mut service, _) = testbed.realm.find_client("service").await.unwrap().unwrap();
+    for (acr, good) in [("2", false), ("1", true)] {
+        service.acr = Some(acr.to_owned());
+        testbed.put(service.clone()).await;
+        let reply = exchange(&testbed, access(&tokens), &[("resource", PAYMENTS)]).await;
+        assert_eq!(reply.status == 200, good, "{acr}: {reply:?}");
+    }
+}

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+use crate::factors::App;
 use crate::support::{Browser, SECRET, TestBed, payload};
 
 fn token(tokens: &Value) -> String {
@@ -268,4 +269,69 @@ async fn a_grant_is_found_by_its_person_for_as_long_as_it_is_refreshed() {
     testbed.realm.rotate_keys().await.unwrap();
     assert!(testbed.realm.grants("alice").await.unwrap().is_empty());
     testbed.refresh("web", &token(&left)).await.refused(400, "invalid_grant");
+}
+
+#[tokio::test]
+async fn what_is_asked_of_a_person_meanwhile_is_asked_of_their_refresh_tokens() {
+    let testbed =
+        TestBed::with(|settings| drop(settings.factors.roles.insert("admin".into(), "2".into()))).await;
+    for scope in ["openid", "openid offline_access"] {
+        let first = testbed.tokens("web", scope).await;
+        // Another role, a group that is called like it, another setting of the client.
+        for what in ["role", "group", "client"] {
+            let change = async |asked: bool| {
+                let mut alice = testbed.realm.find_user("alice").await.unwrap().unwrap();
+                let mut web = crate::support::web("web", crate::support::secret());
+                let added = asked.then(|| "admin".to_owned());
+                match what {
+                    "role" => alice.roles = added.into_iter().collect(),
+                    "group" => alice.groups = added.into_iter().collect(),
+                    _ => web.acr = asked.then(|| "2".to_owned()),
+                }
+                testbed.realm.put_user(&alice).await.unwrap();
+                testbed.put(web).await;
+            };
+            change(true).await;
+            let refused = testbed.refresh("web", &token(&first)).await;
+            refused.refused(400, "invalid_grant");
+            assert_eq!(refused.json()["error_description"], "a stronger login is needed", "{what}");
+            assert!(!is_active(&testbed, &token(&first)).await, "{what}");
+            change(false).await;
+        }
+        // It is neither used up nor taken for a stolen one.
+        testbed.advance(60);
+        assert!(is_active(&testbed, &token(&first)).await);
+        let second = testbed.refresh("web", &token(&first)).await.json();
+        testbed.set_roles("alice", &["admin"]).await;
+        testbed.refresh("web", &token(&second)).await.refused(400, "invalid_grant");
+        // A thief's use of an old one ends the family all the same.
+        testbed.advance(60);
+        testbed.refresh("web", &token(&first)).await.refused(400, "invalid_grant");
+        testbed.set_roles("alice", &[]).await;
+        testbed.refresh("web", &token(&second)).await.refused(400, "invalid_grant");
+    }
+}
+
+#[tokio::test]
+async fn whoever_showed_enough_refreshes_with_the_role_that_asks_for_it() {
+    let testbed =
+        TestBed::with(|settings| drop(settings.factors.roles.insert("admin".into(), "2".into()))).await;
+    let key = b"12345678901234567890";
+    testbed.realm.put_totp("alice", "phone", model::Secret::new(key.to_vec())).await.unwrap();
+    let mut browser = Browser::new(&testbed);
+    let page = browser.authorize("web", &[("scope", "openid offline_access")]).await;
+    let page = browser.log_in(&page).await;
+    let code = App::of(key).code(&testbed, 0);
+    let answer = browser.submit(&page, &[("code", &code)]).await.answer();
+    let tokens = testbed.redeem("web", &answer["code"]).await.json();
+    testbed.set_roles("alice", &["admin"]).await;
+    let refreshed = testbed.refresh("web", &token(&tokens)).await.json();
+    let claims = payload(refreshed["access_token"].as_str().unwrap());
+    assert_eq!((&claims["acr"], &claims["roles"]), (&json!("2"), &json!(["admin"])));
+}
+
+/// What its client is told of a refresh token.
+async fn is_active(testbed: &TestBed, token: &str) -> bool {
+    let pairs = [("token", token), ("client_id", "web"), ("client_secret", SECRET)];
+    testbed.post("/introspect", &pairs).await.json()["active"].as_bool().unwrap()
 }

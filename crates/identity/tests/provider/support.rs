@@ -344,6 +344,13 @@ impl TestBed {
         self.realm.set_password(user, Secret::new(PASSWORD.to_owned())).await.unwrap();
     }
 
+    /// Gives a user these roles and no others.
+    pub(crate) async fn set_roles(&self, user: &str, roles: &[&str]) {
+        let mut user = self.realm.find_user(user).await.unwrap().unwrap();
+        user.roles = texts(roles);
+        self.realm.put_user(&user).await.unwrap();
+    }
+
     pub(crate) async fn put(&self, client: Client) {
         self.realm.put_client(&client).await.unwrap();
     }
