@@ -11,7 +11,7 @@ use crate::grant::{Grant, USER_OVER};
 use crate::mint;
 use crate::realm::Realm;
 use crate::record::Kind;
-use crate::revocation::{Named, ended_with_client, is_revoked};
+use crate::revocation::{Named, is_dated_out, is_revoked};
 use crate::user::User;
 
 /// Whose a token is and what it came of, as the store says.
@@ -131,6 +131,9 @@ pub(crate) async fn access_token(
         let Some(user) = grant.user(realm).await? else { return Ok(Err(USER_OVER.to_owned())) };
         origin.user = Some(user);
     }
+    if is_dated_out(realm, Named::Subject(subject, issued)).await? {
+        return Ok(Err("what its subject was issued until then was revoked".to_owned()));
+    }
     live.origin = Arc::new(origin);
     live.token.keep_good(as_of, &live.origin);
     Ok(Ok(live))
@@ -139,5 +142,6 @@ pub(crate) async fn access_token(
 /// Whether a client may be used, and was neither switched off nor removed since that moment, Unix
 /// seconds.
 async fn stands(realm: &Realm, client: &str, since: u64) -> Result<bool, Error> {
-    Ok(realm.client(client).await?.is_some() && !ended_with_client(realm, client, since).await?)
+    let ended = is_dated_out(realm, Named::Client(client, since));
+    Ok(realm.client(client).await?.is_some() && !ended.await?)
 }

@@ -19,6 +19,7 @@ use crate::caches::Verified;
 use crate::claim::{self, Asked, Subject, Target};
 use crate::client::Client;
 use crate::realm::Realm;
+use crate::user::User;
 
 /// `typ` of access tokens (RFC 9068 §2.1).
 const ACCESS_TOKEN_TYPE: &str = "at+jwt";
@@ -121,11 +122,22 @@ pub(crate) fn access_token(realm: &Realm, what: &AccessToken<'_>, now: Timestamp
     let mut mapped = Map::new();
     let nothing = Asked::default();
     claim::add(&mut mapped, &settings.claims, what.subject, Target::AccessToken, what.scopes, &nothing);
-    let claims =
-        AccessClaims { issuer: &settings.issuer, what, issued: now, expires, id: &id, mapped: &mapped };
+    let issued = issued(what.subject, now);
+    let claims = AccessClaims { issuer: &settings.issuer, what, issued, expires, id: &id, mapped: &mapped };
     let key_ring = realm.key_ring();
     let signer = key_ring.signer(algorithm.unwrap_or_else(|| default_algorithm(realm)), now)?;
     Ok(Minted { token: sign_token(signer, ACCESS_TOKEN_TYPE, &claims)?, id, expires })
+}
+
+/// `iat`. What somebody was issued until they lost a role is revoked by whole seconds: what they get in
+/// the same second is of the next one, or nobody could tell it from what they had.
+fn issued(subject: Subject<'_>, now: Timestamp) -> Timestamp {
+    match subject {
+        Subject::User(User { reduced: Some(reduced), .. }) => {
+            now.max(Timestamp::from_unix_seconds(reduced.unix_seconds().saturating_add(1)))
+        }
+        Subject::User(_) | Subject::Client(_) => now,
+    }
 }
 
 /// The claims of an access token, as they are written.
@@ -228,7 +240,7 @@ pub(crate) fn id_token(realm: &Realm, what: &IdToken<'_>, now: Timestamp) -> Res
     let claims = IdClaims {
         issuer: &realm.settings.issuer,
         what,
-        issued: now,
+        issued: issued(what.subject, now),
         expires: now.plus(realm.settings.lifetimes.id_token),
         id: &token_id(realm, Some(what.grant))?,
         hash: &half_hash(algorithm, what.access_token),

@@ -362,7 +362,8 @@ impl Realm {
     }
 
     /// Adds a user, or changes one. Switching one off ends what they began, see
-    /// [`Self::sign_out`].
+    /// [`Self::sign_out`]. Taking a role or a group away ends their access tokens: what they began
+    /// goes on without it.
     ///
     /// # Errors
     /// [`Error::Record`] for a malformed user, for a user name that is another's, and for a new
@@ -421,6 +422,8 @@ impl Realm {
         let mut user = user.clone();
         let was = before.and_then(|before| before.value.signed_out);
         user.signed_out = user.signed_out.max(was).max(ends);
+        let lost = before.is_some_and(|before| before.value.loses(&user)).then(|| self.now());
+        user.reduced = user.reduced.max(before.and_then(|before| before.value.reduced)).max(lost);
         let mut changes = Transaction::new();
         if before.is_none() {
             changes = crate::client::register::unused(records, changes, Kind::Client, &user.id).await?;
@@ -430,6 +433,8 @@ impl Realm {
         }
         if let Some(now) = ends {
             changes = self.end_tokens(changes, &user.id, now)?;
+        } else if let Some(now) = lost {
+            changes = self.end_issued(changes, &user.id, now)?;
         }
         let changes = records.write(changes, Kind::UserName, &[&name], &user.id, None, expect)?;
         let old = before.map(|before| &before.value);

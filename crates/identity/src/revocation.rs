@@ -89,10 +89,12 @@ pub(crate) async fn is_revoked(realm: &Realm, named: Named<'_>) -> Result<bool, 
     realm.records.exists(Kind::Revoked, &named.path()).await
 }
 
-/// Whether what a client was issued then, Unix seconds, ended with it: also where there is one of
-/// its name again.
-pub(crate) async fn ended_with_client(realm: &Realm, client: &str, issued: u64) -> Result<bool, Error> {
-    let named = Named::Client(client, issued);
+/// Whether what a subject or a client was issued then, Unix seconds, was revoked: also where there is
+/// one of its name again.
+pub(crate) async fn is_dated_out(realm: &Realm, named: Named<'_>) -> Result<bool, Error> {
+    let (Named::Subject(_, issued) | Named::Client(_, issued)) = named else {
+        return is_revoked(realm, named).await;
+    };
     let found = realm.records.get::<Revocation>(Kind::Revoked, &named.path()).await?;
     Ok(found.is_some_and(|found| found.value.issued_until.is_none_or(|until| issued <= until)))
 }

@@ -181,6 +181,19 @@ impl Realm {
         revocation::write(self, changes, Named::Subject(user, issued_until), until)
     }
 
+    /// Adds the end of the tokens that a user, or a client about itself, was issued until now to a
+    /// transaction: here, at the gateways, and nothing besides. Of the second under way too, in which
+    /// somebody may just have got one; what a user gets in it from now on says that it is of the next.
+    pub(crate) fn end_issued(
+        &self,
+        changes: Transaction,
+        subject: &str,
+        now: Timestamp,
+    ) -> Result<Transaction, Error> {
+        let until = now.plus(self.longest_token());
+        revocation::write(self, changes, Named::Subject(subject, now.unix_seconds()), until)
+    }
+
     /// Ends the sessions and grants that a user began, until a moment or at all, but for one
     /// session and what began in it.
     pub(crate) async fn end_begun(

@@ -44,6 +44,10 @@ pub struct User {
     /// moves it when they are switched off, get another password, or are signed out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signed_out: Option<Timestamp>,
+    /// When they last lost a role or a group, which revokes the tokens that they were issued until
+    /// then. Kept by the realm.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reduced: Option<Timestamp>,
     /// When they were made.
     pub created: Timestamp,
     /// When they were changed.
@@ -64,6 +68,7 @@ impl User {
             attributes: BTreeMap::new(),
             disabled: false,
             signed_out: None,
+            reduced: None,
             created: now,
             updated: now,
         }
@@ -72,6 +77,11 @@ impl User {
     /// Whether what they began at this time is over.
     pub(crate) fn is_over(&self, begun: Timestamp) -> bool {
         self.signed_out.is_some_and(|end| begun < end)
+    }
+
+    /// Whether they have a role or a group that they would not have any more.
+    pub(crate) fn loses(&self, after: &Self) -> bool {
+        !self.roles.is_subset(&after.roles) || !self.groups.is_subset(&after.groups)
     }
 
     /// Checks the form.

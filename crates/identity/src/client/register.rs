@@ -24,7 +24,7 @@ const PAGE_RECORDS: usize = 500;
 
 impl Realm {
     /// Registers a client, or changes it. One that is switched off may refer to scopes and
-    /// resources that are gone; what it was granted ends.
+    /// resources that are gone; what it was granted ends. Where one loses a role, its own tokens end.
     ///
     /// # Errors
     /// [`Error::Record`] for what [`Client::check`] finds, and for a new client of a user's id;
@@ -59,9 +59,12 @@ impl Realm {
             if before.is_none() {
                 changes = unused(records, changes, Kind::User, &client.id).await?;
             }
-            let switched_off = client.disabled && before.is_some_and(|before| !before.value.disabled);
+            let before = before.map(|before| before.value);
+            let switched_off = client.disabled && before.as_ref().is_some_and(|before| !before.disabled);
             if switched_off {
                 changes = self.end_granted(changes, &client.id, self.now())?;
+            } else if before.is_some_and(|before| !before.roles.is_subset(&client.roles)) {
+                changes = self.end_issued(changes, &client.id, self.now())?;
             }
             let expect = version.map_or(Expect::Absent, Expect::Version);
             let changes = records.write(changes, Kind::Client, &path, client, None, expect)?;

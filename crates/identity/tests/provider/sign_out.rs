@@ -14,7 +14,8 @@ use store::Expect;
 
 use crate::factors::App;
 use crate::support::{
-    Browser, ORDERS, PASSWORD, SECRET, Steps, TestBed, client, payload, read_form, secret, web,
+    Browser, ORDERS, PASSWORD, PAYMENTS, Reply, SECRET, Steps, TestBed, client, payload, read_form, secret,
+    web,
 };
 
 /// Whether a gateway that knows the realm's revocations would still take a token.
@@ -533,4 +534,98 @@ async fn what_is_revoked_stays_so_for_as_long_as_tokens_lasted_when_they_were_is
         assert!(!gateway_takes(&lowered, &tokens).await, "{hours}");
         assert!(lowered.realm.revocations().await.unwrap().len() >= revoked, "{hours}");
     }
+}
+
+#[tokio::test]
+async fn a_role_that_is_taken_away_ends_the_tokens_that_say_so_and_nothing_else() {
+    for what in ["role", "group"] {
+        let testbed = TestBed::new().await;
+        let change = async |names: &[&str]| {
+            let mut alice = testbed.realm.find_user("alice").await.unwrap().unwrap();
+            let names = names.iter().map(|name| (*name).to_owned()).collect();
+            *(if what == "role" { &mut alice.roles } else { &mut alice.groups }) = names;
+            testbed.realm.put_user(&alice).await.unwrap();
+        };
+        change(&["customer", "admin"]).await;
+        let mut scene = Scene::new(&testbed).await;
+        // Neither what is added nor what stays ends anything.
+        change(&["customer", "admin", "helpdesk"]).await;
+        assert!(testbed.realm.revocations().await.unwrap().is_empty(), "{what}");
+        // Also what was issued in this very second.
+        let online = testbed.refresh("web", scene.online["refresh_token"].as_str().unwrap()).await.json();
+        let by_exchange = exchange(&testbed, &online).await.json();
+        let issued = [&scene.online, &scene.offline, &online, &by_exchange];
+        for tokens in issued {
+            assert!(is_good(&testbed, tokens).await, "{what}");
+        }
+        change(&["customer"]).await;
+        for tokens in issued {
+            assert!(!is_good(&testbed, tokens).await, "{what}");
+        }
+        assert!(is_good(&testbed, &scene.of_bob).await, "{what}: bob's");
+        // Sessions and grants stay: refreshed at once, the tokens are good and without it.
+        let refreshed = [
+            testbed.refresh("web", online["refresh_token"].as_str().unwrap()).await.json(),
+            testbed.refresh("web", scene.offline["refresh_token"].as_str().unwrap()).await.json(),
+        ];
+        for tokens in &refreshed {
+            assert!(is_good(&testbed, tokens).await, "{what}");
+            let roles = &payload(tokens["access_token"].as_str().unwrap())["roles"];
+            assert_eq!(roles, &serde_json::json!(["customer"]), "{what}");
+        }
+        let answer = scene.browser.authorize("web", &[("scope", "openid")]).await.answer();
+        let anew = testbed.redeem("web", &answer["code"]).await.json();
+        assert!(is_good(&testbed, &anew).await, "{what}: without another login");
+        // Nor does a later change of something else.
+        change(&["customer", "helpdesk"]).await;
+        assert!(is_good(&testbed, &anew).await, "{what}");
+        testbed.advance(10);
+        let later = testbed.refresh("web", refreshed[0]["refresh_token"].as_str().unwrap()).await.json();
+        let issued = payload(later["access_token"].as_str().unwrap())["iat"].as_u64().unwrap();
+        assert_eq!(issued, testbed.now().unix_seconds(), "{what}");
+    }
+}
+
+#[tokio::test]
+async fn a_role_that_is_taken_from_a_client_ends_the_tokens_about_it() {
+    let testbed = TestBed::new().await;
+    let of_alice = testbed.tokens("web", "openid orders:read").await;
+    let machine = [
+        ("grant_type", "client_credentials"),
+        ("resource", ORDERS),
+        ("client_id", "service"),
+        ("client_secret", SECRET),
+    ];
+    let own = testbed.post("/token", &machine).await.json();
+    let about_it = exchange(&testbed, &own).await.json();
+    let for_alice = exchange(&testbed, &of_alice).await.json();
+    let (mut service, _) = testbed.realm.find_client("service").await.unwrap().unwrap();
+    service.roles.insert("reader".to_owned());
+    testbed.put(service.clone()).await;
+    assert!(testbed.realm.revocations().await.unwrap().is_empty());
+    service.roles.remove("machine");
+    testbed.put(service).await;
+    for tokens in [&own, &about_it] {
+        assert!(!is_good(&testbed, tokens).await);
+    }
+    for tokens in [&of_alice, &for_alice] {
+        assert!(is_good(&testbed, tokens).await, "what it got about others says nothing of its roles");
+    }
+    testbed.advance(1);
+    let anew = testbed.post("/token", &machine).await.json();
+    assert!(is_good(&testbed, &anew).await);
+    assert_eq!(payload(anew["access_token"].as_str().unwrap())["roles"], serde_json::json!(["reader"]));
+}
+
+/// What the service gets for a token, for payments.
+async fn exchange(testbed: &TestBed, tokens: &Value) -> Reply {
+    let exchange = [
+        ("grant_type", "urn:ietf:params:oauth:grant-type:token-exchange"),
+        ("subject_token", tokens["access_token"].as_str().unwrap()),
+        ("subject_token_type", "urn:ietf:params:oauth:token-type:access_token"),
+        ("resource", PAYMENTS),
+        ("client_id", "service"),
+        ("client_secret", SECRET),
+    ];
+    testbed.post("/token", &exchange).await
 }
