@@ -8,7 +8,7 @@ use aws_lc_rs::encoding::{AsDer as _, Pkcs8V1Der};
 use aws_lc_rs::rand::SecureRandom;
 use aws_lc_rs::rsa::KeySize;
 use aws_lc_rs::signature::{
-    ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _, RSA_PKCS1_SHA256, RsaKeyPair,
+    ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _, RSA_PKCS1_SHA256, RsaKeyPair,
 };
 use model::{Principal, Timestamp};
 use serde::Serialize;
@@ -28,6 +28,9 @@ const KEY_FILE_BYTES_MAX: usize = 16 * 1024;
 
 /// Room for claims at first, bytes: most need no more.
 const CLAIMS_BYTES_USUAL: usize = 512;
+
+/// Bytes of a number of P-256.
+const P256_BYTES: usize = 32;
 
 /// Signs tokens. Implemented here by a local key; a vault can stand behind it as well.
 pub trait Signer: Send + Sync {
@@ -137,7 +140,7 @@ impl LocalSigner {
         let failed = |_| Error::Cryptography("key generation");
         let document = match algorithm {
             Algorithm::Es256 => {
-                let pair = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, random);
+                let pair = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, random);
                 pair.map_err(failed)?.as_ref().to_vec()
             }
             Algorithm::EdDsa => Ed25519KeyPair::generate_pkcs8(random).map_err(failed)?.as_ref().to_vec(),
@@ -160,7 +163,7 @@ impl LocalSigner {
     /// # Errors
     /// [`Error::Key`] for anything else.
     pub fn from_pkcs8(document: &[u8]) -> Result<Self, Error> {
-        if let Ok(pair) = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, document) {
+        if let Ok(pair) = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, document) {
             let point = pair.public_key().as_ref();
             let (x, y) = (point.get(1..33).unwrap_or_default(), point.get(33..).unwrap_or_default());
             // Members in the order of RFC 7638 §3.3: its thumbprint is over this text.
@@ -249,7 +252,13 @@ impl Signer for LocalSigner {
         let random = aws_lc_rs::rand::SystemRandom::new();
         let failed = |_| Error::Cryptography("signing");
         match &self.pair {
-            Pair::Es256(pair) => Ok(pair.sign(&random, message).map_err(failed)?.as_ref().to_vec()),
+            Pair::Es256(pair) => {
+                // What the library does for the other form takes longer: it reads its own answer
+                // back, into numbers without bounds.
+                let written = pair.sign(&random, message).map_err(failed)?;
+                let fixed = fixed(written.as_ref()).ok_or(Error::Cryptography("signing"))?;
+                Ok(fixed.to_vec())
+            }
             Pair::EdDsa(pair) => Ok(pair.try_sign(message).map_err(failed)?.as_ref().to_vec()),
             Pair::Rs256(pair) => {
                 let mut signature = vec![0; pair.public_modulus_len()];
@@ -258,6 +267,27 @@ impl Signer for LocalSigner {
             }
         }
     }
+}
+
+/// `r || s` (RFC 7518 §3.4) of an ECDSA signature as a SEQUENCE of two INTEGERs (RFC 3279 §2.2.3).
+fn fixed(der: &[u8]) -> Option<[u8; 2 * P256_BYTES]> {
+    let [0x30, length, numbers @ ..] = der else { return None };
+    let mut fixed = [0; 2 * P256_BYTES];
+    let (r, s) = fixed.split_at_mut(P256_BYTES);
+    let rest = integer(numbers, r)?;
+    let is_whole = integer(rest, s)?.is_empty() && usize::from(*length) == numbers.len();
+    is_whole.then_some(fixed)
+}
+
+/// Reads an INTEGER that is not negative to the end of `number`, and gives what follows it.
+fn integer<'a>(der: &'a [u8], number: &mut [u8]) -> Option<&'a [u8]> {
+    let [0x02, length, rest @ ..] = der else { return None };
+    let (bytes, rest) = rest.split_at_checked(usize::from(*length))?;
+    // One that would begin with a bit has a zero before it.
+    let bytes = bytes.strip_prefix(&[0]).unwrap_or(bytes);
+    let start = number.len().checked_sub(bytes.len())?;
+    number.get_mut(start..)?.copy_from_slice(bytes);
+    Some(rest)
 }
 
 /// `typ` of the tokens that tell upstreams who asks.
@@ -331,4 +361,58 @@ pub fn sign_identity(
         "alg": signer.algorithm().name(), "typ": USER_TOKEN_TYPE, "x5c": token.certificates,
     });
     sign_headed(signer, &header, &claims)
+}
+
+#[cfg(test)]
+mod tests {
+    use aws_lc_rs::rand::SystemRandom;
+    use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, UnparsedPublicKey};
+
+    use super::*;
+
+    /// A SEQUENCE of two INTEGERs with these bytes.
+    fn sequence(r: &[u8], s: &[u8]) -> Vec<u8> {
+        let integer = |bytes: &[u8]| [&[2, u8::try_from(bytes.len()).unwrap()], bytes].concat();
+        let numbers = [integer(r), integer(s)].concat();
+        [&[0x30, u8::try_from(numbers.len()).unwrap()], &numbers[..]].concat()
+    }
+
+    #[test]
+    fn numbers_of_a_signature_have_their_full_length() {
+        let (high, low) = ([0xff; 32], [0x7f; 32]);
+        let zeroed = [&[0][..], &high].concat();
+        assert_eq!(fixed(&sequence(&zeroed, &low)).unwrap()[..], [high, low].concat());
+        assert_eq!(fixed(&sequence(&low, &zeroed)).unwrap()[..], [low, high].concat());
+        let mut short = [0; 64];
+        (short[31], short[62], short[63]) = (7, 0x80, 1);
+        assert_eq!(fixed(&sequence(&[7], &[0, 0x80, 1])), Some(short));
+    }
+
+    #[test]
+    fn what_is_no_signature_is_not_read_as_one() {
+        let good = sequence(&[1; 32], &[2; 32]);
+        assert!(fixed(&good).is_some());
+        for length in 0..good.len() {
+            assert!(fixed(&good[..length]).is_none(), "{length} bytes");
+        }
+        let behind = [&good[..], &[0]].concat();
+        let (mut longer, mut shorter) = (behind.clone(), good.clone());
+        (longer[1], shorter[1]) = (longer[1] + 1, shorter[1] - 1);
+        for wrong in [behind, longer, shorter, sequence(&[1; 33], &[2; 32]), sequence(&[1; 32], &[2; 33])] {
+            assert!(fixed(&wrong).is_none(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn signatures_are_those_of_jws() {
+        let random = SystemRandom::new();
+        let (signer, _) = LocalSigner::generate(Algorithm::Es256, &random).unwrap();
+        let public = UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, signer.public_key_bits());
+        // Often enough that some number begins with a zero byte.
+        for message in 0..1_000_u32 {
+            let signature = signer.sign(&message.to_be_bytes()).unwrap();
+            assert_eq!(signature.len(), 64);
+            assert!(public.verify(&message.to_be_bytes(), &signature).is_ok(), "{message}");
+        }
+    }
 }
