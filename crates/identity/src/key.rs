@@ -23,13 +23,16 @@ use std::time::Duration;
 
 use aws_lc_rs::hmac;
 use keys::encoding::{decode_base64url, encode_base64url};
-use keys::{Algorithm, KeySet, LocalSigner, SEAL_KEY_BYTES, SealKey, SecureRandom, Signer, publish};
+use keys::{
+    Algorithm, KeySet, LocalSigner, SEAL_KEY_BYTES, SealKey, SecureRandom, Signer, TokenHeader, publish,
+};
 use model::Timestamp;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use crate::Error;
 use crate::caches::Tokens;
+use crate::mint::ACCESS_TOKEN_TYPE;
 use crate::settings::{Lifetimes, RealmSettings};
 
 /// How much longer than the longest token a key stays published.
@@ -219,9 +222,16 @@ fn plan(keys: &[KeyEntry], settings: &RealmSettings, now: Timestamp) -> Vec<(Alg
     settings.algorithms.iter().filter_map(next).collect()
 }
 
+/// A key, ready to sign.
+pub(crate) struct Signing {
+    pub(crate) signer: LocalSigner,
+    /// Of the access tokens that it signs.
+    pub(crate) access_header: TokenHeader,
+}
+
 /// The keys of a realm, ready to be used.
 pub(crate) struct KeyRing {
-    signers: Vec<(KeyEntry, LocalSigner)>,
+    signers: Vec<(KeyEntry, Signing)>,
     /// What verifies our own tokens.
     pub(crate) verifying: KeySet,
     /// The same, with keys that signed tokens of sessions that still last.
@@ -251,13 +261,17 @@ impl KeyRing {
             if signer.algorithm() != entry.algorithm {
                 return Err(broken("a key is not of its algorithm"));
             }
-            signers.push((entry.clone(), signer));
+            let access_header = TokenHeader::new(&signer, ACCESS_TOKEN_TYPE)?;
+            signers.push((entry.clone(), Signing { signer, access_header }));
         }
-        let all: Vec<&dyn Signer> = signers.iter().map(|(_, signer)| signer as &dyn Signer).collect();
-        let (remembering, _) = KeySet::parse(publish(&all).as_bytes(), &Algorithm::ALL)?;
+        let published = |signers: &[(KeyEntry, Signing)]| {
+            let signers: Vec<&dyn Signer> =
+                signers.iter().map(|(_, signing)| &signing.signer as &dyn Signer).collect();
+            publish(&signers)
+        };
+        let (remembering, _) = KeySet::parse(published(&signers).as_bytes(), &Algorithm::ALL)?;
         signers.retain(|(entry, _)| entry.is_published(now));
-        let published: Vec<&dyn Signer> = signers.iter().map(|(_, signer)| signer as &dyn Signer).collect();
-        let jwks = publish(&published);
+        let jwks = published(&signers);
         let (verifying, _) = KeySet::parse(jwks.as_bytes(), &Algorithm::ALL)?;
         let secret = decode_base64url(record.secret.as_bytes()).map(Zeroizing::new);
         let secret = secret.ok_or_else(|| broken("not base64url"))?;
@@ -275,10 +289,15 @@ impl KeyRing {
 
     /// The key that signs now.
     pub(crate) fn signer(&self, algorithm: Algorithm, now: Timestamp) -> Result<&LocalSigner, Error> {
+        self.signing(algorithm, now).map(|signing| &signing.signer)
+    }
+
+    /// The same with what it writes before every access token.
+    pub(crate) fn signing(&self, algorithm: Algorithm, now: Timestamp) -> Result<&Signing, Error> {
         let of_algorithm = self.signers.iter().filter(|(entry, _)| entry.algorithm == algorithm);
         let signing = of_algorithm.filter(|(entry, _)| entry.signs_from <= now && now < entry.signs_until);
         let newest = signing.max_by_key(|(entry, _)| entry.signs_from);
-        newest.map(|(_, signer)| signer).ok_or_else(|| Error::Record {
+        newest.map(|(_, signing)| signing).ok_or_else(|| Error::Record {
             what: format!("signing key for {algorithm}"),
             why: "none signs now; keys are rotated by the control plane".to_owned(),
         })
@@ -292,7 +311,7 @@ impl KeyRing {
 
     /// What is published of each key: its `kid`, algorithm and times.
     pub(crate) fn entries(&self) -> impl Iterator<Item = (&str, &KeyEntry)> {
-        self.signers.iter().map(|(entry, signer)| (signer.key_id(), entry))
+        self.signers.iter().map(|(entry, signing)| (signing.signer.key_id(), entry))
     }
 
     /// A value that only this realm can derive, for `purpose`.

@@ -8,7 +8,7 @@ use aws_lc_rs::digest::{SHA256, SHA512, digest};
 use keys::encoding::{encode_base64url, parse_object};
 use keys::jws::Unverified;
 use keys::jwt::LOGOUT_EVENT;
-use keys::{Algorithm, KeySet, sign_token};
+use keys::{Algorithm, KeySet, sign_headed, sign_token};
 use model::Timestamp;
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Serialize, Serializer};
@@ -22,7 +22,7 @@ use crate::realm::Realm;
 use crate::user::User;
 
 /// `typ` of access tokens (RFC 9068 §2.1).
-const ACCESS_TOKEN_TYPE: &str = "at+jwt";
+pub(crate) const ACCESS_TOKEN_TYPE: &str = "at+jwt";
 /// `typ` of logout tokens (Back-Channel Logout §2.4).
 const LOGOUT_TOKEN_TYPE: &str = "logout+jwt";
 
@@ -125,8 +125,9 @@ pub(crate) fn access_token(realm: &Realm, what: &AccessToken<'_>, now: Timestamp
     let issued = issued(what.subject, now);
     let claims = AccessClaims { issuer: &settings.issuer, what, issued, expires, id: &id, mapped: &mapped };
     let key_ring = realm.key_ring();
-    let signer = key_ring.signer(algorithm.unwrap_or_else(|| default_algorithm(realm)), now)?;
-    Ok(Minted { token: sign_token(signer, ACCESS_TOKEN_TYPE, &claims)?, id, expires })
+    let signing = key_ring.signing(algorithm.unwrap_or_else(|| default_algorithm(realm)), now)?;
+    let token = sign_headed(&signing.signer, &signing.access_header, &claims)?;
+    Ok(Minted { token, id, expires })
 }
 
 /// `iat`. What somebody was issued until they lost a role is revoked by whole seconds: what they get in

@@ -92,7 +92,8 @@ pub use refusal::{Holding, Refusal};
 pub use revocation::{REVOCATIONS_MAX, Revocation, RevocationFile, Revocations, TokenMarks};
 pub use seal::{SEAL_KEY_BYTES, SEALED_BYTES_MAX, SealKey, SealRing};
 pub use signer::{
-    IDENTITY_TOKEN_LIFETIME_MAX, IdentityToken, LocalSigner, Signer, publish, sign_identity, sign_token,
+    IDENTITY_TOKEN_LIFETIME_MAX, IdentityToken, LocalSigner, Signer, TokenHeader, publish, sign_headed,
+    sign_identity, sign_token,
 };
 pub use user_token::{USER_TOKEN_LEEWAY, UserToken, open_user_token};
 pub use verifier::{

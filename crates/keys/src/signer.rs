@@ -65,37 +65,59 @@ pub fn publish(signers: &[&dyn Signer]) -> String {
 /// # Errors
 /// What [`Signer::sign`] says.
 pub fn sign_token(signer: &dyn Signer, token_type: &str, claims: &impl Serialize) -> Result<String, Error> {
-    let header = Header { alg: signer.algorithm().name(), kid: signer.key_id(), typ: token_type };
-    sign_headed(signer, &header, claims)
+    sign_headed(signer, &TokenHeader::new(signer, token_type)?, claims)
 }
 
-/// The header of every token but those that carry their certificates, in the order of its bytes.
-#[derive(Serialize)]
-struct Header<'a> {
-    alg: &'a str,
-    kid: &'a str,
-    typ: &'a str,
-}
-
-/// The same with a whole header.
-fn sign_headed(
+/// The same with a header that was written before, by the same signer.
+///
+/// # Errors
+/// What [`Signer::sign`] says.
+pub fn sign_headed(
     signer: &dyn Signer,
-    header: &impl Serialize,
+    header: &TokenHeader,
     claims: &impl Serialize,
 ) -> Result<String, Error> {
-    let fault = |error: serde_json::Error| Error::Request(error.to_string());
-    let header = serde_json::to_vec(header).map_err(fault)?;
     let mut written = Vec::with_capacity(CLAIMS_BYTES_USUAL);
-    serde_json::to_writer(&mut written, claims).map_err(fault)?;
+    serde_json::to_writer(&mut written, claims).map_err(unwritable)?;
     // Four characters for three bytes, two dots, and the signature of an elliptic curve.
-    let mut token = String::with_capacity((header.len() + written.len()) * 4 / 3 + 96);
-    push_base64url(&mut token, &header);
+    let mut token = String::with_capacity(header.0.len() + written.len() * 4 / 3 + 96);
+    token.push_str(&header.0);
     token.push('.');
     push_base64url(&mut token, &written);
     let signature = signer.sign(token.as_bytes())?;
     token.push('.');
     push_base64url(&mut token, &signature);
     Ok(token)
+}
+
+/// The header of a signer's tokens of one `typ`, as it stands in them.
+#[derive(Clone, Debug)]
+pub struct TokenHeader(String);
+
+impl TokenHeader {
+    /// With `alg`, `kid` and `typ`, in the order of the bytes of their names.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn new(signer: &dyn Signer, token_type: &str) -> Result<Self, Error> {
+        Self::of(&Header { alg: signer.algorithm().name(), kid: signer.key_id(), typ: token_type })
+    }
+
+    fn of(header: &impl Serialize) -> Result<Self, Error> {
+        serde_json::to_vec(header).map(|header| Self(encode_base64url(&header))).map_err(unwritable)
+    }
+}
+
+fn unwritable(error: serde_json::Error) -> Error {
+    Error::Request(error.to_string())
+}
+
+/// The header of every token but those that carry their certificates.
+#[derive(Serialize)]
+struct Header<'a> {
+    alg: &'a str,
+    kid: &'a str,
+    typ: &'a str,
 }
 
 enum Pair {
@@ -360,7 +382,7 @@ pub fn sign_identity(
     let header = json!({
         "alg": signer.algorithm().name(), "typ": USER_TOKEN_TYPE, "x5c": token.certificates,
     });
-    sign_headed(signer, &header, &claims)
+    sign_headed(signer, &TokenHeader::of(&header)?, &claims)
 }
 
 #[cfg(test)]
