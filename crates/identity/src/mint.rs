@@ -215,8 +215,11 @@ enum Audience<'a> {
 
 /// A `jti` that leads to its grant.
 fn token_id(realm: &Realm, grant: Option<&str>) -> Result<String, Error> {
-    let name = crate::random::name(realm.random.as_ref())?;
-    Ok(grant.map_or_else(|| name.clone(), |grant| format!("{grant}.{name}")))
+    let name = realm.token_names.next(realm.random.as_ref())?;
+    Ok(match grant {
+        Some(grant) => format!("{grant}.{name}"),
+        None => name,
+    })
 }
 
 /// What an ID token says.

@@ -16,6 +16,7 @@ use crate::key::{KeyEntry, KeyRecord, KeyRing, SigningKey};
 use crate::login::password::Passwords;
 use crate::mail::MailTransport;
 use crate::observe::Observe;
+use crate::random::Names;
 use crate::record::{ATTEMPTS_MAX, Change, Kind, Records, Stored, Written, is_as};
 use crate::settings::{RealmSettings, SettingsChange};
 use crate::user::{User, folded};
@@ -74,6 +75,8 @@ pub struct Realm {
     pub(crate) mail_waiting: AtomicUsize,
     pub(crate) passwords: Passwords,
     pub(crate) delivery_due: tokio::sync::Notify,
+    /// Of access tokens and the like.
+    pub(crate) token_names: Names,
     clock: Arc<dyn Clock>,
     key_ring: RwLock<Arc<KeyRing>>,
     clients: Clients,
@@ -118,6 +121,7 @@ impl Realm {
             mail_transport: world.mail_transport,
             mail_waiting: AtomicUsize::new(0),
             delivery_due: tokio::sync::Notify::new(),
+            token_names: Names::default(),
             clock: world.clock,
             key_ring: RwLock::new(Arc::new(key_ring)),
             clients: Clients::default(),
