@@ -32,27 +32,46 @@ impl Parameters {
             return Err(refused(format!("more than {PARAMETERS_BYTES_MAX} bytes of parameters")));
         }
         let mut read = Self { text: String::with_capacity(text.len()), places: Vec::with_capacity(8) };
-        for pair in text.split(|byte| *byte == b'&').filter(|pair| !pair.is_empty()) {
-            if read.places.len() == PARAMETERS_COUNT_MAX {
-                return Err(refused(format!("more than {PARAMETERS_COUNT_MAX} parameters")));
-            }
-            let (name, value) = decode(pair);
-            if value.len() > PARAMETER_BYTES_MAX {
-                return Err(refused(format!("a parameter of more than {PARAMETER_BYTES_MAX} bytes")));
-            }
-            // U+FFFD is what the decoder makes of bytes that are not UTF-8.
-            // One after the other: each is found many bytes at a time.
-            let strange = |text: &str| text.contains('\0') || text.contains('\u{fffd}');
-            if strange(&name) || strange(&value) {
-                return Err(refused("a parameter is not UTF-8, or has a NUL in it".to_owned()));
-            }
-            let known = read.pairs().any(|(known, _)| known == name);
-            if known && !REPEATABLE.contains(&name.as_ref()) {
-                return Err(refused(format!("parameter `{}` is there twice", keys::encoding::quote(&name))));
-            }
-            read.push(&name, &value);
+        match std::str::from_utf8(text) {
+            Ok(text) => text.split('&').try_for_each(|pair| read.add(pair.as_bytes(), Some(pair)))?,
+            // Bytes that are no text are refused in the pair in which they stand.
+            Err(_) => text.split(|byte| *byte == b'&').try_for_each(|pair| read.add(pair, None))?,
         }
         Ok(read)
+    }
+
+    /// Adds one pair as it was sent, and the same as text where it is some.
+    fn add(&mut self, pair: &[u8], text: Option<&str>) -> Answer<()> {
+        let refused = |why: String| Err(Refusal::plain(Code::InvalidRequest, why));
+        if pair.is_empty() {
+            return Ok(());
+        }
+        if self.places.len() == PARAMETERS_COUNT_MAX {
+            return refused(format!("more than {PARAMETERS_COUNT_MAX} parameters"));
+        }
+        let plain = text.filter(|_| is_plain(pair));
+        let (name, value) = match plain {
+            Some(text) => {
+                let (name, value) = text.split_once('=').unwrap_or((text, ""));
+                (Cow::Borrowed(name), Cow::Borrowed(value))
+            }
+            None => form_urlencoded::parse(pair).next().unwrap_or_default(),
+        };
+        if value.len() > PARAMETER_BYTES_MAX {
+            return refused(format!("a parameter of more than {PARAMETER_BYTES_MAX} bytes"));
+        }
+        // U+FFFD is what the decoder makes of bytes that are not UTF-8.
+        // One after the other: each is found many bytes at a time.
+        let strange = |text: &str| text.contains('\0') || text.contains('\u{fffd}');
+        if plain.is_none() && (strange(&name) || strange(&value)) {
+            return refused("a parameter is not UTF-8, or has a NUL in it".to_owned());
+        }
+        let known = self.pairs().any(|(known, _)| known == name);
+        if known && !REPEATABLE.contains(&name.as_ref()) {
+            return refused(format!("parameter `{}` is there twice", keys::encoding::quote(&name)));
+        }
+        self.push(&name, &value);
+        Ok(())
     }
 
     fn push(&mut self, name: &str, value: &str) {
@@ -98,16 +117,10 @@ impl Parameters {
     }
 }
 
-/// Name and value of one pair. Most stand as they are, which is seen many bytes at a time.
-fn decode(pair: &[u8]) -> (Cow<'_, str>, Cow<'_, str>) {
-    let plain = pair.iter().fold(true, |plain, &byte| plain & byte.is_ascii() & !matches!(byte, b'%' | b'+'));
-    match std::str::from_utf8(pair) {
-        Ok(text) if plain => {
-            let (name, value) = text.split_once('=').unwrap_or((text, ""));
-            (Cow::Borrowed(name), Cow::Borrowed(value))
-        }
-        _ => form_urlencoded::parse(pair).next().unwrap_or_default(),
-    }
+/// Whether a pair says what it means: ASCII without a NUL and without anything that is encoded. Every
+/// byte is looked at, whatever came before: so the compiler takes many at once.
+fn is_plain(pair: &[u8]) -> bool {
+    pair.iter().fold(true, |plain, &byte| plain & byte.is_ascii() & !matches!(byte, 0 | b'%' | b'+'))
 }
 
 /// `address` with these parameters behind whatever query it has.
@@ -128,8 +141,13 @@ mod tests {
         let found = read("a=1&b=&resource=x&resource=y&c=%C3%A4+%26").unwrap();
         assert_eq!((found.get("a"), found.get("b"), found.get("c")), (Some("1"), None, Some("ä &")));
         assert_eq!(found.all("resource").collect::<Vec<_>>(), ["x", "y"]);
-        for wrong in ["a=1&a=1", "a=&a=1", "%61=1&a=2", "a=%ff", "a=%00", "%ff=1"] {
+        for wrong in
+            ["a=1&a=1", "a=&a=1", "%61=1&a=2", "a=%ff", "a=%00", "%ff=1", "a=\0", "\0=1", "a=\u{fffd}"]
+        {
             assert_eq!(read(wrong).unwrap_err().code, Code::InvalidRequest, "{wrong}");
+        }
+        for wrong in [&b"a=1&b=\xff"[..], b"a=1&\xff=2&c=3", b"\xe4&b=1"] {
+            assert_eq!(Parameters::parse(wrong).unwrap_err().code, Code::InvalidRequest, "{wrong:?}");
         }
     }
 
