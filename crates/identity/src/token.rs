@@ -34,12 +34,13 @@ pub(crate) async fn endpoint(State(realm): State<Arc<Realm>>, call: Call) -> Ans
         return Err(Refusal::new(Code::UnauthorizedClient, "this client has no such grant", reason));
     }
     let asking = Asking::new(&realm, &call, &authenticated)?;
+    // Those that write are large while they wait, and every request would be moved with room for them.
     let issued = match grant {
-        GrantType::AuthorizationCode => code::exchange(&asking).await?,
-        GrantType::RefreshToken => refresh::exchange(&asking).await?,
+        GrantType::AuthorizationCode => Box::pin(code::exchange(&asking)).await?,
+        GrantType::RefreshToken => Box::pin(refresh::exchange(&asking)).await?,
         GrantType::ClientCredentials => client_credentials::exchange(&asking).await?,
-        GrantType::DeviceCode => device::exchange(&asking).await?,
-        GrantType::TokenExchange => exchange::exchange(&asking).await?,
+        GrantType::DeviceCode => Box::pin(device::exchange(&asking)).await?,
+        GrantType::TokenExchange => Box::pin(exchange::exchange(&asking)).await?,
     };
     // A busy machine asks all day, and the log's file is written before it is answered.
     tracing::debug!(
@@ -104,7 +105,7 @@ impl<'a> Asking<'a> {
         if let Some(proof) = &self.proof
             && !self.is_remembered.swap(true, Ordering::Relaxed)
         {
-            proof::remember(self.realm, proof).await?;
+            Box::pin(proof::remember(self.realm, proof)).await?;
         }
         Ok(&self.binding)
     }

@@ -388,10 +388,15 @@ impl Inner {
     /// The record of a stored key, from memory or the database; what is past its end too.
     async fn get(&self, key: StoredKey) -> Result<Option<Record>, Error> {
         match self.backend.cached(&key) {
-            Some(Known::Record(record)) => return Ok(Some(record)),
-            Some(Known::Absent) => return Ok(None),
-            None => {}
+            Some(Known::Record(record)) => Ok(Some(record)),
+            Some(Known::Absent) => Ok(None),
+            // What waits for the database is large, and most that is read is in memory.
+            None => Box::pin(self.read(key)).await,
         }
+    }
+
+    /// The same from the database.
+    async fn read(&self, key: StoredKey) -> Result<Option<Record>, Error> {
         loop {
             let revision = *self.backend.revision().borrow();
             let row = self.backend.row(key.clone()).await?.filter(|row| row.head.live);

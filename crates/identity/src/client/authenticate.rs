@@ -7,6 +7,7 @@ use std::time::Duration;
 use axum::http::header;
 use keys::client::ASSERTION_TYPE;
 use subtle::ConstantTimeEq as _;
+use tokio::time::Instant;
 
 use super::assertion;
 use super::certificate::thumbprint;
@@ -47,10 +48,10 @@ pub(crate) async fn authenticate(realm: &Realm, call: &Call) -> Answer<Authentic
 
 /// The same at an endpoint whose own address is an audience of assertions too (RFC 9126 §2).
 pub(crate) async fn authenticate_at(realm: &Realm, call: &Call, endpoint: &str) -> Answer<Authenticated> {
-    let no_sooner = tokio::time::sleep(REFUSED_AFTER);
+    let begun = Instant::now();
     let judged = judge(realm, call, endpoint).await;
     if judged.is_err() {
-        no_sooner.await;
+        Box::pin(tokio::time::sleep_until(begun + REFUSED_AFTER)).await;
     }
     judged
 }
@@ -86,7 +87,7 @@ async fn judge(realm: &Realm, call: &Call, endpoint: &str) -> Answer<Authenticat
             let (token_endpoint, own) = (realm.address("/token"), realm.address(endpoint));
             let audiences = [realm.settings.issuer.as_str(), token_endpoint.as_str(), own.as_str()];
             let assertion = assertion::verify(text, &client, &audiences, call.now).map_err(&refused)?;
-            let first = seen::first(realm, &client.id, &assertion.id, assertion.expires).await?;
+            let first = Box::pin(seen::first(realm, &client.id, &assertion.id, assertion.expires)).await?;
             if first == Written::Conflict {
                 return Err(refused("the assertion was used before".to_owned()));
             }
