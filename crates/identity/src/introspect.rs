@@ -15,7 +15,7 @@ use crate::grant;
 use crate::live::{self, Live};
 use crate::realm::Realm;
 use crate::refusal::{Answer, Code, Refusal};
-use crate::token::uncached;
+use crate::token::{self, uncached};
 
 /// Answers `POST /introspect`. A token that is not good, that is nobody's, or that is none
 /// of the asking client's business: the same `{"active": false}` (§2.2).
@@ -34,7 +34,7 @@ pub(crate) async fn endpoint(State(realm): State<Arc<Realm>>, call: Call) -> Ans
         }
     } else {
         match live::access_token(&realm, token, call.now).await? {
-            Ok(live) if may_know(&client, &live) => return Ok(told(&AccessToken(&live))),
+            Ok(live) if may_know(&client, &live) => return Ok(access_token(&live)),
             Ok(_) => tracing::info!(client = client.id, "identity: introspection of a token of others"),
             Err(why) => tracing::info!(client = client.id, why, "identity: introspected token is not active"),
         }
@@ -48,6 +48,14 @@ fn told(body: &impl Serialize) -> Response {
 
 fn may_know(client: &Client, live: &Live) -> bool {
     client.may_introspect || live.text("client_id") == Some(client.id.as_str())
+}
+
+/// Tells of an access token.
+fn access_token(live: &Live) -> Response {
+    match live.told(|| serde_json::to_vec(&AccessToken(live))) {
+        Ok(body) => token::json(body),
+        Err(_) => told(&AccessToken(live)),
+    }
 }
 
 /// What is told of an access token: its claims as they are, and what is known besides.

@@ -1,7 +1,8 @@
 //! Whether an access token of ours is still good: what its signature cannot tell.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
+use axum::body::Bytes;
 use model::Timestamp;
 use serde_json::{Map, Value};
 
@@ -21,6 +22,9 @@ pub(crate) struct Origin {
     user: Option<User>,
     /// The grant that it came of.
     grant: Option<Grant>,
+    /// What is told of it to whoever may know, as it is written: all of it is the token's own, and
+    /// what is known here.
+    told: OnceLock<Bytes>,
 }
 
 /// An access token that is good now.
@@ -41,6 +45,15 @@ impl Live {
 
     pub(crate) fn grant(&self) -> Option<&Grant> {
         self.origin.grant.as_ref()
+    }
+
+    /// What is told of it, written once for as long as the store says the same.
+    pub(crate) fn told<E>(&self, write: impl FnOnce() -> Result<Vec<u8>, E>) -> Result<Bytes, E> {
+        if let Some(told) = self.origin.told.get() {
+            return Ok(told.clone());
+        }
+        let told = Bytes::from(write()?);
+        Ok(self.origin.told.get_or_init(|| told).clone())
     }
 
     pub(crate) fn text(&self, name: &str) -> Option<&str> {
