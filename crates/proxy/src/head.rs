@@ -1,7 +1,7 @@
 //! A message head as bytes and spans: one buffer, one list, no allocation per field.
 
 use bytes::{BufMut, Bytes, BytesMut};
-use http::{Method, StatusCode};
+use http::{HeaderName, Method, StatusCode};
 
 use crate::control_bytes;
 
@@ -142,7 +142,8 @@ pub struct FieldsBuilder {
 }
 
 impl FieldsBuilder {
-    /// Starts with a list whose memory is used again.
+    /// Starts with a list whose memory is used again, and room for so many bytes: a buffer that is
+    /// filled is shared without another allocation.
     pub fn with_spare(mut list: Vec<Field>, bytes: usize) -> Self {
         list.clear();
         Self { buffer: BytesMut::with_capacity(bytes), list }
@@ -160,6 +161,21 @@ impl FieldsBuilder {
         Ok(())
     }
 
+    /// Adds one field whose name is a lower-case token by its type; see [`FieldsBuilder::push`].
+    ///
+    /// # Errors
+    /// The value holds a control character.
+    pub(crate) fn push_named(&mut self, name: &HeaderName, value: &[u8]) -> Result<(), UnfitValue> {
+        if !is_field_value(value) {
+            return Err(UnfitValue);
+        }
+        let name = name.as_str().as_bytes();
+        let start = self.buffer.len();
+        self.buffer.put_slice(name);
+        self.note(start, name.len(), Known::of(name), value);
+        Ok(())
+    }
+
     /// Adds one field whose name is a token and whose value was checked by a parser.
     pub(crate) fn push_unchecked(&mut self, name: &[u8], value: &[u8]) {
         let start = self.buffer.len();
@@ -168,14 +184,15 @@ impl FieldsBuilder {
             copied.make_ascii_lowercase();
         }
         let known = Known::of(self.buffer.get(start..).unwrap_or_default());
+        self.note(start, name.len(), known, value);
+    }
+
+    /// Adds the field whose name stands at `start`, behind everything else.
+    fn note(&mut self, start: usize, length: usize, known: Known, value: &[u8]) {
+        let name = Span::new(start, length);
         let value_start = self.buffer.len();
         self.buffer.put_slice(value);
-        self.list.push(Field {
-            name: Span::new(start, name.len()),
-            value: Span::new(value_start, value.len()),
-            known,
-            kept: true,
-        });
+        self.list.push(Field { name, value: Span::new(value_start, value.len()), known, kept: true });
     }
 
     /// Puts bytes into the buffer that belong to no field: a method, a target.

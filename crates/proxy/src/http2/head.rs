@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, request, response};
 
 use crate::admit::path::push_encoded;
-use crate::admit::{Class, Options, RawRequest, Refusal, Seen, content_length};
+use crate::admit::{Class, RawRequest, Refusal, Seen, content_length};
 use crate::head::{Additions, Field, Fields, FieldsBuilder, Framing, Known, ResponseHead, Version};
 use crate::http1::{chunk, encode};
 use crate::limits::Limits;
@@ -242,24 +242,29 @@ pub fn response_from_h2(
     parts: &response::Parts,
     ended: bool,
     method: &Method,
-    spare: Vec<Field>,
+    mut spare: Vec<Field>,
 ) -> Result<ResponseHead, Refusal> {
     let bad = |class| Err(Refusal::new(class));
-    let mut built = FieldsBuilder::with_spare(spare, 512);
+    spare.reserve(parts.headers.len());
+    let bytes = parts.headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+    let mut built = FieldsBuilder::with_spare(spare, bytes);
     for (name, value) in &parts.headers {
-        if built.push(name.as_str().as_bytes(), value.as_bytes()).is_err() {
+        if built.push_named(name, value.as_bytes()).is_err() {
             return bad(Class::BadResponseHead);
         }
     }
     let mut fields = built.finish();
-    let hop = [
-        Known::Connection,
-        Known::KeepAlive,
-        Known::ProxyConnection,
-        Known::TransferEncoding,
-        Known::Upgrade,
-    ];
-    if hop.iter().any(|&known| fields.get(known).is_some()) || Options::read(&fields, None).is_none() {
+    let is_of_the_hop = |field: &Field| {
+        matches!(
+            field.known,
+            Known::Connection
+                | Known::KeepAlive
+                | Known::ProxyConnection
+                | Known::TransferEncoding
+                | Known::Upgrade
+        )
+    };
+    if fields.list.iter().any(is_of_the_hop) {
         return bad(Class::BadResponseFraming);
     }
     if parts.status == StatusCode::SWITCHING_PROTOCOLS {
