@@ -554,11 +554,23 @@ impl Additions {
         fields.list.iter().filter(|field| field.kept && !self.has(field.name.of(&fields.buffer)))
     }
 
-    /// What is added to a message with these fields: names, and values that share one copy.
-    pub(crate) fn shared_with<'a>(&'a self, fields: &'a Fields) -> impl Iterator<Item = (&'a [u8], Bytes)> {
-        let values = Bytes::copy_from_slice(&self.buffer);
+    /// The bytes of all of these.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.buffer
+    }
+
+    /// What is added to a message with these fields: names, and values that share a copy of
+    /// [`Additions::bytes`], which begins at that place.
+    pub(crate) fn shared_with<'a>(
+        &'a self,
+        fields: &'a Fields,
+        (copy, place): (&'a Bytes, usize),
+    ) -> impl Iterator<Item = (&'a [u8], Bytes)> {
         let ours = self.list.iter().filter(|addition| self.is_wanted(addition, fields));
-        ours.map(move |a| (a.name.of(&self.buffer), a.value.share(&values)))
+        ours.map(move |a| {
+            let value = Span::new(place + a.value.start as usize, a.value.length as usize);
+            (a.name.of(&self.buffer), value.share(copy))
+        })
     }
 
     /// Appends the same as lines of HTTP/1.

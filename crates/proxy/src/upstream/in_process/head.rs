@@ -9,6 +9,9 @@ use crate::head::{Framing, ResponseHead};
 use crate::http1::encode::{self, UpstreamRequest};
 use crate::http2::head::{Unwritable, push_query, response_from_h2};
 
+/// Room for a port and a length.
+const NUMBERS_BYTES_MAX: usize = 32;
+
 /// A request head for a service of this process, with the fields that an HTTP/1.1 upstream
 /// would get.
 ///
@@ -16,41 +19,52 @@ use crate::http2::head::{Unwritable, push_query, response_from_h2};
 /// The target is longer than a URI can be.
 pub(super) fn request(request: &UpstreamRequest<'_>) -> Result<request::Parts, Unwritable> {
     let head = request.head;
-    let target = match &head.query {
-        None => Bytes::copy_from_slice(request.path),
-        Some(query) => {
-            let mut target = Vec::with_capacity(request.path.len() + query.len() + 1);
-            target.extend_from_slice(request.path);
-            target.push(b'?');
-            push_query(&mut target, query);
-            Bytes::from(target)
-        }
-    };
-    let target = PathAndQuery::from_maybe_shared(target).map_err(|_| Unwritable)?;
-    let (mut parts, ()) = http::Request::new(()).into_parts();
-    parts.method = head.method.clone();
-    parts.uri = Uri::from(target);
-    let headers = &mut parts.headers;
-    headers.try_reserve(head.fields.len() + 12).map_err(|_| Unwritable)?;
-    if !request.additions.has(b"host") {
-        let mut authority = Vec::with_capacity(head.host.len() + 6);
-        encode::authority(&mut authority, head);
-        append(headers, b"host", Bytes::from(authority))?;
+    let additions = request.additions;
+    // All that is not in the client's own head stands in one buffer: nearly everything of it is let
+    // go by another thread, each piece by itself.
+    let query = head.query.as_ref().map_or(0, |query| query.len() + 1);
+    let room = request.path.len() + query + head.host.len() + additions.bytes().len() + NUMBERS_BYTES_MAX;
+    let mut own = Vec::with_capacity(room);
+    own.extend_from_slice(request.path);
+    if let Some(query) = &head.query {
+        own.push(b'?');
+        push_query(&mut own, query);
     }
-    for field in request.additions.spared(&head.fields) {
-        let buffer = &head.fields.buffer;
-        append(headers, field.name.of(buffer), field.value.share(buffer))?;
-    }
-    for (name, value) in request.additions.shared_with(&head.fields) {
-        append(headers, name, value)?;
-    }
+    let target = ..own.len();
+    encode::authority(&mut own, head);
+    let authority = target.end..own.len();
     let length = match request.framing {
         Framing::Length(length) => Some(length),
         Framing::None if encode::expects_body(&head.method) => Some(0),
         _ => None,
     };
     if let Some(length) = length {
-        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+        own.extend_from_slice(itoa::Buffer::new().format(length).as_bytes());
+    }
+    let length = length.map(|_| authority.end..own.len());
+    let place = own.len();
+    own.extend_from_slice(additions.bytes());
+    let own = Bytes::from(own);
+
+    let target = PathAndQuery::from_maybe_shared(own.slice(target)).map_err(|_| Unwritable)?;
+    let (mut parts, ()) = http::Request::new(()).into_parts();
+    parts.method = head.method.clone();
+    parts.uri = Uri::from(target);
+    let headers = &mut parts.headers;
+    headers.try_reserve(head.fields.len() + 12).map_err(|_| Unwritable)?;
+    if !additions.has(b"host") {
+        append(headers, b"host", own.slice(authority))?;
+    }
+    for field in additions.spared(&head.fields) {
+        let buffer = &head.fields.buffer;
+        append(headers, field.name.of(buffer), field.value.share(buffer))?;
+    }
+    for (name, value) in additions.shared_with(&head.fields, (&own, place)) {
+        append(headers, name, value)?;
+    }
+    if let Some(length) = length {
+        let value = HeaderValue::from_maybe_shared(own.slice(length)).map_err(|_| Unwritable)?;
+        headers.insert(header::CONTENT_LENGTH, value);
     }
     Ok(parts)
 }
@@ -75,6 +89,7 @@ fn usual(name: &[u8]) -> Option<HeaderName> {
         "x-forwarded-for",
         "x-forwarded-proto",
         "x-forwarded-host",
+        "forwarded",
         "traceparent",
         "x-bastide-principal-type",
         "x-bastide-client-address",
