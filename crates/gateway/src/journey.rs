@@ -153,6 +153,15 @@ impl<'g> Journey<'g> {
         self.connection
     }
 
+    /// The client's address as text, which mostly its connection has already.
+    pub(crate) fn address_text(&self) -> Cow<'g, str> {
+        if self.address == self.connection.peer.ip() {
+            Cow::Borrowed(&*self.connection.peer_text)
+        } else {
+            Cow::Owned(self.address.to_string())
+        }
+    }
+
     /// Whether it came over TLS.
     pub fn is_secure(&self) -> bool {
         self.connection.tls.is_some()
@@ -248,12 +257,7 @@ impl<'g> Journey<'g> {
         let route = self.route.and_then(|route| snapshot.routes.get(route));
         self.count(end, status, route, took);
         self.leave_spans(end, status, route, took);
-        let connection = self.connection;
-        let address = if self.address == connection.peer.ip() {
-            Cow::Borrowed(&*connection.peer_text)
-        } else {
-            Cow::Owned(self.address.to_string())
-        };
+        let address = self.address_text();
         let firewall = self.end_inspection(status, end.step, route, &address);
         let Some(slot) = self.slot.take() else { return };
         if Switch::Audit.is_off() {

@@ -122,7 +122,7 @@ pub fn additions(
         request.remove("accept-encoding");
     }
     // An API key is for this gateway; the upstream has no use for it, whoever the request is from here.
-    request.remove("x-api-key");
+    remove(head, "x-api-key", &mut request);
     if principal.kind == PrincipalKind::ApiKey || authenticate::brings_api_key(head) {
         request.remove("authorization");
     }
@@ -130,7 +130,7 @@ pub fn additions(
         cookie::hide(head, &mut request);
     }
     let _ = request.push(HEADER_REQUEST_ID, &journey.id_text);
-    forwarded(gateway, journey, head, &mut request);
+    forwarded(gateway, journey, route, head, &mut request);
     trace(gateway, journey, head, &mut request);
     if route.in_process {
         connection(journey, principal, &mut request);
@@ -149,7 +149,7 @@ pub fn additions(
 /// What a service of this process is told of the client and its connection. Admission dropped
 /// whatever a client sent under these names ([`PREFIX`]).
 fn connection(journey: &Journey<'_>, principal: &Principal, request: &mut Additions) {
-    let _ = request.push(HEADER_CLIENT_ADDRESS, journey.address.to_string().as_bytes());
+    let _ = request.push(HEADER_CLIENT_ADDRESS, journey.address_text().as_bytes());
     if principal.kind != PrincipalKind::Anonymous
         && let Ok(whole) = serde_json::to_vec(principal)
     {
@@ -163,8 +163,15 @@ fn connection(journey: &Journey<'_>, principal: &Principal, request: &mut Additi
 }
 
 /// `X-Forwarded-For`, `-Proto`, `-Host` and `Forwarded` (RFC 7239): what this hop saw,
-/// behind what a trusted proxy said.
-fn forwarded(gateway: &Gateway, journey: &Journey<'_>, head: &RequestHead, request: &mut Additions) {
+/// behind what a trusted proxy said. A service of this process has the client's address from
+/// [`HEADER_CLIENT_ADDRESS`], and is not told of the hops before.
+fn forwarded(
+    gateway: &Gateway,
+    journey: &Journey<'_>,
+    route: &Route,
+    head: &RequestHead,
+    request: &mut Additions,
+) {
     let connection = journey.connection();
     let trusted = gateway.snapshot().trusted_proxies.contains(connection);
     let scheme: &[u8] = if journey.is_secure() { b"https" } else { b"http" };
@@ -181,15 +188,21 @@ fn forwarded(gateway: &Gateway, journey: &Journey<'_>, head: &RequestHead, reque
             value.extend_from_slice(b", ");
         }
     };
-    before(Known::XForwardedFor, &mut value);
-    value.extend_from_slice(connection.peer_text.as_bytes());
-    let _ = request.push("x-forwarded-for", &value);
-    before(Known::Forwarded, &mut value);
-    let parts: [&[u8]; 7] = [b"for=", &connection.peer_node, b";proto=", scheme, b";host=\"", &host, b"\""];
-    for part in parts {
-        value.extend_from_slice(part);
+    if route.in_process {
+        remove(head, "x-forwarded-for", request);
+        remove(head, "forwarded", request);
+    } else {
+        before(Known::XForwardedFor, &mut value);
+        value.extend_from_slice(connection.peer_text.as_bytes());
+        let _ = request.push("x-forwarded-for", &value);
+        before(Known::Forwarded, &mut value);
+        let parts: [&[u8]; 7] =
+            [b"for=", &connection.peer_node, b";proto=", scheme, b";host=\"", &host, b"\""];
+        for part in parts {
+            value.extend_from_slice(part);
+        }
+        let _ = request.push("forwarded", &value);
     }
-    let _ = request.push("forwarded", &value);
     let manner = if trusted { Manner::Default } else { Manner::Replace };
     let _ = request.push_as(manner, "x-forwarded-proto", scheme);
     let _ = request.push_as(manner, "x-forwarded-host", &host);
@@ -217,5 +230,12 @@ fn trace(gateway: &Gateway, journey: &mut Journey<'_>, head: &RequestHead, reque
     }
     let _ = request.push("traceparent", &value);
     gateway.core().keep_text(value);
-    request.remove("tracestate");
+    remove(head, "tracestate", request);
+}
+
+/// Takes a field away, where the client sent one.
+fn remove(head: &RequestHead, name: &str, request: &mut Additions) {
+    if head.fields.kept_named(name.as_bytes()).next().is_some() {
+        request.remove(name);
+    }
 }
