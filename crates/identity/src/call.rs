@@ -1,8 +1,11 @@
 //! One request, read: parameters, the fields that matter, the connection, the time.
 
+use std::future::poll_fn;
 use std::net::IpAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 
+use axum::body::{Body, Bytes, HttpBody as _, to_bytes};
 use axum::extract::{FromRequest, Request};
 use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
 use base64::Engine as _;
@@ -89,11 +92,23 @@ impl FromRequest<Arc<Realm>> for Call {
     type Rejection = Box<Refusal>;
 
     async fn from_request(request: Request, realm: &Arc<Realm>) -> Result<Self, Box<Refusal>> {
+        let peer = request.extensions().get::<Arc<Peer>>().cloned();
+        Self::read(request, peer, realm).await
+    }
+}
+
+impl Call {
+    /// Reads a request on a connection of which this is known.
+    pub(crate) async fn read(
+        request: Request,
+        peer: Option<Arc<Peer>>,
+        realm: &Realm,
+    ) -> Result<Self, Box<Refusal>> {
         let (head, body) = request.into_parts();
         let parameters = if head.method == Method::POST {
             let media = head.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
             let essence = media.map(|media| media.split(';').next().unwrap_or_default().trim());
-            let bytes = axum::body::to_bytes(body, PARAMETERS_BYTES_MAX).await.map_err(|error| {
+            let bytes = whole(body).await.map_err(|error| {
                 let told = format!("expected a body of at most {PARAMETERS_BYTES_MAX} bytes");
                 Refusal::new(Code::InvalidRequest, told, error.to_string())
                     .with_status(StatusCode::PAYLOAD_TOO_LARGE)
@@ -111,13 +126,27 @@ impl FromRequest<Arc<Realm>> for Call {
         } else {
             Parameters::parse(head.uri.query().unwrap_or_default().as_bytes())?
         };
-        let peer = head.extensions.get::<Arc<Peer>>().cloned();
         let name = head.headers.contains_key(header::COOKIE).then(|| text::cookie_name(realm));
         let before = name.and_then(|name| cookie(&head.headers, &name));
         let language = text::chosen(&parameters, &head.headers, before, realm.settings.language);
         let (method, uri, headers) = (head.method, head.uri, head.headers);
         Ok(Self { method, uri, parameters, headers, peer, now: realm.now(), language })
     }
+}
+
+/// The whole of a body, which mostly is there in one piece.
+async fn whole(mut body: Body) -> Result<Bytes, axum::Error> {
+    let is_short = body.size_hint().upper().is_some_and(|most| most <= PARAMETERS_BYTES_MAX as u64);
+    if !is_short {
+        return Box::pin(to_bytes(body, PARAMETERS_BYTES_MAX)).await;
+    }
+    let first = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await.transpose()?;
+    let first = first.and_then(|frame| frame.into_data().ok()).unwrap_or_default();
+    if body.is_end_stream() {
+        return Ok(first);
+    }
+    let rest = Box::pin(to_bytes(body, PARAMETERS_BYTES_MAX)).await?;
+    Ok([first, rest].concat().into())
 }
 
 /// Standard base64 with padding (RFC 7617 §2).

@@ -74,6 +74,7 @@
 
 mod account;
 mod authorize;
+mod busy;
 mod caches;
 mod call;
 pub mod claim;
@@ -125,6 +126,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::routing::{get, post};
 
+pub use busy::Busy;
 pub use client::{Client, ClientAuthentication, GrantType};
 pub use deliver::{Deliver, NoDelivery};
 pub use error::Error;

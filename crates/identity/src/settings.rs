@@ -380,7 +380,7 @@ impl RealmSettings {
     }
 
     /// The path of the issuer: empty, or `/…`.
-    pub(crate) fn path(&self) -> &str {
+    pub fn path(&self) -> &str {
         let after_scheme = self.issuer.split_once("://").map_or("", |(_, rest)| rest);
         after_scheme.find('/').and_then(|at| after_scheme.get(at..)).unwrap_or_default()
     }

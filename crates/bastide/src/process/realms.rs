@@ -18,13 +18,13 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use gateway::step::identity::{HEADER_CLIENT_ADDRESS, HEADER_CLIENT_CERTIFICATE, HEADER_CLIENT_TLS};
 use identity::mail::MailTransport;
-use identity::{Observe, Realm, RevocationFeed, World};
+use identity::{Busy, Observe, Realm, RevocationFeed, World};
 use keys::{Answered, FormRequest, Revocation, SystemRandom};
 use model::Clock;
 use model::principal::{Peer, TlsPeer};
@@ -91,18 +91,35 @@ impl Revoked {
 /// What is served.
 struct Current {
     /// By the host name of the issuers: realms of two hosts may have the same paths.
-    routers: BTreeMap<String, Router>,
+    hosts: BTreeMap<String, Host>,
     realms: Vec<Arc<Realm>>,
+}
+
+/// The realms of one host.
+#[derive(Default)]
+struct Host {
+    router: Router,
+    /// By the path of their issuers.
+    realms: Vec<(String, Arc<Realm>)>,
+}
+
+impl Host {
+    /// The endpoint that needs no router, where the request goes to one.
+    fn busy(&self, request: &Request) -> Option<(Busy, Arc<Realm>)> {
+        let busy = |(path, realm): &(String, Arc<Realm>)| Some((Busy::of(path, request)?, Arc::clone(realm)));
+        self.realms.iter().find_map(busy)
+    }
 }
 
 impl Current {
     fn of(realms: &[Arc<Realm>]) -> Self {
-        let mut routers: BTreeMap<String, Router> = BTreeMap::new();
+        let mut hosts: BTreeMap<String, Host> = BTreeMap::new();
         for realm in realms {
-            let here = routers.entry(config::issuer_host(realm.issuer())).or_default();
-            *here = std::mem::take(here).merge(identity::router(Arc::clone(realm)));
+            let here = hosts.entry(config::issuer_host(realm.issuer())).or_default();
+            here.router = std::mem::take(&mut here.router).merge(identity::router(Arc::clone(realm)));
+            here.realms.push((realm.settings().path().to_owned(), Arc::clone(realm)));
         }
-        Self { routers, realms: realms.to_vec() }
+        Self { hosts, realms: realms.to_vec() }
     }
 
     /// Whether an address lies below one of the issuers.
@@ -111,12 +128,12 @@ impl Current {
     }
 
     /// The realms of a host; where there is one host alone, whatever the client calls it.
-    fn router(&self, host: &str) -> Option<&Router> {
+    fn host(&self, host: &str) -> Option<&Host> {
         let name = host.rsplit_once(':').map_or(host, |(name, port)| {
             if port.bytes().all(|byte| byte.is_ascii_digit()) { name } else { host }
         });
-        let only = || self.routers.values().next().filter(|_| self.routers.len() == 1);
-        self.routers.get(&name.to_ascii_lowercase()).or_else(only)
+        let only = || self.hosts.values().next().filter(|_| self.hosts.len() == 1);
+        self.hosts.get(&name.to_ascii_lowercase()).or_else(only)
     }
 }
 
@@ -401,28 +418,33 @@ async fn answer(current: Option<Arc<Current>>, mut request: Request) -> Response
         let fields = [(header::CONTENT_TYPE, "application/problem+json"), (header::RETRY_AFTER, "5")];
         return (StatusCode::SERVICE_UNAVAILABLE, fields, problem.to_string()).into_response();
     };
-    if let Some(peer) = peer(request.headers()) {
-        request.extensions_mut().insert(Arc::new(peer));
-    }
+    let peer = peer(request.headers()).map(Arc::new);
     let host = request.uri().host().or_else(|| request.headers().get(header::HOST)?.to_str().ok());
-    match host.and_then(|host| current.router(host)).cloned() {
-        Some(router) => {
-            let Ok(response) = router.oneshot(request).await;
-            response
-        }
-        None => StatusCode::NOT_FOUND.into_response(),
+    let Some(host) = host.and_then(|host| current.host(host)) else {
+        return StatusCode::NOT_FOUND.into_response();
+    };
+    if let Some((busy, realm)) = host.busy(&request) {
+        return busy.answer(realm, peer, request).await;
     }
+    if let Some(peer) = peer {
+        request.extensions_mut().insert(peer);
+    }
+    let Ok(response) = host.router.clone().oneshot(request).await;
+    response
 }
 
 /// What the gateway says of the client's connection, under names that no client can send.
 fn peer(fields: &HeaderMap) -> Option<Peer> {
-    let address: IpAddr = fields.get(HEADER_CLIENT_ADDRESS)?.to_str().ok()?.parse().ok()?;
-    let version = match fields.get(HEADER_CLIENT_TLS).map(HeaderValue::as_bytes) {
+    const ADDRESS: HeaderName = HeaderName::from_static(HEADER_CLIENT_ADDRESS);
+    const TLS: HeaderName = HeaderName::from_static(HEADER_CLIENT_TLS);
+    const CERTIFICATE: HeaderName = HeaderName::from_static(HEADER_CLIENT_CERTIFICATE);
+    let address: IpAddr = fields.get(ADDRESS)?.to_str().ok()?.parse().ok()?;
+    let version = match fields.get(TLS).map(HeaderValue::as_bytes) {
         Some(b"1.3") => Some("1.3"),
         Some(b"1.2") => Some("1.2"),
         _ => None,
     };
-    let leaf = fields.get(HEADER_CLIENT_CERTIFICATE).and_then(|value| STANDARD.decode(value).ok());
+    let leaf = fields.get(CERTIFICATE).and_then(|value| STANDARD.decode(value).ok());
     let tls = version.map(|version| TlsPeer {
         version,
         server_name: None,

@@ -222,3 +222,35 @@ async fn each_scope_gives_its_claims() {
         assert_eq!(told, expected, "{scope}");
     }
 }
+
+#[tokio::test]
+async fn the_short_way_answers_as_the_router_does() {
+    let testbed = TestBed::new().await;
+    let tokens = machine(&testbed, &[("scope", "orders:read"), ("resource", ORDERS)]).await.json();
+    let told = access(&tokens);
+    let asked = format!("client_id=service&client_secret={SECRET}&token={told}");
+    let wrong = "client_id=service&client_secret=wrong&grant_type=client_credentials".to_owned();
+    for (endpoint, form) in [("introspect", asked), ("introspect", "token=x".to_owned()), ("token", wrong)] {
+        let request = || {
+            let request = Request::post(format!("{ISSUER}/{endpoint}"));
+            let request = request.header("content-type", "application/x-www-form-urlencoded");
+            request.body(Body::from(form.clone())).unwrap()
+        };
+        let busy = identity::Busy::of(testbed.realm.settings().path(), &request()).unwrap();
+        let response = busy.answer(testbed.realm.clone(), None, request()).await;
+        let (head, body) = response.into_parts();
+        let body = axum::body::to_bytes(body, usize::MAX).await.unwrap();
+        let by_router = testbed.send(request()).await;
+        assert_eq!((head.status, &*body), (by_router.status, by_router.text.as_bytes()), "{endpoint}");
+        for (name, value) in by_router.headers.iter().filter(|(name, _)| *name != "content-length") {
+            assert_eq!(head.headers.get(name), Some(value), "{endpoint}: {name}");
+        }
+    }
+    for (method, path) in [("GET", "/token"), ("POST", "/token/"), ("POST", "/tokens"), ("POST", "/revoke")] {
+        let request = Request::builder().method(method).uri(format!("{ISSUER}{path}"));
+        let request = request.body(Body::empty()).unwrap();
+        assert_eq!(identity::Busy::of(testbed.realm.settings().path(), &request), None, "{method} {path}");
+    }
+    let elsewhere = Request::post("https://id.example.org/token").body(Body::empty()).unwrap();
+    assert_eq!(identity::Busy::of(testbed.realm.settings().path(), &elsewhere), None);
+}
