@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::body::{Way, best};
 use crate::contract::{Contract, Promise, Promised};
+use crate::json::Numbers;
 use crate::media::MediaType;
 use crate::request::{Fields, HasBody};
 use crate::violation::{Class, Violation, Violations};
@@ -94,7 +95,7 @@ fn media_of(
     if !media.can_judge(&media_type.essence, opaque) {
         return Err(wrong(place, "media type that cannot be looked into"));
     }
-    Ok(Some((number, Way::of(&media_type))))
+    Ok(Some((number, Way::of(&media_type, Numbers::Rounded))))
 }
 
 impl AnswerCheck {

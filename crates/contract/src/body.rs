@@ -36,12 +36,14 @@ pub(crate) struct Way {
     pub(crate) reading: Reading,
     boundary: Option<String>,
     is_ascii: bool,
+    numbers: json::Numbers,
 }
 
 impl Way {
-    pub(crate) fn of(media_type: &MediaType) -> Self {
+    /// `numbers` of JSON: those of a service go on as it wrote them.
+    pub(crate) fn of(media_type: &MediaType, numbers: json::Numbers) -> Self {
         let boundary = media_type.parameter("boundary").map(str::to_owned);
-        Self { reading: media_type.reading(), boundary, is_ascii: media_type.is_ascii() }
+        Self { reading: media_type.reading(), boundary, is_ascii: media_type.is_ascii(), numbers }
     }
 }
 
@@ -124,14 +126,16 @@ impl Media {
         let Some(validator) = &self.validator else {
             // Also where any JSON will do it has to be JSON.
             return match way.reading {
-                Reading::Json => {
-                    json::read(bytes).err().map(|(why, ..)| plain(why.keyword())).into_iter().collect()
-                }
+                Reading::Json => json::read(bytes, way.numbers)
+                    .err()
+                    .map(|(why, ..)| plain(why.keyword()))
+                    .into_iter()
+                    .collect(),
                 _ => Vec::new(),
             };
         };
         let read = match way.reading {
-            Reading::Json => json::read(bytes)
+            Reading::Json => json::read(bytes, way.numbers)
                 .map(|value| (value.clone(), value))
                 .map_err(|(why, ..)| plain(why.keyword())),
             Reading::Form => self.form(bytes),
@@ -233,7 +237,8 @@ impl Media {
             }
         }
         if json {
-            let value = json::read(part.content).map_err(|(why, ..)| plain_at(&part.name, why.keyword()))?;
+            let value = json::read(part.content, json::Numbers::Exact)
+                .map_err(|(why, ..)| plain_at(&part.name, why.keyword()))?;
             return Ok((value.clone(), value));
         }
         if part.file || shape.binary {

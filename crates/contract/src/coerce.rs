@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use crate::json::{self, Numbers};
 use crate::shape::{Kinds, Shape};
 
 /// How a text is read that could be several things.
@@ -21,7 +22,7 @@ pub(crate) fn primitive(text: String, shape: &Shape, prefer: Prefer) -> Value {
     }
     if kinds.has(Kinds::INTEGER.and(Kinds::NUMBER))
         && if kinds.has(Kinds::NUMBER) { is_number(&text) } else { is_integer(&text) }
-        && let Ok(value @ Value::Number(_)) = serde_json::from_str(&text)
+        && let Ok(value @ Value::Number(_)) = json::read(text.as_bytes(), Numbers::Exact)
     {
         return value;
     }
@@ -79,6 +80,7 @@ mod tests {
             ("-0", Kinds::INTEGER, json!("-0")),
             ("-", Kinds::INTEGER, json!("-")),
             ("3.0", Kinds::NUMBER.and(Kinds::INTEGER), json!(3.0)),
+            ("5.00000000000000001", Kinds::NUMBER, json!("5.00000000000000001")),
             ("1e3", Kinds::NUMBER, json!(1000.0)),
             ("NaN", Kinds::NUMBER, json!("NaN")),
             ("true", Kinds::BOOLEAN, json!(true)),

@@ -52,11 +52,12 @@ impl Document {
             std::str::from_utf8(bytes).map_err(|_| whole(0, 0, "the document is not UTF-8 text".into()))?;
         let yaml = parse(text);
         if text.trim_start().starts_with('{') {
-            let root = json::read(bytes).map_err(|(why, line, column)| {
+            let root = json::read(bytes, json::Numbers::Rounded).map_err(|(why, line, column)| {
                 let place = |number| u32::try_from(number).unwrap_or(0);
                 let what = match why {
                     json::NotJson::DuplicateKey => "a key stands twice in one object".to_owned(),
                     json::NotJson::TooDeep => format!("nested deeper than {}", json::DEPTH_MAX),
+                    json::NotJson::Inexact => "a number is not what a double holds".to_owned(),
                     json::NotJson::Syntax => "this is not JSON".to_owned(),
                 };
                 whole(place(line), place(column), what)

@@ -1,11 +1,13 @@
 //! JSON as only one reader could read it: a key stands once in an object, the text is
 //! UTF-8 without a byte order mark, nothing follows the value.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
+
+use crate::exact;
 
 /// Deepest nesting of arrays and objects in a body.
 pub const DEPTH_MAX: u8 = 64;
@@ -17,8 +19,19 @@ pub(crate) enum NotJson {
     DuplicateKey,
     /// Nested deeper than [`DEPTH_MAX`].
     TooDeep,
+    /// A number is not what a double holds.
+    Inexact,
     /// No JSON.
     Syntax,
+}
+
+/// How numbers are read that are no integers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Numbers {
+    /// Refused when a double does not hold what is written.
+    Exact,
+    /// As the double that comes near.
+    Rounded,
 }
 
 impl NotJson {
@@ -27,6 +40,7 @@ impl NotJson {
         match self {
             Self::DuplicateKey => "duplicate key",
             Self::TooDeep => "nesting",
+            Self::Inexact => "precision",
             Self::Syntax => "JSON",
         }
     }
@@ -36,17 +50,32 @@ impl NotJson {
 ///
 /// # Errors
 /// See [`NotJson`]; line and column from 1.
-pub(crate) fn read(text: &[u8]) -> Result<Value, (NotJson, usize, usize)> {
+pub(crate) fn read(text: &[u8], numbers: Numbers) -> Result<Value, (NotJson, usize, usize)> {
+    let doubles = match numbers {
+        Numbers::Exact => exact::doubles(text).map(Some).map_err(|at| place(text, at))?,
+        Numbers::Rounded => None,
+    };
+    let doubles = doubles.map(|doubles| RefCell::new(doubles.into_iter()));
     let why = Cell::new(None);
     let mut deserializer = serde_json::Deserializer::from_slice(text);
-    let seed = Strict { why: &why, depth: DEPTH_MAX };
+    let seed = Strict { why: &why, doubles: doubles.as_ref(), depth: DEPTH_MAX };
     let read = seed.deserialize(&mut deserializer).and_then(|value| deserializer.end().map(|()| value));
     read.map_err(|error| (why.take().unwrap_or(NotJson::Syntax), error.line(), error.column()))
+}
+
+/// A number that is not exact, and where: line and column from 1.
+fn place(text: &[u8], at: usize) -> (NotJson, usize, usize) {
+    let before = text.get(..at).unwrap_or_default();
+    let line = before.iter().filter(|&&byte| byte == b'\n').count() + 1;
+    let column = before.iter().rev().take_while(|&&byte| byte != b'\n').count() + 1;
+    (NotJson::Inexact, line, column)
 }
 
 #[derive(Clone, Copy)]
 struct Strict<'w> {
     why: &'w Cell<Option<NotJson>>,
+    /// The doubles that are still to come; `None`: as they are read.
+    doubles: Option<&'w RefCell<std::vec::IntoIter<f64>>>,
     /// Levels that are left.
     depth: u8,
 }
@@ -98,6 +127,15 @@ impl<'de> Visitor<'de> for Strict<'_> {
     }
 
     fn visit_f64<E: Error>(self, value: f64) -> Result<Value, E> {
+        let value = match self.doubles {
+            // The reader may be a unit off in the last place, the other reading is not.
+            Some(doubles) => {
+                let next = doubles.borrow_mut().next();
+                let near = |next: &f64| (next - value).abs() <= value.abs() * 1e-9 + f64::MIN_POSITIVE;
+                next.filter(near).ok_or_else(|| self.refuse(NotJson::Inexact))?
+            }
+            None => value,
+        };
         Number::from_f64(value).map(Value::Number).ok_or_else(|| self.refuse(NotJson::Syntax))
     }
 
@@ -136,7 +174,7 @@ mod tests {
     use super::*;
 
     fn why(text: &str) -> Option<NotJson> {
-        read(text.as_bytes()).err().map(|(why, ..)| why)
+        read(text.as_bytes(), Numbers::Exact).err().map(|(why, ..)| why)
     }
 
     #[test]
@@ -160,7 +198,7 @@ mod tests {
         {
             assert_eq!(why(wrong), Some(NotJson::Syntax), "{wrong:?}");
         }
-        assert!(read(b"\"\xff\"").is_err());
+        assert!(read(b"\"\xff\"", Numbers::Exact).is_err());
         for good in ["0", " {} ", "-1.5e3", "\"\\ud83d\\ude00\"", "null"] {
             assert_eq!(why(good), None, "{good:?}");
         }

@@ -19,6 +19,7 @@ mod coerce;
 mod compile;
 mod contract;
 mod document;
+mod exact;
 mod fault;
 mod form;
 mod fuzz;

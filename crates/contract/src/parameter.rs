@@ -269,7 +269,8 @@ impl Parameter {
     fn read_text(&self, raw: &Raw<'_>, reading: Reading) -> Result<(Value, Value), Unread> {
         if self.style == Style::Json {
             let text = raw.decode().ok_or("encoding")?;
-            let value = json::read(text.as_bytes()).map_err(|(why, ..)| why.keyword())?;
+            let value =
+                json::read(text.as_bytes(), json::Numbers::Exact).map_err(|(why, ..)| why.keyword())?;
             return Ok((value.clone(), value));
         }
         let raw = match self.style {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::body::{BodyCheck, Expected, Media, Way, best};
 use crate::contract::{Api, Body, Contract, Operation, Promise};
 use crate::form::{Pairs, Raw};
+use crate::json::Numbers;
 use crate::media::MediaType;
 use crate::parameter::{Parameter, cookies};
 use crate::pass::Pass;
@@ -121,7 +122,7 @@ fn expect(
     let Some((required, media)) = promised else { return wrong(Class::Body, "body", "undeclared") };
     let empty = Expected::One {
         media: 0,
-        way: Way::of(&MediaType { essence: String::new(), parameters: Vec::new() }),
+        way: Way::of(&MediaType { essence: String::new(), parameters: Vec::new() }, Numbers::Exact),
         required,
     };
     if body == HasBody::No {
@@ -151,7 +152,9 @@ fn expect(
             wrong(Class::MediaType, place, "media type that cannot be looked into")
         }
         Some(_) if !media_type.is_utf8() => wrong(Class::MediaType, place, "charset"),
-        Some((number, _)) => Expected::One { media: number, way: Way::of(&media_type), required },
+        Some((number, _)) => {
+            Expected::One { media: number, way: Way::of(&media_type, Numbers::Exact), required }
+        }
         None => wrong(Class::MediaType, place, "media type"),
     }
 }

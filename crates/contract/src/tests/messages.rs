@@ -29,6 +29,25 @@ fn json_bodies_keep_their_schema() {
 }
 
 #[test]
+fn a_number_is_judged_as_it_is_written() {
+    let schema = br#"{"properties":{"n":{"maximum":5}}}"#;
+    let contract = Arc::new(load_schema(schema, settings()).unwrap());
+    for (number, expected) in [
+        ("0.1", ""),
+        ("1.10", ""),
+        ("1e-3", ""),
+        ("3.141592653589793", ""),
+        ("5.0", ""),
+        ("5.1", "/n: maximum"),
+        ("5.00000000000000001", "body: precision"),
+        ("3.141592653589793238", "body: precision"),
+    ] {
+        let found = post(&contract, "/", JSON, &format!("{{\"n\":{number}}}"));
+        assert_says(&found, expected, number);
+    }
+}
+
+#[test]
 fn what_is_wrong_is_told_without_values() {
     let shop = api(SHOP);
     let found = post(&shop, "/orders", JSON, r#"{"item":"SECRET","quantity":1}"#);
@@ -243,6 +262,9 @@ fn answers_are_those_of_the_document() {
     assert!(wrong(make, 404, &[("content-type", "application/problem+json")], Some("{")).contains("JSON"));
     assert_eq!(wrong(operation("DELETE", "/orders/5"), 204, &[], None), "");
     assert!(wrong(operation("DELETE", "/orders/5"), 204, &[json], Some("{}")).contains("undeclared"));
+    // What a service writes goes on as it wrote it.
+    let exact = r#"{"n":5.00000000000000001}"#;
+    assert_eq!(wrong(make, 404, &[("content-type", "application/problem+json")], Some(exact)), "");
     assert_eq!(wrong(None, 500, &[], Some("x")), "");
 }
 
