@@ -22,6 +22,8 @@ const JUDGE_STEPS_PER_VALUE: u64 = 128;
 const EXPLAIN_STEPS: u64 = 10_000;
 /// Further steps for each value in it.
 const EXPLAIN_STEPS_PER_VALUE: u64 = 16;
+/// Steps that an error takes: it is told with its whole way through value and schema.
+const ERROR_STEPS: u64 = 64;
 /// Bytes of a text that are looked at in one step.
 const TEXT_BYTES_PER_STEP: usize = 64;
 
@@ -196,7 +198,9 @@ impl<'a> Node<'a, Budgeted> for Seen<'a> {
         json::cmp::equal(self.value, expected)
     }
 
+    /// Only errors ask for it.
     fn to_value(&self) -> Cow<'a, Value> {
+        self.budget.step(ERROR_STEPS);
         Cow::Borrowed(self.value)
     }
 
