@@ -142,6 +142,15 @@ fn a_body_that_can_be_read_in_two_ways_is_denied_unless_a_rule_judges_that() {
     ] {
         assert_eq!(run(&alone, &honest).1, Verdict::Pass, "{}", String::from_utf8_lossy(&honest.body));
     }
+    // As the manual has it: the rule decides.
+    let own = "SecRule REQUEST_HEADERS:Content-Type \"@rx (?i)charset\" \"id:102,phase:1,deny,status:400,t:none,chain\"\n\
+        SecRule REQUEST_HEADERS:Content-Type \"!@rx (?i)^[a-z/+.-]+; *charset=(?:utf-8|shift_jis)$\" \"t:none\"";
+    let own = set(own, &Options::default());
+    let denied = Verdict::Deny { status: 400, rule: 102 };
+    assert_eq!(run(&own, &json("; charset=utf-7")).1, denied);
+    for charset in ["", "; charset=utf-8", ";charset=Shift_JIS"] {
+        assert_eq!(run(&own, &json(charset)).1, Verdict::Pass, "{charset}");
+    }
     // Nobody looks at its body.
     let head = rules(
         &format!("{HEAD}SecRule REQUEST_HEADERS \"@contains attack\" \"id:1,phase:1,deny,log\""),

@@ -109,6 +109,14 @@ pub(super) fn names_no_file(filename: &[u8]) -> bool {
     String::from_utf8_lossy(last).chars().all(nothing)
 }
 
+/// Whether a header may have a file's name that Perl's CGI does not find: it looks for the first
+/// of these words with a blank before it, and without quotes takes only some letters.
+pub(super) fn is_overlooked(value: &[u8]) -> bool {
+    const WORD: &[u8] = b" filename=";
+    let first = memchr::memmem::find(value, WORD).and_then(|at| value.get(at + WORD.len()));
+    !first.is_some_and(|byte| byte.is_ascii_alphanumeric() || b"\"!#'*+,.^_`{}|~".contains(byte))
+}
+
 fn skip_blank(text: &[u8]) -> &[u8] {
     let blank = text.iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
     text.get(blank..).unwrap_or_default()

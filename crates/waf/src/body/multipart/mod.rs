@@ -442,7 +442,8 @@ impl Multipart {
             flags.file_limit_exceeded |= self.files > self.limits.files_max;
         }
         part.name = Some(name);
-        part.is_field = said.filename.as_deref().is_none_or(disposition::names_no_file);
+        part.is_field = said.filename.as_deref().is_none_or(disposition::names_no_file)
+            || disposition::is_overlooked(&disposition.value);
         flags.foreign_text |= part.is_field && part.headers.iter().any(is_foreign);
         part.filename = said.filename;
         part.in_body = true;

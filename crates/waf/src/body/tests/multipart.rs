@@ -65,6 +65,15 @@ fn a_file_without_a_name_is_a_field_too() {
         let parsed = read(&body(&[(&file(name), "1"), (FIELD, "2")]));
         assert_eq!((args(&parsed), parsed.files.len()), (vec!["a=2".to_owned()], 1), "{name}");
     }
+    for overlooked in ["{};filename=\"a\"", "{};\tfilename=\"a\"", "{}; filename=-a", "{}; filename=\"a\""] {
+        let (field, hides) = match overlooked.ends_with("; filename=\"a\"") {
+            true => (FIELD.replace("\"a\"", "\" filename=-\""), " filename=-"),
+            false => (FIELD.to_owned(), "a"),
+        };
+        let parsed = read(&body(&[(&overlooked.replace("{}", &field), "1")]));
+        let found = (args(&parsed), parsed.files.len(), parsed.error);
+        assert_eq!(found, (vec![format!("{hides}=1")], 1, None), "{overlooked}");
+    }
     // A form in which no file was chosen.
     let parsed = read(&body(&[(&file("\"\""), "")]));
     assert_eq!((args(&parsed), parsed.files[0].size), (vec!["a=".to_owned()], 0));
