@@ -13,7 +13,6 @@ use std::time::Duration;
 use model::ClientNetwork;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
-use tokio::task::coop::unconstrained;
 use tokio_rustls::server::TlsStream;
 
 use crate::deadline::Watch;
@@ -233,25 +232,36 @@ pub(crate) async fn accept<W: World>(
     }
     // Those who already wait in the queue would be reset: they are served first, and not those who go
     // on coming.
-    for _ in 0..BACKLOG {
-        match waiting(&listener).await {
-            Some(Ok((socket, peer))) => admit_connection(&core, &core_listener, socket, peer),
-            Some(Err(error)) if is_about_one_connection(&error) => {}
-            Some(Err(_)) | None => break,
+    let waiting = match still_waiting(listener) {
+        Ok(waiting) => waiting,
+        Err(error) => {
+            tracing::warn!(listener = %core_listener.key, %error, "who waits at a listener that closes is reset");
+            return;
+        }
+    };
+    for (_, accepted) in (0..BACKLOG).zip(waiting) {
+        match accepted {
+            Ok((socket, peer)) => admit_connection(&core, &core_listener, socket, peer),
+            Err(error) if is_about_one_connection(&error) => {}
+            Err(_) => break,
         }
     }
 }
 
-/// The next connection of those that wait in the queue; `None` when none does. Outside of the task's
-/// budget, which would say that none does when it is used up.
-async fn waiting(listener: &TcpListener) -> Option<io::Result<(TcpStream, SocketAddr)>> {
-    unconstrained(std::future::poll_fn(|cx| {
-        std::task::Poll::Ready(match listener.poll_accept(cx) {
-            std::task::Poll::Ready(accepted) => Some(accepted),
-            std::task::Poll::Pending => None,
-        })
+/// Those who wait in the queue of a listener that closes. The kernel is asked: the runtime knows only of
+/// those who were there when it last looked.
+fn still_waiting(
+    listener: TcpListener,
+) -> io::Result<impl Iterator<Item = io::Result<(TcpStream, SocketAddr)>>> {
+    let listener = listener.into_std()?;
+    let taken = |(socket, peer): (std::net::TcpStream, SocketAddr)| {
+        socket.set_nonblocking(true)?;
+        Ok((TcpStream::from_std(socket)?, peer))
+    };
+    Ok(std::iter::from_fn(move || match listener.accept() {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
+        accepted => Some(accepted.and_then(taken)),
     }))
-    .await
 }
 
 /// Errors of accept(2) that concern only the connection that was to be accepted.
@@ -576,6 +586,16 @@ mod tests {
         };
         let _held: Vec<_> = (1..=2).map(|host| of_network(host).unwrap()).collect();
         assert_eq!(of_network(3).err(), Some("connections_per_address_max"));
+    }
+
+    #[tokio::test]
+    async fn who_came_since_the_runtime_last_looked_waits_too() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        // Nothing is awaited from here on, so the runtime does not look.
+        let clients = [(); 3].map(|()| std::net::TcpStream::connect(address).unwrap());
+        let waiting: Vec<_> = still_waiting(listener).unwrap().map(|accepted| accepted.unwrap().1).collect();
+        assert_eq!(waiting, clients.each_ref().map(|client| client.local_addr().unwrap()));
     }
 
     #[test]
