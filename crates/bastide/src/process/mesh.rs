@@ -158,6 +158,12 @@ impl Keeping {
     }
 }
 
+impl Drop for Keeping {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
 impl MeshHost {
     /// Serves the bundle endpoint; 503 until a trust domain is open. Must be called on the
     /// control plane's runtime.

@@ -251,6 +251,10 @@ async fn take(bundle: Bundle, partner: &Partner, kept: &mut Option<Bundle>, shel
     if is_other {
         tracing::info!(trust_domain = name, sequence, "mesh: another domain's bundle has changed");
     }
+    // What somebody else keeps is not written over, at the next start either.
+    if shelf.is_over.load(Ordering::Acquire) {
+        return;
+    }
     if kept.as_ref() != Some(&bundle) && put(&shelf.store, partner, &bundle).await {
         *kept = Some(bundle);
     }
@@ -505,9 +509,11 @@ mod tests {
         take(whole(7), &there, &mut None, &shelf).await;
         let known = Arc::clone(&foreign.borrow());
         assert_eq!(known.len(), 1);
+        let version = store.version();
         shelf.is_over.store(true, Ordering::Release);
         // What it was about to take, and what it was about to read at its start.
         take(whole(8), &there, &mut None, &shelf).await;
+        assert_eq!(store.version(), version, "what is kept for the next start is another's too");
         settle(&[], &[], &shelf);
         assert!(tokio::time::timeout(Duration::from_millis(200), run(vec![], vec![], shelf)).await.is_err());
         assert_eq!(*foreign.borrow(), known);
