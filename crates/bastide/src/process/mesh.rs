@@ -307,7 +307,7 @@ impl MeshHost {
         let running = self.running.lock().await;
         let bundle = running.as_ref().and_then(|open| open.foreign.borrow().get(trust_domain).cloned());
         let asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
-        (bundle, asked.get(trust_domain).cloned().unwrap_or_default())
+        (bundle, asked.get(trust_domain).map(|noted| noted.attempts.clone()).unwrap_or_default())
     }
 
     /// Waits until some service is elsewhere than before.

@@ -83,7 +83,14 @@ pub struct Attempts {
 }
 
 /// The same of each partner that was asked, by trust domain.
-pub(super) type Asked = Arc<Mutex<BTreeMap<String, Attempts>>>;
+pub(super) type Asked = Arc<Mutex<BTreeMap<String, Noted>>>;
+
+/// What became of fetching a partner's bundle, and of which partner.
+pub(super) struct Noted {
+    /// What it was trusted by.
+    of: String,
+    pub(super) attempts: Attempts,
+}
 
 /// What the bundles of partners are kept in, and what was not taken of them.
 #[derive(Clone)]
@@ -122,13 +129,29 @@ impl Shelf {
 
     /// Notes what became of an attempt.
     fn note(&self, partner: &Partner, outcome: Result<(), &str>) {
-        let now = self.clock.now();
+        let (now, of) = (self.clock.now(), origin(partner));
         let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
-        let attempts = asked.entry(partner.trust_domain.clone()).or_default();
+        // Under the lock: whoever keeps them by now has forgotten what was noted before.
+        if self.is_over.load(Ordering::Acquire) {
+            return;
+        }
+        let noted = asked.entry(partner.trust_domain.clone());
+        let attempts = &mut noted.or_insert_with(|| Noted { of, attempts: Attempts::default() }).attempts;
         attempts.failed = outcome.err().map(|fault| (now, fault.to_owned()));
         if outcome.is_ok() {
             attempts.fetched = Some(now);
         }
+    }
+
+    /// Forgets what became of attempts at others than these partners, as they are now.
+    fn forget_others(&self, partners: &[Partner]) {
+        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.is_over.load(Ordering::Acquire) {
+            return;
+        }
+        asked.retain(|name, noted| {
+            partners.iter().any(|partner| partner.trust_domain == *name && origin(partner) == noted.of)
+        });
     }
 }
 
@@ -156,6 +179,7 @@ pub(super) async fn put(store: &Store, partner: &Partner, bundle: &Bundle) -> bo
 
 /// Takes these domains in the place of those `before`, as far as that is known at once.
 pub(super) fn settle(partners: &[Partner], before: &[Partner], shelf: &Shelf) {
+    shelf.forget_others(partners);
     // Whom the configuration trusts no longer is not trusted until the store has answered; and whom it
     // trusts by a file alone is trusted before that. A file beside an endpoint may be older than what
     // was fetched.
@@ -510,13 +534,36 @@ mod tests {
         let known = Arc::clone(&foreign.borrow());
         assert_eq!(known.len(), 1);
         let version = store.version();
+        shelf.note(&there, Ok(()));
         shelf.is_over.store(true, Ordering::Release);
         // What it was about to take, and what it was about to read at its start.
         take(whole(8), &there, &mut None, &shelf).await;
         assert_eq!(store.version(), version, "what is kept for the next start is another's too");
+        shelf.note(&there, Err("late"));
         settle(&[], &[], &shelf);
+        let failed = |noted: &Noted| noted.attempts.failed.clone();
+        assert_eq!(shelf.asked.lock().unwrap().get("partner.example").map(failed), Some(None));
         assert!(tokio::time::timeout(Duration::from_millis(200), run(vec![], vec![], shelf)).await.is_err());
         assert_eq!(*foreign.borrow(), known);
+    }
+
+    #[test]
+    fn what_became_of_asking_is_told_of_the_partner_as_it_is_now() {
+        let shelf = shelf(&store(), Arc::new(watch::channel(Arc::default()).0));
+        let there = partner(Some("https://partner.example/bundle"), Some(1));
+        let told = || shelf.asked.lock().unwrap().get("partner.example").map(|it| it.attempts.clone());
+        let elsewhere = partner(Some("https://partner.example/other"), Some(1));
+        for (next, is_told) in [(vec![there.clone()], true), (vec![elsewhere], false), (vec![], false)]
+            .into_iter()
+            .chain([(vec![partner(None, Some(1))], false)])
+        {
+            shelf.note(&there, Ok(()));
+            shelf.note(&there, Err("gone"));
+            let noted = told().unwrap();
+            assert!(noted.fetched.is_some() && noted.failed.is_some(), "{noted:?}");
+            settle(&next, std::slice::from_ref(&there), &shelf);
+            assert_eq!(told(), Some(noted).filter(|_| is_told), "{next:?}");
+        }
     }
 
     #[tokio::test]
