@@ -442,14 +442,20 @@ async fn a_group_that_is_called_like_a_role_gives_nobody_the_role() {
     }
     // Who holds all permits may call a group so; it is a name still.
     assert_eq!(call(&testbed, "PUT", &format!("{path}/groups/administrator"), None).await.0, 200);
-    let asked = async || {
-        let tokens = tokens(&testbed, "bob", "correct horse").await;
+    let asked_with = async |tokens: &Value| {
         let request = get_request(users).bearer(tokens["access_token"].as_str().unwrap());
         http1::ask(&testbed.endpoint(), &request).await.unwrap().status
     };
+    let asked = async || asked_with(&tokens(&testbed, "bob", "correct horse").await).await;
     assert_eq!(asked().await, 403, "{}", testbed.log());
     assert_eq!(call(&testbed, "PUT", &format!("{path}/roles/administrator"), None).await.0, 200);
     assert_eq!(asked().await, 200, "{}", testbed.log());
+    // A role that is taken away is none of a token from before either.
+    let before = tokens(&testbed, "bob", "correct horse").await;
+    assert_eq!(asked_with(&before).await, 200, "{}", testbed.log());
+    assert_eq!(call(&testbed, "DELETE", &format!("{path}/roles/administrator"), None).await.0, 200);
+    until("the token to end", async || (asked_with(&before).await == 401).then_some(())).await;
+    assert_eq!(asked().await, 403, "{}", testbed.log());
 }
 
 #[tokio::test]
