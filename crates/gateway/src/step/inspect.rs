@@ -264,8 +264,16 @@ pub(crate) fn refuse(stopped: &Stopped) -> Stop {
     let status = |status: u16| StatusCode::from_u16(status).ok().filter(|s| s.as_u16() >= 300);
     match stopped {
         Stopped::Deny { status: said, rule } => {
-            let why = format!("rule {rule} of the firewall");
             let status = status(*said).unwrap_or(StatusCode::FORBIDDEN);
+            // The engine itself refuses what no rule could judge.
+            let why = match (*rule, status) {
+                (0, StatusCode::BAD_REQUEST) => {
+                    "the firewall cannot read the body to its end, or a service could read it differently"
+                        .to_owned()
+                }
+                (0, _) => "the body has more bytes than the firewall's rules are given to see".to_owned(),
+                (rule, _) => format!("rule {rule} of the firewall"),
+            };
             Refusal::new(Step::Inspect, "firewall", status, why).into()
         }
         Stopped::Drop { rule } => {
@@ -317,4 +325,23 @@ pub fn malformed(why: &str) -> Refusal {
     );
     refusal.close = true;
     refusal
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_no_rule_refused_has_a_reason_of_its_own() {
+        for (status, rule, said) in [
+            (400, 0, "cannot read the body to its end"),
+            (413, 0, "more bytes than the firewall's rules"),
+            (500, 0, "more bytes than the firewall's rules"),
+            (400, 7, "rule 7 of the firewall"),
+        ] {
+            let Stop::Refuse(refusal) = refuse(&Stopped::Deny { status, rule }) else { panic!("{status}") };
+            assert!(refusal.reason.contains(said), "{status} {rule}: {}", refusal.reason);
+            assert_eq!(refusal.status.as_u16(), status);
+        }
+    }
 }
