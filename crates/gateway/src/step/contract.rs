@@ -18,7 +18,7 @@ use crate::step::forward;
 
 /// Bodies up to this length are judged on the core; longer ones on another thread, so
 /// that the other requests of the core go on. Bytes.
-pub const INLINE_BYTES_MAX: usize = 32 * 1024;
+pub const INLINE_BYTES_MAX: usize = 8 * 1024;
 /// Bodies of one core that are judged or inspected on other threads at the same time; more
 /// wait.
 pub const HANDED_OFF_MAX: usize = 4;
