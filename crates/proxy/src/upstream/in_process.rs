@@ -34,16 +34,20 @@ pub const GATHERED_BYTES_MAX: usize = 64 * 1024;
 
 /// Where requests for one in-process service go in. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct InProcessConnector(mpsc::UnboundedSender<Call>);
+pub struct InProcessConnector(mpsc::UnboundedSender<Vec<Call>>);
 
 /// Where the service takes them.
 #[derive(Debug)]
-pub struct InProcessListener(mpsc::UnboundedReceiver<Call>);
+pub struct InProcessListener {
+    pieces: mpsc::UnboundedReceiver<Vec<Call>>,
+    /// What of the last piece was not taken yet.
+    rest: std::vec::IntoIter<Call>,
+}
 
 /// The two sides of a way into a service of this process.
 pub fn in_process_pair() -> (InProcessConnector, InProcessListener) {
     let (sender, receiver) = mpsc::unbounded_channel();
-    (InProcessConnector(sender), InProcessListener(receiver))
+    (InProcessConnector(sender), InProcessListener { pieces: receiver, rest: Vec::new().into_iter() })
 }
 
 impl InProcessConnector {
@@ -52,10 +56,12 @@ impl InProcessConnector {
         !self.0.is_closed()
     }
 
-    /// Hands a call over. Where the service has ended meanwhile, it is dropped, which its
-    /// caller hears.
-    fn send(&self, call: Call) {
-        let _ = self.0.send(call);
+    /// Hands calls over in one piece: the service is woken once, and finds all of them. Where it has
+    /// ended meanwhile, they are dropped, which their callers hear.
+    fn send(&self, calls: Vec<Call>) {
+        if !calls.is_empty() {
+            let _ = self.0.send(calls);
+        }
     }
 }
 
@@ -63,7 +69,22 @@ impl InProcessListener {
     /// Waits for calls and appends those that are there, up to `most`; says how many. 0:
     /// nobody can come any more.
     pub async fn accept(&mut self, calls: &mut Vec<Call>, most: usize) -> usize {
-        self.0.recv_many(calls, most).await
+        if self.rest.len() == 0 {
+            let Some(piece) = self.pieces.recv().await else { return 0 };
+            self.rest = piece.into_iter();
+        }
+        let before = calls.len();
+        loop {
+            calls.extend(self.rest.by_ref().take(most.saturating_sub(calls.len() - before)));
+            let taken = calls.len() - before;
+            if taken >= most {
+                return taken;
+            }
+            match self.pieces.try_recv() {
+                Ok(piece) => self.rest = piece.into_iter(),
+                Err(_) => return taken,
+            }
+        }
     }
 }
 

@@ -100,7 +100,7 @@ impl Line {
         let mut calls = self.outgoing.calls.borrow_mut();
         calls.push(call);
         if calls.len() >= HANDED_AT_ONCE {
-            calls.drain(..).for_each(|call| self.connector.send(call));
+            self.connector.send(piece(&mut calls));
         } else {
             self.outgoing.wake();
         }
@@ -138,11 +138,17 @@ impl Outgoing {
     }
 }
 
+/// All that were made, with room for as many in the next turn.
+fn piece(calls: &mut Vec<Call>) -> Vec<Call> {
+    let room = calls.len();
+    std::mem::replace(calls, Vec::with_capacity(room))
+}
+
 /// Hands calls over and answers out, until the line is dropped.
 async fn carry(connector: InProcessConnector, outgoing: Rc<Outgoing>, answers: Arc<Answers>) {
     let mut answered = Vec::new();
     std::future::poll_fn(|cx| {
-        outgoing.calls.borrow_mut().drain(..).for_each(|call| connector.send(call));
+        connector.send(piece(&mut outgoing.calls.borrow_mut()));
         while answers.poll_take(cx, &mut answered).is_ready() {
             for call in answered.drain(..) {
                 call.wake_core();
