@@ -61,11 +61,10 @@ impl<'n> Table<'n> {
     /// that one is enough.
     pub(super) fn is_misspelt(&self, key: &str) -> bool {
         let known = || self.section.keys.iter().map(|key| key.name);
-        let meant = |(name, _): &(Name, Node)| {
-            let meant = || elsewhere(&name.text, known()).or_else(|| nearest(&name.text, known()));
-            !known().any(|known| known == name.text) && meant() == Some(key)
+        let is_it = |(name, _): &(Name, Node)| {
+            !known().any(|known| known == name.text) && meant(&name.text, known()) == Some(key)
         };
-        self.get(key).is_none() && self.entries.iter().any(meant)
+        self.get(key).is_none() && self.entries.iter().any(is_it)
     }
 
     /// Where a key was written; the map's own place when it was not.
@@ -102,6 +101,11 @@ fn elsewhere<'k>(written: &str, known: impl IntoIterator<Item = &'k str>) -> Opt
     let names = ELSEWHERE.iter().filter(|(theirs, _)| *theirs == written);
     let ours: Vec<&str> = names.map(|(_, ours)| *ours).collect();
     known.into_iter().find(|name| ours.contains(name))
+}
+
+/// The known name that a written one was probably meant to be.
+fn meant<'k>(written: &str, known: impl IntoIterator<Item = &'k str> + Clone) -> Option<&'k str> {
+    elsewhere(written, known.clone()).or_else(|| nearest(written, known))
 }
 
 impl<'a> Decoder<'a> {
@@ -149,8 +153,7 @@ impl<'a> Decoder<'a> {
         written: &str,
         known: impl IntoIterator<Item = &'k str> + Clone,
     ) {
-        let near = elsewhere(written, known.clone()).or_else(|| nearest(written, known.clone()));
-        let near = near.map(|name| format!("did you mean {name:?}?"));
+        let near = meant(written, known.clone()).map(|name| format!("did you mean {name:?}?"));
         let all: Vec<&str> = known.into_iter().take(13).collect();
         let listed = match all.len() {
             0 => Some("none are configured".to_owned()),
