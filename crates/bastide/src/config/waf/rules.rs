@@ -194,9 +194,8 @@ impl Decoder<'_> {
                 Some(rules)
             }
             Err(fault) => {
-                let mut alone = exclusions_alone(shared, settings, written);
-                let at = alone.find(|(_, laid)| laid.is_err()).map_or(whole, |(at, _)| at);
-                drop(alone);
+                let faulty = exclusions_alone(shared, settings, written).find(|(_, laid)| laid.is_err());
+                let at = faulty.map_or(whole, |(at, _)| at);
                 let message = format!("an exclusion's target: {}", fault.message);
                 match fault.suggestion {
                     Some(near) => self.advise(at, message, format!("did you mean {near:?}?")),
