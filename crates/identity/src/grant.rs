@@ -345,12 +345,12 @@ impl Why {
 }
 
 /// Ends a grant: its refresh tokens are gone, its access tokens are revoked, the one that
-/// somebody gets at this very moment too.
-pub(crate) async fn revoke(realm: &Realm, id: &str, why: Why) -> Result<(), Error> {
+/// somebody gets at this very moment too. Gives whether there was one.
+pub(crate) async fn revoke(realm: &Realm, id: &str, why: Why) -> Result<bool, Error> {
     let records = &realm.records;
     for attempt in 0..ATTEMPTS_MAX {
         records.pause(attempt).await;
-        let Some(stored) = records.get::<Grant>(Kind::Grant, &[id]).await? else { return Ok(()) };
+        let Some(stored) = records.get::<Grant>(Kind::Grant, &[id]).await? else { return Ok(false) };
         if records.commit(end(realm, Transaction::new(), &stored)?).await? == Written::Done {
             let Grant { client, user, .. } = stored.value;
             let text = why.text();
@@ -359,7 +359,7 @@ pub(crate) async fn revoke(realm: &Realm, id: &str, why: Why) -> Result<(), Erro
             } else {
                 tracing::info!(grant = id, client, user, why = text, "identity: grant revoked");
             }
-            return Ok(());
+            return Ok(true);
         }
     }
     Err(Error::Contended("a grant that is revoked"))

@@ -105,8 +105,7 @@ impl Realm {
     /// # Errors
     /// The store fails.
     pub async fn end_grant(&self, id: &str) -> Result<bool, Error> {
-        let is_there = self.records.get::<Grant>(Kind::Grant, &[id]).await?.is_some();
-        grant::revoke(self, id, grant::Why::Administrator).await.map(|()| is_there)
+        grant::revoke(self, id, grant::Why::Administrator).await
     }
 
     /// Ends everything that a user began until now: sessions, grants, refresh tokens, and
