@@ -28,7 +28,7 @@ use crate::process::fetch::GuardedFetch;
 use crate::process::mesh::MeshHost;
 use crate::process::realms::Realms;
 use crate::process::sessions::SessionService;
-use crate::process::state::{REVOCATIONS, StateFolder, make_private_folder};
+use crate::process::state::{LOCAL_AUTHORITY, REVOCATIONS, StateFolder, make_private_folder};
 
 mod clients;
 mod finder;
@@ -265,7 +265,7 @@ fn needs_ca(configuration: &Configuration, listeners: &Listeners) -> bool {
 
 /// The authority in the state folder, made on first use.
 fn local_ca(parts: &Parts, now: Timestamp) -> anyhow::Result<LocalCa> {
-    let folder = parts.state.join("ca");
+    let folder = parts.state.join(LOCAL_AUTHORITY);
     make_private_folder(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
     LocalCa::open_or_create(&folder, now, parts.random.as_ref()).context("the local certificate authority")
 }

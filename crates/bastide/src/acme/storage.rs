@@ -12,7 +12,7 @@ use model::{Secret, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::issued::{Issued, PEM_BYTES_MAX};
-use crate::process::state::{make_private_folder, write_atomically};
+use crate::process::state::{ACME, make_private_folder, write_atomically};
 
 /// Longest name that a file has; a longer one stands as its digest.
 const NAME_BYTES_MAX: usize = 128;
@@ -33,7 +33,7 @@ pub(super) struct AcmeStorage {
 
 impl AcmeStorage {
     pub(super) fn new(state: &Path) -> Self {
-        Self { folder: state.join("acme") }
+        Self { folder: state.join(ACME) }
     }
 
     /// The account at a directory.

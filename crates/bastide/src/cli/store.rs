@@ -13,7 +13,7 @@ use super::help::{examples, help};
 use super::{Output, exit_code, say, say_json};
 use crate::config::{Configuration, Unseal};
 use crate::process::clock::SystemClock;
-use crate::process::state::REVOCATIONS;
+use crate::process::state::{ACME, IDENTITY_KEY, LOCAL_AUTHORITY, REVOCATIONS};
 use crate::process::storage;
 
 /// Arguments of `bastide store`.
@@ -159,7 +159,7 @@ pub fn run(arguments: StoreArguments) -> anyhow::Result<ExitCode> {
 
 /// What the state folder holds besides the store, logs apart, where it is there.
 fn beside_the_store(configuration: &Configuration) -> Vec<PathBuf> {
-    let names = [REVOCATIONS, "identity.key", "ca", "acme"];
+    let names = [REVOCATIONS, IDENTITY_KEY, LOCAL_AUTHORITY, ACME];
     let in_the_folder = names.map(|name| configuration.state.join(name));
     let all = std::iter::once(configuration.authentication.api_keys.clone()).chain(in_the_folder);
     all.filter(|path| path.exists()).collect()

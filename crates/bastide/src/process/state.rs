@@ -8,6 +8,12 @@ use std::path::{Path, PathBuf};
 
 /// The revocation list in the state folder.
 pub const REVOCATIONS: &str = "revocations.json";
+/// The key that signs for upstreams who asks, in the state folder.
+pub const IDENTITY_KEY: &str = "identity.key";
+/// The folder of the local certificate authority, in the state folder.
+pub const LOCAL_AUTHORITY: &str = "ca";
+/// The folder of what was got by ACME, in the state folder.
+pub const ACME: &str = "acme";
 
 /// A state folder that this process holds. Dropped, it is free again.
 #[derive(Debug)]

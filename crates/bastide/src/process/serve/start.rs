@@ -41,7 +41,7 @@ use crate::process::realms::{RealmAudit, Realms};
 use crate::process::running::{self, READY};
 use crate::process::sessions::SessionService;
 use crate::process::sinks::Sinks;
-use crate::process::state::{REVOCATIONS, StateFolder, write_atomically};
+use crate::process::state::{IDENTITY_KEY, REVOCATIONS, StateFolder, write_atomically};
 use crate::process::storage::RunningStore;
 use crate::process::systemd;
 use crate::process::watch::Watched;
@@ -195,7 +195,7 @@ async fn parts(
     (mesh, realms): (MeshHost, AuditHandle),
 ) -> anyhow::Result<(Parts, InProcessListener)> {
     let World { clock, random, .. } = world;
-    let identity_key = state.join("identity.key");
+    let identity_key = state.join(IDENTITY_KEY);
     let signer = LocalSigner::load_or_create(&identity_key, keys::Algorithm::EdDsa, random.as_ref())?;
     let names = Arc::new(Names::default());
     names.follow(names.learn(configuration).await);
