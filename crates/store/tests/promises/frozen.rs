@@ -25,6 +25,15 @@ async fn eventually(what: &str, mut is: impl FnMut() -> bool) {
     tokio::time::timeout(WITHIN, waits).await.expect(what);
 }
 
+/// A server with an empty store, its address, and the store's key; `None`: there is no server here.
+async fn server_with_store() -> Option<(Server, String, UnsealKey)> {
+    let server = Server::start(&[]).map_err(|why| server::skip(&why)).ok()?;
+    let address = server.database().await;
+    let unseal_key = UnsealKey::generate().unwrap();
+    Store::initialise_postgres(&server::settings(&address), &unseal_key).await.unwrap();
+    Some((server, address, unseal_key))
+}
+
 async fn opened(address: &str, key: &str) -> Result<Store, Error> {
     let key = UnsealKey::parse(key, "test").unwrap();
     Store::open_postgres(&server::settings(address), key, Arc::new(ManualClock::new())).await
@@ -32,13 +41,7 @@ async fn opened(address: &str, key: &str) -> Result<Store, Error> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_frozen_server_holds_nobody_for_ever() {
-    let server = match Server::start(&[]) {
-        Ok(server) => server,
-        Err(why) => return server::skip(&why),
-    };
-    let address = server.database().await;
-    let unseal_key = UnsealKey::generate().unwrap();
-    Store::initialise_postgres(&server::settings(&address), &unseal_key).await.unwrap();
+    let Some((server, address, unseal_key)) = server_with_store().await else { return };
     let unseal_key = unseal_key.to_text().to_string();
     let store = opened(&address, &unseal_key).await.unwrap();
     store.put(key("before"), "1", None, Expect::Absent).await.unwrap();
@@ -180,13 +183,7 @@ async fn a_command_ends_though_the_server_freezes_in_the_middle_of_it() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_takes_long_holds_no_read_that_does_not() {
-    let server = match Server::start(&[]) {
-        Ok(server) => server,
-        Err(why) => return server::skip(&why),
-    };
-    let address = server.database().await;
-    let unseal_key = UnsealKey::generate().unwrap();
-    Store::initialise_postgres(&server::settings(&address), &unseal_key).await.unwrap();
+    let Some((server, address, unseal_key)) = server_with_store().await else { return };
     // Counting takes as long as a lock is held.
     let holder = server.client(database(&address)).await;
     let slow = "CREATE FUNCTION bastide.slow() RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN
