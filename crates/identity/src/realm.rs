@@ -426,8 +426,11 @@ impl Realm {
         let mut user = user.clone();
         let was = before.and_then(|before| before.value.signed_out);
         user.signed_out = user.signed_out.max(was).max(ends);
-        let lost = before.is_some_and(|before| before.value.loses(&user)).then(|| self.now());
-        user.reduced = user.reduced.max(before.and_then(|before| before.value.reduced)).max(lost);
+        let reduced = before.and_then(|before| before.value.reduced);
+        // What they got in the second of an earlier loss says that it is of the next one.
+        let issued = reduced.map_or(Timestamp::default(), |reduced| reduced.plus(Duration::from_secs(1)));
+        let lost = before.is_some_and(|before| before.value.loses(&user)).then(|| self.now().max(issued));
+        user.reduced = user.reduced.max(reduced).max(lost);
         let mut changes = Transaction::new();
         if before.is_none() {
             changes = crate::client::register::unused(records, changes, Kind::Client, &user.id).await?;
