@@ -579,8 +579,17 @@ async fn a_role_that_is_taken_away_ends_the_tokens_that_say_so_and_nothing_else(
         // Nor does a later change of something else.
         change(&["customer", "helpdesk"]).await;
         assert!(is_good(&testbed, &anew).await, "{what}");
+        // A second loss in the same second ends what they got after the first, and so on.
+        change(&["helpdesk"]).await;
+        for tokens in [&anew, &refreshed[0], &refreshed[1]] {
+            assert!(!is_good(&testbed, tokens).await, "{what}: twice in a second");
+        }
+        let again = testbed.refresh("web", refreshed[0]["refresh_token"].as_str().unwrap()).await.json();
+        assert!(is_good(&testbed, &again).await, "{what}: after the second loss");
+        change(&[]).await;
+        assert!(!is_good(&testbed, &again).await, "{what}: three times in a second");
         testbed.advance(10);
-        let later = testbed.refresh("web", refreshed[0]["refresh_token"].as_str().unwrap()).await.json();
+        let later = testbed.refresh("web", again["refresh_token"].as_str().unwrap()).await.json();
         let issued = payload(later["access_token"].as_str().unwrap())["iat"].as_u64().unwrap();
         assert_eq!(issued, testbed.now().unix_seconds(), "{what}");
     }
