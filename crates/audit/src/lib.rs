@@ -5,7 +5,8 @@
 //! request that cannot be recorded is refused and not forwarded; [`Slot::commit`]
 //! serialises the event ([`record`]) into a reused buffer and hands it to the writer
 //! without waking it; the writer looks every [`POLL`] and writes everything that it
-//! finds in one call; [`Log::close`] writes the rest. [`Health`] tells how that goes,
+//! finds in one call, and where it found nothing ten times it sleeps until something is
+//! committed; [`Log::close`] writes what is left. [`Health`] tells how that goes,
 //! [`read::find`] finds one event again. Whoever else is to be told each event gets it
 //! from the writer through a bounded [`sink::Buffer`].
 //!
@@ -36,6 +37,7 @@ mod json;
 mod queue;
 pub mod read;
 pub mod record;
+mod rest;
 mod segment;
 pub mod sink;
 mod writer;
@@ -53,7 +55,7 @@ pub use health::{Counts, Health, Status};
 pub use queue::{Full, Queue, Slot};
 pub use writer::Log;
 
-/// How often the writer looks into the queues.
+/// How often the writer looks into the queues while something comes.
 pub const POLL: Duration = Duration::from_millis(10);
 /// How long the writer waits after a failed write before it tries again.
 pub const RETRY: Duration = Duration::from_millis(100);

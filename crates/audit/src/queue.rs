@@ -11,6 +11,7 @@ use rtrb::{Consumer, Producer};
 
 use crate::health::{QueueCounters, add};
 use crate::record;
+use crate::rest::Rest;
 use crate::{Settings, WhenFull};
 
 /// Size of a fresh line buffer, bytes: an ordinary event with its decision.
@@ -29,6 +30,7 @@ pub struct Queue {
     when_full: WhenFull,
     /// Set while a sink that blocks is full.
     shut: Arc<AtomicBool>,
+    rest: Arc<Rest>,
 }
 
 #[derive(Debug)]
@@ -49,11 +51,11 @@ impl Queue {
         spare: Consumer<Vec<u8>>,
         counters: Arc<QueueCounters>,
         settings: &Settings,
-        shut: Arc<AtomicBool>,
+        (shut, rest): (Arc<AtomicBool>, Arc<Rest>),
     ) -> Self {
         let ends = RefCell::new(Ends { lines, spare, reserved: 0 });
         let bytes_max = u64::try_from(settings.queue_bytes).unwrap_or(u64::MAX);
-        Self { ends, counters, bytes_max, when_full: settings.when_full, shut }
+        Self { ends, counters, bytes_max, when_full: settings.when_full, shut, rest }
     }
 
     /// Takes a place in the queue for the event of this request. Whoever holds the
@@ -117,6 +119,7 @@ impl Queue {
             add(&self.counters.dropped, 1);
         }
         add(&self.counters.reserved, 1u64.wrapping_neg());
+        self.rest.wake();
     }
 }
 

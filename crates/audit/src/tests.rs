@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
+use std::time::Instant;
 
 use model::event::Step;
 use model::{RequestId, Timestamp};
@@ -17,16 +18,20 @@ use crate::record::tests::event;
 const LONG: Duration = Duration::from_secs(20);
 
 /// Wall-clock time stands where it is put; monotonic time runs by itself, a
-/// millisecond for each look at it.
-#[derive(Default)]
+/// millisecond for each look at it, and as time does on top of that.
 struct TestClock {
     wall_millis: AtomicU64,
     looks: AtomicU64,
+    began: Instant,
 }
 
 impl TestClock {
     fn at(millis: u64) -> Arc<Self> {
-        Arc::new(Self { wall_millis: AtomicU64::new(millis), looks: AtomicU64::new(0) })
+        Arc::new(Self {
+            wall_millis: AtomicU64::new(millis),
+            looks: AtomicU64::new(0),
+            began: Instant::now(),
+        })
     }
 }
 
@@ -36,7 +41,7 @@ impl Clock for TestClock {
     }
 
     fn monotonic(&self) -> Duration {
-        Duration::from_millis(self.looks.fetch_add(1, Ordering::Relaxed))
+        Duration::from_millis(self.looks.fetch_add(1, Ordering::Relaxed)) + self.began.elapsed()
     }
 }
 
@@ -132,6 +137,29 @@ fn the_writer_looks_by_itself() {
 }
 
 #[test]
+fn a_writer_with_nothing_to_do_sleeps_and_wakes_for_each_event() {
+    let (folder, clock) = (TempDir::new().unwrap(), TestClock::at(1_000));
+    let (log, queue) = open_at(settings(folder.path()), clock.clone());
+    let looks = || clock.looks.load(Ordering::Relaxed);
+    for n in 1..=20_u64 {
+        // Now before it falls asleep, now while it does, now long after.
+        thread::sleep(POLL * 9 + Duration::from_millis(n * 2));
+        commit(&queue, n.into());
+        let committed = Instant::now();
+        wait_until("the line is written", || log.health().counts().written_events == n);
+        assert!(committed.elapsed() < Duration::from_millis(500), "{n}: {:?}", committed.elapsed());
+    }
+    thread::sleep(POLL * 30);
+    let before = looks();
+    thread::sleep(POLL * 100);
+    // The writer looks at most every second, twice each time.
+    assert!(looks() - before <= 8, "{} looks within a second", looks() - before);
+    let closed = Instant::now();
+    log.close(LONG).unwrap();
+    assert!(closed.elapsed() < Duration::from_millis(500), "{:?}", closed.elapsed());
+}
+
+#[test]
 fn folder_and_files_are_for_their_owner_alone() {
     let parent = TempDir::new().unwrap();
     let folder = parent.path().join("deep/audit");
@@ -176,7 +204,13 @@ fn a_queue_of_long_lines_is_full_before_its_places_are_taken() {
         let (_spare_in, spare) = rtrb::RingBuffer::new(8);
         let counters = Arc::new(health::QueueCounters::default());
         let settings = Settings { queue_bytes: 100, when_full, ..settings(Path::new("")) };
-        let queue = Rc::new(Queue::new(lines_in, spare, counters.clone(), &settings, Arc::default()));
+        let queue = Rc::new(Queue::new(
+            lines_in,
+            spare,
+            counters.clone(),
+            &settings,
+            (Arc::default(), Arc::default()),
+        ));
         let reserve = || queue.reserve(event(1).id, event(1).time);
         let commit = |bytes| reserve().unwrap().commit_line(|line| line.resize(bytes, b' '));
         commit(60);

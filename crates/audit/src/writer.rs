@@ -15,6 +15,7 @@ use rtrb::{Consumer, Producer, RingBuffer};
 use crate::batch_writer::BatchWriter;
 use crate::health::{Health, QueueCounters, add};
 use crate::queue::{LINE_BYTES_KEPT_MAX, Queue};
+use crate::rest::Rest;
 use crate::segment::{self, Segment};
 use crate::sink::Buffer;
 use crate::{Error, POLL, RETRY, Settings};
@@ -26,6 +27,9 @@ const SPARE_LINES_MAX: usize = 1024;
 /// How often the writer looks whether its file is still in the folder, and tries again to
 /// begin the next one or to remove an old one.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// A writer that found nothing so many times sleeps until something comes, and looks at its file
+/// every [`LOOK_EVERY`] all the same.
+const QUIET_LOOKS: u32 = 10;
 /// How long dropping the log waits for the disk; [`Log::close`] takes its own time.
 const DROP_WITHIN: Duration = Duration::from_secs(1);
 
@@ -123,13 +127,14 @@ pub(crate) fn open(
     let beside = handed.is_some();
     let lock = handed.map_or_else(|| segment::lock(&settings.folder), Ok)?;
     let (mut queues, mut sources, mut all_counters) = (Vec::new(), Vec::new(), Vec::new());
-    let sinks = Arc::new(Sinks::default());
+    let (sinks, rest) = (Arc::new(Sinks::default()), Arc::new(Rest::default()));
     for _ in 0..cores {
         let capacity = settings.queue_events.max(1);
         let (lines_in, lines_out) = RingBuffer::new(capacity);
         let (spare_in, spare_out) = RingBuffer::new(capacity.min(SPARE_LINES_MAX));
         let counters = Arc::new(QueueCounters::default());
-        queues.push(Queue::new(lines_in, spare_out, counters.clone(), &settings, sinks.shut.clone()));
+        let shared = (sinks.shut.clone(), rest.clone());
+        queues.push(Queue::new(lines_in, spare_out, counters.clone(), &settings, shared));
         sources.push(Source { lines: lines_out, spare: spare_in, counters: counters.clone() });
         all_counters.push(counters);
     }
@@ -152,6 +157,8 @@ pub(crate) fn open(
         current,
         looked: Duration::ZERO,
         owed: None,
+        rest,
+        quiet_looks: 0,
     };
     let thread = thread::Builder::new()
         .name("audit".to_owned())
@@ -214,6 +221,9 @@ struct Writer {
     looked: Duration,
     /// When the next file could not be begun, or an old one not removed, monotonic.
     owed: Option<Duration>,
+    rest: Arc<Rest>,
+    /// How often in a row there was nothing to do.
+    quiet_looks: u32,
 }
 
 impl Writer {
@@ -230,6 +240,7 @@ impl Writer {
             let reserved = self.health.counts().reserved;
             let more = self.fill();
             self.sinks.judge();
+            self.quiet_looks = if self.is_quiet() { self.quiet_looks.saturating_add(1) } else { 0 };
             let result = self.write();
             match &result {
                 Ok(()) if more => continue,
@@ -239,11 +250,23 @@ impl Writer {
             if end.is_some_and(|end| now >= end) {
                 return self.give_up(result.err());
             }
-            thread::park_timeout(match (&result, end) {
-                (Err(_), None) => RETRY,
-                _ => POLL,
-            });
+            match (&result, end) {
+                (Err(_), None) => thread::park_timeout(RETRY),
+                (Ok(()), None) if self.quiet_looks >= QUIET_LOOKS => self.sleep(),
+                _ => thread::park_timeout(POLL),
+            }
         }
+    }
+
+    /// Whether there is nothing to do before something comes. A sink that shuts requests out is
+    /// waited for: nothing comes until it lets them in.
+    fn is_quiet(&self) -> bool {
+        self.batch_writer.is_empty() && self.owed.is_none() && !self.sinks.shut.load(Ordering::Relaxed)
+    }
+
+    /// Sleeps until something is committed; closing the log ends it, too.
+    fn sleep(&self) {
+        self.rest.sleep(LOOK_EVERY, || self.sources.iter().any(|source| !source.lines.is_empty()));
     }
 
     fn drained(&self) -> bool {
