@@ -63,7 +63,7 @@ pub struct ClaimRule {
 }
 
 /// Claims that the protocols give a meaning; a mapping must not.
-const RESERVED: [&str; 27] = [
+const RESERVED: [&str; 28] = [
     "iss",
     "sub",
     "aud",
@@ -91,6 +91,7 @@ const RESERVED: [&str; 27] = [
     "idp",
     "principal_type",
     "credential",
+    "role_version",
 ];
 
 /// Whether the protocols give a claim of this name a meaning.

@@ -142,6 +142,9 @@ pub(crate) async fn access_token(
             return Ok(Err("no grant lets it be about a person".to_owned()));
         };
         let Some(user) = grant.user(realm).await? else { return Ok(Err(USER_OVER.to_owned())) };
+        if live.claims().get("role_version").and_then(Value::as_u64).unwrap_or_default() < user.role_version {
+            return Ok(Err("its person has lost a role since".to_owned()));
+        }
         origin.user = Some(user);
     }
     if is_dated_out(realm, Named::Subject(subject, issued)).await? {

@@ -122,23 +122,12 @@ pub(crate) fn access_token(realm: &Realm, what: &AccessToken<'_>, now: Timestamp
     let mut mapped = Map::new();
     let nothing = Asked::default();
     claim::add(&mut mapped, &settings.claims, what.subject, Target::AccessToken, what.scopes, &nothing);
-    let issued = issued(what.subject, now);
-    let claims = AccessClaims { issuer: &settings.issuer, what, issued, expires, id: &id, mapped: &mapped };
+    let claims =
+        AccessClaims { issuer: &settings.issuer, what, issued: now, expires, id: &id, mapped: &mapped };
     let key_ring = realm.key_ring();
     let signing = key_ring.signing(algorithm.unwrap_or_else(|| default_algorithm(realm)), now)?;
     let token = sign_headed(&signing.signer, &signing.access_header, &claims)?;
     Ok(Minted { token, id, expires })
-}
-
-/// `iat`. What somebody was issued until they lost a role is revoked by whole seconds: what they get in
-/// the same second is of the next one, or nobody could tell it from what they had.
-fn issued(subject: Subject<'_>, now: Timestamp) -> Timestamp {
-    match subject {
-        Subject::User(User { reduced: Some(reduced), .. }) => {
-            now.max(Timestamp::from_unix_seconds(reduced.unix_seconds().saturating_add(1)))
-        }
-        Subject::User(_) | Subject::Client(_) => now,
-    }
 }
 
 /// The claims of an access token, as they are written.
@@ -179,8 +168,20 @@ impl Serialize for AccessClaims<'_> {
         if let Some(actor) = &what.actor {
             claims.serialize_entry("act", actor)?;
         }
+        write_role_version(&mut claims, what.subject)?;
         write_mapped(&mut claims, self.mapped)?;
         claims.end()
+    }
+}
+
+/// How often a person had lost roles when their record was read: a token that was made of an earlier one
+/// is told apart, whenever it was made and by whichever clock.
+fn write_role_version<M: SerializeMap>(claims: &mut M, subject: Subject<'_>) -> Result<(), M::Error> {
+    match subject {
+        Subject::User(User { role_version: version @ 1.., .. }) => {
+            claims.serialize_entry("role_version", version)
+        }
+        Subject::User(_) | Subject::Client(_) => Ok(()),
     }
 }
 
@@ -244,7 +245,7 @@ pub(crate) fn id_token(realm: &Realm, what: &IdToken<'_>, now: Timestamp) -> Res
     let claims = IdClaims {
         issuer: &realm.settings.issuer,
         what,
-        issued: issued(what.subject, now),
+        issued: now,
         expires: now.plus(realm.settings.lifetimes.id_token),
         id: &token_id(realm, Some(what.grant))?,
         hash: &half_hash(algorithm, what.access_token),
@@ -280,6 +281,7 @@ impl Serialize for IdClaims<'_> {
             claims.serialize_entry("nonce", nonce)?;
         }
         what.authentication.write(&mut claims, Some(&what.authentication.session))?;
+        write_role_version(&mut claims, what.subject)?;
         write_mapped(&mut claims, self.mapped)?;
         claims.end()
     }

@@ -426,11 +426,9 @@ impl Realm {
         let mut user = user.clone();
         let was = before.and_then(|before| before.value.signed_out);
         user.signed_out = user.signed_out.max(was).max(ends);
-        let reduced = before.and_then(|before| before.value.reduced);
-        // What they got in the second of an earlier loss says that it is of the next one.
-        let issued = reduced.map_or(Timestamp::default(), |reduced| reduced.plus(Duration::from_secs(1)));
-        let lost = before.is_some_and(|before| before.value.loses(&user)).then(|| self.now().max(issued));
-        user.reduced = user.reduced.max(reduced).max(lost);
+        let role_version = before.map_or(0, |before| before.value.role_version);
+        let loses = before.is_some_and(|before| before.value.loses(&user));
+        user.role_version = role_version.saturating_add(u64::from(loses));
         let mut changes = Transaction::new();
         if before.is_none() {
             changes = crate::client::register::unused(records, changes, Kind::Client, &user.id).await?;
@@ -440,8 +438,9 @@ impl Realm {
         }
         if let Some(now) = ends {
             changes = self.end_tokens(changes, &user.id, now)?;
-        } else if let Some(now) = lost {
-            changes = self.end_issued(changes, &user.id, now)?;
+        }
+        if loses {
+            changes = self.end_roles(changes, &user.id, role_version)?;
         }
         let changes = records.write(changes, Kind::UserName, &[&name], &user.id, None, expect)?;
         let old = before.map(|before| &before.value);

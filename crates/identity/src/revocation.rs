@@ -35,6 +35,8 @@ pub(crate) enum Named<'a> {
     Grant(&'a str),
     /// What a user, or a client about itself, was issued until a moment, Unix seconds.
     Subject(&'a str, u64),
+    /// What a user was issued by the time that they had lost roles so often.
+    Roles(&'a str, u64),
     /// What a client was issued until a moment, Unix seconds, about whomever.
     Client(&'a str, u64),
     /// A session's `sid`.
@@ -47,6 +49,7 @@ impl Named<'_> {
             Self::Token(id) => ["token", id],
             Self::Grant(id) => ["grant", id],
             Self::Subject(id, _) => ["subject", id],
+            Self::Roles(id, _) => ["roles", id],
             Self::Client(id, _) => ["client", id],
             Self::Session(id) => ["session", id],
         }
@@ -74,6 +77,10 @@ pub(crate) fn write(
         Named::Subject(id, issued_until) => {
             entry.subject = Some(id.to_owned());
             entry.issued_until = Some(issued_until);
+        }
+        Named::Roles(id, role_version_until) => {
+            entry.subject = Some(id.to_owned());
+            entry.role_version_until = Some(role_version_until);
         }
         Named::Client(id, issued_until) => {
             entry.client = Some(id.to_owned());

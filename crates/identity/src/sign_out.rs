@@ -180,17 +180,29 @@ impl Realm {
         revocation::write(self, changes, Named::Subject(user, issued_until), until)
     }
 
-    /// Adds the end of the tokens that a user, or a client about itself, was issued until now to a
-    /// transaction: here, at the gateways, and nothing besides. Of the second under way too, in which
-    /// somebody may just have got one; what a user gets in it from now on says that it is of the next.
+    /// Adds the end of the tokens of a user who had lost roles so often, and now loses one more, to a
+    /// transaction: here, at the gateways, and nothing besides.
+    pub(crate) fn end_roles(
+        &self,
+        changes: Transaction,
+        user: &str,
+        role_version: u64,
+    ) -> Result<Transaction, Error> {
+        let until = self.now().plus(self.longest_token());
+        revocation::write(self, changes, Named::Roles(user, role_version), until)
+    }
+
+    /// Adds the end of the tokens that a client was issued about itself until now to a transaction: here,
+    /// at the gateways, and nothing besides. Of the second under way too, in which it may just have got
+    /// one: what it gets in the rest of that second is of no use, and it asks again.
     pub(crate) fn end_issued(
         &self,
         changes: Transaction,
-        subject: &str,
+        client: &str,
         now: Timestamp,
     ) -> Result<Transaction, Error> {
         let until = now.plus(self.longest_token());
-        revocation::write(self, changes, Named::Subject(subject, now.unix_seconds()), until)
+        revocation::write(self, changes, Named::Subject(client, now.unix_seconds()), until)
     }
 
     /// Ends the sessions and grants that a user began, until a moment or at all, but for one

@@ -44,10 +44,10 @@ pub struct User {
     /// moves it when they are switched off, get another password, or are signed out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signed_out: Option<Timestamp>,
-    /// When they last lost a role or a group, which revokes the tokens that they were issued until
-    /// then. Kept by the realm.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub reduced: Option<Timestamp>,
+    /// How often they lost a role or a group. Their tokens say so, and those that say less are
+    /// revoked. Kept by the realm.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub role_version: u64,
     /// When they were made.
     pub created: Timestamp,
     /// When they were changed.
@@ -68,7 +68,7 @@ impl User {
             attributes: BTreeMap::new(),
             disabled: false,
             signed_out: None,
-            reduced: None,
+            role_version: 0,
             created: now,
             updated: now,
         }
@@ -103,6 +103,11 @@ impl User {
         let name = keys::encoding::quote(&self.username);
         Err(Error::Record { what: format!("user \"{name}\""), why: why.to_owned() })
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 /// Whether a text can be an address, and nothing that a message's header would read as more.

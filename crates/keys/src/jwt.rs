@@ -189,6 +189,8 @@ fn marks(claims: &Map<String, Value>) -> Result<TokenMarks, Refusal> {
         session: optional_text(claims, "sid")?.map(Into::into),
         client: optional_text(claims, "client_id")?.map(Into::into),
         issued: optional_date(claims, "iat")?,
+        // Whatever others mean by it: without a number it is as old as can be.
+        role_version: claims.get("role_version").and_then(Value::as_u64).unwrap_or_default(),
     })
 }
 

@@ -45,6 +45,10 @@ pub struct Revocation {
     /// have no `iat`. Absent: all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub issued_until: Option<u64>,
+    /// With `subject`, alone: tokens that say by their `role_version` that the subject had lost roles at
+    /// most so often by then, and such as say nothing of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role_version_until: Option<u64>,
     /// Only tokens of this `iss`. Absent: of every issuer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub issuer: Option<String>,
@@ -69,6 +73,9 @@ impl Revocation {
         if self.issued_until.is_some() && self.subject.is_none() && self.client.is_none() {
             return Err("issued_until stands only with subject or client".to_owned());
         }
+        if self.role_version_until.is_some() && (self.subject.is_none() || self.issued_until.is_some()) {
+            return Err("role_version_until stands only with subject, and without issued_until".to_owned());
+        }
         for text in self.named().into_iter().chain([&self.issuer]).flatten() {
             if text.is_empty() || text.len() > REVOCATION_TEXT_BYTES_MAX {
                 let found = text.len();
@@ -81,11 +88,14 @@ impl Revocation {
     }
 
     /// What it could name, in the order of [`Mark::ALL`].
-    fn named(&self) -> [&Option<String>; Mark::ALL.len()] {
+    fn named(&self) -> [&Option<String>; 5] {
         [&self.token, &self.grant, &self.session, &self.subject, &self.client]
     }
 
     fn mark(&self) -> Mark {
+        if self.role_version_until.is_some() {
+            return Mark::Roles;
+        }
         let marks = Mark::ALL.into_iter().zip(self.named());
         marks.into_iter().find(|(_, name)| name.is_some()).map_or(Mark::Subject, |(mark, _)| mark)
     }
@@ -106,6 +116,8 @@ pub struct TokenMarks {
     pub(crate) session: Option<Box<str>>,
     pub(crate) client: Option<Box<str>>,
     pub(crate) issued: Option<Timestamp>,
+    /// How often its subject had lost roles; 0 where it does not say.
+    pub(crate) role_version: u64,
 }
 
 /// What of a token an entry names.
@@ -116,10 +128,13 @@ enum Mark {
     Session,
     Subject,
     Client,
+    /// What a subject was issued before it lost a role.
+    Roles,
 }
 
 impl Mark {
-    const ALL: [Self; 5] = [Self::Token, Self::Grant, Self::Session, Self::Subject, Self::Client];
+    const ALL: [Self; 6] =
+        [Self::Token, Self::Grant, Self::Session, Self::Subject, Self::Client, Self::Roles];
 
     const fn name(self) -> &'static str {
         match self {
@@ -128,6 +143,7 @@ impl Mark {
             Self::Session => "session",
             Self::Subject => "subject",
             Self::Client => "client",
+            Self::Roles => "roles",
         }
     }
 }
@@ -155,15 +171,16 @@ fn digest(mark: Mark, issuer: Option<&str>, name: &str) -> Digest {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Row {
     names: Digest,
-    /// Tokens with an `iat` after this are not meant, Unix seconds.
-    issued_until: u64,
+    /// Tokens after this are not meant: with an `iat` in Unix seconds, or of [`Mark::Roles`] with a
+    /// `role_version`, that is greater.
+    last: u64,
 }
 
 /// A revocation list, ready to be asked: immutable, and one for all cores. An entry takes
 /// 24 bytes, whatever its texts are.
 #[derive(Debug, Default)]
 pub struct Revocations {
-    /// By what they name; each name one time, with the latest of its dates.
+    /// By what they name; each name one time, with the greatest of its bounds.
     rows: Vec<Row>,
     /// Whether there is an entry of each [`Mark`].
     marks: [bool; Mark::ALL.len()],
@@ -193,7 +210,8 @@ impl Builder {
         }
         let mark = entry.mark();
         let names = digest(mark, entry.issuer.as_deref(), entry.name());
-        self.list.rows.push(Row { names, issued_until: entry.issued_until.unwrap_or(u64::MAX) });
+        let last = entry.role_version_until.or(entry.issued_until).unwrap_or(u64::MAX);
+        self.list.rows.push(Row { names, last });
         if let Some(there) = self.list.marks.get_mut(mark as usize) {
             *there = true;
         }
@@ -203,7 +221,7 @@ impl Builder {
     fn finish(mut self) -> Revocations {
         let rows = &mut self.list.rows;
         rows.sort_unstable_by(|one, two| two.cmp(one));
-        // Of one name the latest date stands first and stays.
+        // Of one name the greatest bound stands first and stays.
         rows.dedup_by_key(|row| row.names);
         rows.shrink_to_fit();
         self.list
@@ -242,7 +260,7 @@ impl Revocations {
         self.rows.is_empty()
     }
 
-    /// What of a token is revoked: `token`, `grant`, `session`, `subject` or `client`.
+    /// What of a token is revoked: `token`, `grant`, `session`, `subject`, `client` or `roles`.
     pub(crate) fn revoked(&self, marks: &TokenMarks, issuer: &str, id: &str) -> Option<&'static str> {
         if Switch::Revocation.is_off() {
             return None;
@@ -252,25 +270,25 @@ impl Revocations {
                 Mark::Token => marks.token.as_deref()?,
                 Mark::Grant => marks.token.as_deref()?.split_once('.')?.0,
                 Mark::Session => marks.session.as_deref()?,
-                Mark::Subject => id,
+                Mark::Subject | Mark::Roles => id,
                 Mark::Client => marks.client.as_deref()?,
             };
             let there = self.marks.get(mark as usize).is_some_and(|there| *there);
             let found = there
                 && [None, Some(issuer)]
                     .into_iter()
-                    .any(|issuer| self.names(digest(mark, issuer, name), marks));
+                    .any(|issuer| self.names(mark, digest(mark, issuer, name), marks));
             found.then(|| mark.name())
         };
         Mark::ALL.into_iter().find_map(named)
     }
 
-    fn names(&self, names: Digest, marks: &TokenMarks) -> bool {
+    fn names(&self, mark: Mark, names: Digest, marks: &TokenMarks) -> bool {
         let place = self.rows.binary_search_by(|row| names.cmp(&row.names));
         let row = place.ok().and_then(|place| self.rows.get(place));
-        row.is_some_and(|row| {
-            row.issued_until == u64::MAX
-                || marks.issued.is_none_or(|issued| issued.unix_seconds() <= row.issued_until)
+        row.is_some_and(|row| match mark {
+            Mark::Roles => marks.role_version <= row.last,
+            _ => row.last == u64::MAX || marks.issued.is_none_or(|issued| issued.unix_seconds() <= row.last),
         })
     }
 }
@@ -475,6 +493,7 @@ mod tests {
             session: session.map(Into::into),
             client: Some("shop".into()),
             issued: issued.map(Timestamp::from_unix_seconds),
+            role_version: 3,
         }
     }
 
@@ -499,6 +518,7 @@ mod tests {
         let until = |seconds| Revocation { issued_until: Some(seconds), ..named("subject", "bob") };
         let of = |issuer: &str| Revocation { issuer: Some(issuer.to_owned()), ..named("token", "t1") };
         let over = |seconds| Revocation { until: Some(seconds), ..named("token", "t1") };
+        let roles = |version| Revocation { role_version_until: Some(version), ..named("subject", "bob") };
         let table = [
             (named("token", "t1"), Some("token")),
             (named("token", "t2"), None),
@@ -513,6 +533,8 @@ mod tests {
             (named("subject", "shop"), None),
             (Revocation { issued_until: Some(500), ..named("client", "shop") }, Some("client")),
             (Revocation { issued_until: Some(499), ..named("client", "shop") }, None),
+            (roles(3), Some("roles")),
+            (roles(2), None),
             (of("https://a"), Some("token")),
             (of("https://b"), None),
             (over(1_001), Some("token")),
@@ -562,10 +584,19 @@ mod tests {
         assert_eq!(parse(br#"{"version":1,"entries":[{"token":"x"}]}"#).unwrap(), [named("token", "x")]);
         let both = Revocation { session: Some("s".into()), ..named("token", "t") };
         let dated = Revocation { issued_until: Some(1), ..named("token", "t") };
+        let roles = |of| Revocation { role_version_until: Some(1), ..of };
+        let twice = Revocation { issued_until: Some(1), ..roles(named("subject", "s")) };
         let long = "x".repeat(REVOCATION_TEXT_BYTES_MAX);
-        for entry in
-            [Revocation::default(), both, dated, named("token", ""), named("token", &(long.clone() + "x"))]
-        {
+        for entry in [
+            Revocation::default(),
+            both,
+            dated,
+            roles(named("token", "t")),
+            roles(named("client", "c")),
+            twice,
+            named("token", ""),
+            named("token", &(long.clone() + "x")),
+        ] {
             assert!(Revocations::new(std::slice::from_ref(&entry), NOW).is_err(), "{entry:?}");
         }
         assert!(Revocations::new(&[named("token", &long)], NOW).is_ok());

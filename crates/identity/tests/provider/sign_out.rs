@@ -1,6 +1,7 @@
 //! People who are switched off, removed, given another password or signed out: what they
 //! began is over here and at the gateways, and their neighbours' is not.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,6 +30,9 @@ pub(crate) async fn gateway_takes(testbed: &TestBed, tokens: &Value) -> bool {
             || is(&entry.grant, text("jti").split_once('.').map_or("", |(grant, _)| grant))
             || (is(&entry.subject, &text("sub")) || is(&entry.client, &text("client_id")))
                 && entry.issued_until.is_none_or(|until| claims["iat"].as_u64().unwrap() <= until)
+                && entry
+                    .role_version_until
+                    .is_none_or(|until| claims["role_version"].as_u64().unwrap_or(0) <= until)
     };
     !testbed.realm.revocations().await.unwrap().iter().any(names)
 }
@@ -590,9 +594,71 @@ async fn a_role_that_is_taken_away_ends_the_tokens_that_say_so_and_nothing_else(
         assert!(!is_good(&testbed, &again).await, "{what}: three times in a second");
         testbed.advance(10);
         let later = testbed.refresh("web", again["refresh_token"].as_str().unwrap()).await.json();
-        let issued = payload(later["access_token"].as_str().unwrap())["iat"].as_u64().unwrap();
-        assert_eq!(issued, testbed.now().unix_seconds(), "{what}");
+        let second = payload(later["access_token"].as_str().unwrap())["iat"].as_u64().unwrap();
+        assert_eq!(second, testbed.now().unix_seconds(), "{what}");
+        // Nor does switching off and on again bring anything back.
+        switch(&testbed, true).await;
+        switch(&testbed, false).await;
+        for tokens in issued.into_iter().chain([&anew, &refreshed[0], &refreshed[1], &again]) {
+            assert!(!gateway_takes(&testbed, tokens).await, "{what}: switched off and on again");
+        }
     }
+}
+
+/// By a process whose clock is behind, at any moment of what makes the token.
+#[tokio::test]
+async fn a_token_that_is_made_while_a_role_is_taken_away_is_not_good_with_it() {
+    let mut kept = 0;
+    for by in ["refresh", "exchange", "code"] {
+        let mut polls = 0;
+        loop {
+            let testbed = TestBed::new().await;
+            let change = async |roles: &[&str]| {
+                let mut alice = testbed.realm.find_user("alice").await.unwrap().unwrap();
+                alice.roles = roles.iter().map(|role| (*role).to_owned()).collect();
+                testbed.realm.put_user(&alice).await.unwrap();
+            };
+            change(&["customer", "admin"]).await;
+            let mut browser = Browser::new(&testbed);
+            let answer = browser.log_in_for("web", &[("scope", "openid orders:read")]).await;
+            let making: Pin<Box<dyn Future<Output = Reply>>> = if by == "code" {
+                Box::pin(testbed.redeem("web", &answer["code"]))
+            } else {
+                let tokens = testbed.redeem("web", &answer["code"]).await.json();
+                let testbed = &testbed;
+                Box::pin(async move {
+                    match by {
+                        "refresh" => testbed.refresh("web", tokens["refresh_token"].as_str().unwrap()).await,
+                        _ => exchange(testbed, &tokens).await,
+                    }
+                })
+            };
+            let mut making = Steps::of(making);
+            polls += 1;
+            let mut made = making.go(polls).await;
+            let whole = made.is_some();
+            testbed.clock.set_back(2);
+            change(&["customer"]).await;
+            testbed.clock.advance(2);
+            if !whole {
+                made = making.go(usize::MAX).await;
+            }
+            let made = made.unwrap();
+            // An exchange may find that its token is not good any more.
+            if made.status == StatusCode::OK {
+                let tokens = made.json();
+                let claims = payload(tokens["access_token"].as_str().unwrap());
+                if claims["roles"].as_array().unwrap().contains(&"admin".into()) {
+                    assert!(!is_good(&testbed, &tokens).await, "{by}, after {polls} polls");
+                    kept += usize::from(!whole);
+                }
+            }
+            if whole {
+                break;
+            }
+        }
+    }
+    assert!(kept > 0, "nothing came in between");
 }
 
 #[tokio::test]

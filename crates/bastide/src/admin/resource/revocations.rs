@@ -83,6 +83,9 @@ pub struct RevocationOut {
     /// With `subject` or `client`: what was issued until then, Unix seconds. Absent: everything.
     #[serde(skip_serializing_if = "Option::is_none")]
     issued_until: Option<u64>,
+    /// With `subject`: what it was issued by the time that it had lost roles so often.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    role_version_until: Option<u64>,
     /// Only tokens of this `iss`.
     #[serde(skip_serializing_if = "Option::is_none")]
     issuer: Option<String>,
@@ -100,6 +103,7 @@ impl From<Revocation> for RevocationOut {
             subject: entry.subject,
             client: entry.client,
             issued_until: entry.issued_until,
+            role_version_until: entry.role_version_until,
             issuer: entry.issuer,
             until: entry.until,
             ..Self::default()
@@ -193,9 +197,9 @@ pub async fn revoke(asked: &Call) -> Result<Reply, Problem> {
         grant: given.grant,
         session: given.session,
         subject: given.subject,
-        client: None,
         issuer: given.issuer,
         until: given.expires_in.map(|seconds| now.plus(Duration::from_secs(seconds)).unix_seconds()),
+        ..Revocation::default()
     };
     entry.check().map_err(Problem::unfit)?;
     file(asked).add(std::slice::from_ref(&entry), now)?;
