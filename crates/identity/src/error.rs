@@ -21,6 +21,12 @@ pub enum Error {
         /// What was expected and what was found.
         why: String,
     },
+    /// Somebody else has shown that the e-mail address of a user is theirs.
+    #[error("{what}: email: another user has shown that this address is theirs")]
+    Owned {
+        /// Which user.
+        what: String,
+    },
     /// The store refused or failed.
     #[error(transparent)]
     Store(#[from] store::Error),

@@ -371,7 +371,8 @@ impl Realm {
     ///
     /// # Errors
     /// [`Error::Record`] for a malformed user, for a user name that is another's, and for a new
-    /// user of a client's id; the store fails.
+    /// user of a client's id; [`Error::Owned`] for an address that they would have verified and another
+    /// did; the store fails.
     pub async fn put_user(&self, user: &User) -> Result<(), Error> {
         match self.write_user(user, Expect::Any).await? {
             Written::Done => Ok(()),
@@ -379,7 +380,17 @@ impl Realm {
         }
     }
 
-    /// The same, when they are as expected until now.
+    /// Judges a user as [`Self::put_user`] does, and writes nothing.
+    ///
+    /// # Errors
+    /// As [`Self::put_user`].
+    pub async fn judge_user(&self, user: &User) -> Result<(), Error> {
+        user.check()?;
+        let before = self.records.get::<User>(Kind::User, &[&user.id]).await?;
+        self.user_changes(user, before.as_ref(), None).await.map(drop)
+    }
+
+    /// Writes a user as [`Self::put_user`] does, when they are as expected until now.
     ///
     /// # Errors
     /// As [`Self::put_user`].
@@ -444,7 +455,7 @@ impl Realm {
         }
         let changes = records.write(changes, Kind::UserName, &[&name], &user.id, None, expect)?;
         let old = before.map(|before| &before.value);
-        let changes = crate::mail::index::change(records, changes, old, Some(&user))?;
+        let changes = crate::mail::index::change(records, changes, old, Some(&user)).await?;
         let expect = before.map_or(Expect::Absent, |before| Expect::Version(before.version));
         records.write(changes, Kind::User, &[&user.id], &user, None, expect)
     }
@@ -477,7 +488,7 @@ impl Realm {
             .require(records.key(Kind::User, &[id]), Expect::Version(stored.version))
             .delete(records.key(Kind::User, &[id]), expect)
             .delete(records.key(Kind::UserName, &[&folded(&stored.value.username)]), Expect::Any);
-        let gone = crate::mail::index::change(records, gone, Some(&stored.value), None)?;
+        let gone = crate::mail::index::change(records, gone, Some(&stored.value), None).await?;
         let gone = self.end_tokens(gone, id, self.now())?;
         if records.commit(gone).await? == Written::Conflict {
             return Ok(Written::Conflict);

@@ -70,6 +70,8 @@ pub(crate) enum Kind {
     UserCode,
     /// The users of an e-mail address, by folded address and id.
     UserEmail,
+    /// The id of the user who showed that an e-mail address is theirs, by folded address.
+    EmailOwner,
     /// A message that waits, by a name of its own.
     MailMessage,
     /// The secret of a link in a message, by its hash.
@@ -123,6 +125,7 @@ impl Kind {
             Self::CodeAttempts => "code_attempts",
             Self::UserCode => "user_code",
             Self::UserEmail => "user_email",
+            Self::EmailOwner => "email_owner",
             Self::MailMessage => "mail_message",
             Self::MailSecret => "mail_secret",
             Self::Failures => "failures",

@@ -17,7 +17,7 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::Response;
 use model::Secret;
-use store::Transaction;
+use store::{Expect, Transaction};
 
 use crate::Error;
 use crate::authorize::interaction::{self, check_form};
@@ -29,7 +29,7 @@ use crate::mail::secret::{self, Good};
 use crate::observe::AccountActivity;
 use crate::page::{self, Frame, PasswordPage, RecoverPage, VerifyPage};
 use crate::realm::Realm;
-use crate::record::{Change, Kind, Stored, Written};
+use crate::record::{ATTEMPTS_MAX, Kind, Written};
 use crate::refusal::{Answer, Code, Refusal};
 use crate::text::Notice;
 use crate::throttle;
@@ -114,11 +114,11 @@ async fn change(realm: &Realm, call: &Call) -> Answer {
         Ok(_) => {}
         Err(Error::Contended(_)) => {
             let reason = "a link used twice at once, or its person changed meanwhile";
-            return Err(Refusal::person(Code::InvalidRequest, Notice::LinkOver, reason));
+            return Err(link_over(reason));
         }
         Err(error) => return Err(error.into()),
     }
-    // The message came to them: the address is theirs.
+    // The message came to them: the address is theirs, unless another was faster.
     verified(realm, user, &good.secret.value.email).await?;
     let mut response = page::message(realm, call, texts.changed)?;
     let known = throttle::remember(realm, call, &user.username)?;
@@ -154,7 +154,9 @@ pub(crate) async fn verify_endpoint(State(realm): State<Arc<Realm>>, call: Call)
     let done = async {
         check_form(&realm, &call, &interaction::browser(&realm, &call)?.csrf(&realm))?;
         let Good { secret, user, .. } = linked(&realm, &call, &[Purpose::Verification]).await?;
-        verified(&realm, &user, &secret.value.email).await?;
+        if !verified(&realm, &user, &secret.value.email).await? {
+            return Err(link_over("an address that another user has shown to be theirs meanwhile"));
+        }
         let spent = secret::spend(&realm, Transaction::new(), call.parameters.require("token")?, &secret);
         match realm.records.commit(spent).await? {
             // A second one at the same time came to the same.
@@ -165,24 +167,35 @@ pub(crate) async fn verify_endpoint(State(realm): State<Arc<Realm>>, call: Call)
     page::or_error(&realm, &call, done.await)
 }
 
-/// Notes that an address is its person's.
-async fn verified(realm: &Realm, user: &User, email: &str) -> Result<(), Error> {
-    // This alone: what an administrator changes at the same time stays.
-    let decide = |stored: Option<Stored<User>>| {
+/// Notes that an address is its person's; `false`: somebody else showed meanwhile that it is theirs.
+async fn verified(realm: &Realm, user: &User, email: &str) -> Result<bool, Error> {
+    for attempt in 0..ATTEMPTS_MAX {
+        realm.records.pause(attempt).await;
+        let found = realm.find_user_by_id(&user.id).await?;
         let theirs = |now: &User| now.email.as_deref() == Some(email) && !now.email_verified;
-        let now = stored.map(|stored| stored.value).filter(theirs);
-        let verified = now.map(|now| User { email_verified: true, updated: realm.now(), ..now });
-        Ok((verified.map(|user| Change::to(user, None)), ()))
-    };
-    realm.records.change(Kind::User, &[&user.id], "a user", decide).await
+        let Some((now, version)) = found.filter(|(now, _)| theirs(now)) else { return Ok(true) };
+        // This alone: what an administrator changes at the same time stays.
+        let verified = User { email_verified: true, updated: realm.now(), ..now };
+        match realm.write_user(&verified, Expect::Version(version)).await {
+            Ok(Written::Done) => return Ok(true),
+            Ok(Written::Conflict) => {}
+            Err(Error::Owned { .. }) => return Ok(false),
+            Err(error) => return Err(error),
+        }
+    }
+    Err(Error::Contended("a user"))
 }
 
 /// What the link of a request is good for.
 async fn linked(realm: &Realm, call: &Call, purposes: &[Purpose]) -> Answer<Good> {
     let token = call.parameters.get("token").unwrap_or_default();
     let found = secret::find(realm, token, purposes, call.now).await?;
-    found
-        .ok_or_else(|| Refusal::person(Code::InvalidRequest, Notice::LinkOver, "no such secret of a message"))
+    found.ok_or_else(|| link_over("no such secret of a message"))
+}
+
+/// The answer to every link that is not good, whyever.
+fn link_over(reason: &str) -> Box<Refusal> {
+    Refusal::person(Code::InvalidRequest, Notice::LinkOver, reason)
 }
 
 fn mail_is_there(realm: &Realm) -> Answer<()> {

@@ -132,6 +132,7 @@ impl From<identity::Error> for Problem {
             identity::Error::Record { .. } | identity::Error::Settings { .. } | identity::Error::NoMail => {
                 Self::unfit(error.to_string())
             }
+            identity::Error::Owned { .. } => Self::conflict(error.to_string()),
             identity::Error::Contended(_) => Self::conflict("others changed it at the same time; try again"),
             identity::Error::Store(store::Error::TooLarge { .. }) => Self::unfit(error.to_string()),
             identity::Error::Store(store::Error::Unavailable(_) | store::Error::Full(_)) => {

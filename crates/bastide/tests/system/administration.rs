@@ -2,6 +2,7 @@
 //! written down, and what a change ends at the gateway.
 
 mod apply;
+mod people;
 
 use std::io::{Read as _, Write as _};
 use std::time::Duration;

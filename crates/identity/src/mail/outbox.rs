@@ -7,13 +7,13 @@ use model::Timestamp;
 use serde::{Deserialize, Serialize};
 use store::{Expect, Transaction};
 
-use super::{MailTransport, NotSent, Purpose, compose, is_address, secret};
+use super::{MailTransport, NotSent, Purpose, compose, index, is_address, secret};
 use crate::Error;
 use crate::realm::Realm;
 use crate::record::{Kind, Stored, Written};
 use crate::text::Language;
 use crate::throttle;
-use crate::user::{User, folded};
+use crate::user::User;
 
 /// Most messages that wait; whoever asks for one more is told to come again.
 const WAITING_MAX: usize = 10_000;
@@ -102,7 +102,8 @@ impl Realm {
     /// Sends somebody a link to choose their first password.
     ///
     /// # Errors
-    /// [`Error::NoMail`], [`Error::Record`] for somebody without an address; the store fails.
+    /// [`Error::NoMail`], [`Error::Record`] for somebody without an address, [`Error::Owned`] for an
+    /// address that another has shown to be theirs; the store fails.
     pub async fn invite(&self, user: &User) -> Result<(), Error> {
         self.write_to(user, Purpose::Invitation).await
     }
@@ -116,9 +117,13 @@ impl Realm {
     }
 
     async fn write_to(&self, user: &User, purpose: Purpose) -> Result<(), Error> {
-        if user.email.as_deref().is_none_or(|email| !is_address(email)) {
-            let what = format!("user \"{}\"", keys::encoding::quote(&user.username));
-            return Err(Error::Record { what, why: "there is no e-mail address to write to".to_owned() });
+        let what = || format!("user \"{}\"", keys::encoding::quote(&user.username));
+        let Some(email) = user.email.as_deref().filter(|email| is_address(email)) else {
+            let why = "there is no e-mail address to write to".to_owned();
+            return Err(Error::Record { what: what(), why });
+        };
+        if index::is_anothers(&self.records, user, email).await?.0 {
+            return Err(Error::Owned { what: what() });
         }
         let language = language_of(self, user);
         put(self, purpose, Whom::User(user.id.clone()), language, self.now()).await
@@ -230,17 +235,16 @@ async fn resolve(
     }
 }
 
-/// The people who have this user name or address.
+/// The people who have this user name or address. Who owns an address is meant by it, whatever names
+/// others give themselves.
 async fn meant(realm: &Realm, typed: &str) -> Result<Vec<User>, Error> {
-    if let Some(user) = realm.user_by_name(typed).await? {
-        return Ok(vec![user]);
-    }
-    let mut users = Vec::new();
+    let named = realm.user_by_name(typed).await?;
+    let mut users: Vec<User> = named.into_iter().collect();
     if is_address(typed.trim()) {
-        let of_address =
-            realm.records.list::<()>(Kind::UserEmail, &[&folded(typed)], ACCOUNTS_OF_ADDRESS_MAX).await?;
-        for (id, _) in of_address {
-            users.extend(realm.user(&id).await?);
+        for id in index::people(&realm.records, typed, ACCOUNTS_OF_ADDRESS_MAX).await? {
+            if users.iter().all(|user| user.id != id) {
+                users.extend(realm.user(&id).await?);
+            }
         }
     }
     Ok(users)
@@ -258,6 +262,15 @@ async fn deliver(
     let secret = match purpose {
         Purpose::PasswordChanged => None,
         Purpose::Recovery | Purpose::Invitation | Purpose::Verification => {
+            if index::is_anothers(&realm.records, user, email).await?.0 {
+                let user = &user.id;
+                tracing::warn!(
+                    user,
+                    ?purpose,
+                    "identity: no link is sent to an address that is another user's"
+                );
+                return Ok(Ok(()));
+            }
             Some(secret::make(realm, purpose, user, email, now).await?)
         }
     };

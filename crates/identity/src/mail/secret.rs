@@ -3,15 +3,16 @@
 //!
 //! INVARIANT: a secret is good only as long as its person has the password, or none, that
 //! they had when it was made: with the first change all links of before are worth nothing, those
-//! that are used at this moment too.
+//! that are used at this moment too. Nor is it good once somebody else has shown that the address it
+//! went to is theirs.
 
 use std::time::Duration;
 
 use model::Timestamp;
 use serde::{Deserialize, Serialize};
-use store::{Expect, Transaction, Version};
+use store::{Expect, Key, Transaction, Version};
 
-use super::Purpose;
+use super::{Purpose, index};
 use crate::Error;
 use crate::realm::Realm;
 use crate::record::{Kind, Stored, Written};
@@ -46,12 +47,16 @@ pub(crate) struct Good {
     version: Version,
     /// The password that they have, or none.
     pub(crate) password: Expect,
+    /// The record of who owns the address: not somebody else.
+    owner: (Key, Expect),
 }
 
 impl Good {
-    /// Adds to a transaction that its person is as they were when it was found to be good.
+    /// Adds to a transaction that its person, and who owns their address, is as it was when it was found
+    /// to be good.
     pub(crate) fn as_judged(&self, realm: &Realm, changes: Transaction) -> Transaction {
-        realm.as_judged(changes, (&self.user.id, self.version), None)
+        let (key, expect) = self.owner.clone();
+        realm.as_judged(changes.require(key, expect), (&self.user.id, self.version), None)
     }
 }
 
@@ -95,9 +100,10 @@ pub(crate) async fn find(
     let person = realm.find_user_by_id(&known.user).await?.filter(|(user, _)| !user.disabled);
     let Some((user, version)) = person else { return Ok(None) };
     let (generation, password) = generation(realm, &user.id).await?;
-    // Of another password, or to an address that is theirs no more.
+    let (owned, owner) = index::is_anothers(&realm.records, &user, &known.email).await?;
+    // Of another password, or to an address that is theirs no more, or somebody else's.
     let same = generation == known.generation && user.email.as_deref() == Some(known.email.as_str());
-    Ok(same.then_some(Good { secret: found, user, version, password }))
+    Ok((same && !owned).then_some(Good { secret: found, user, version, password, owner }))
 }
 
 /// Adds the end of a secret to a transaction: it fails when the secret was used meanwhile.

@@ -40,7 +40,7 @@ impl MailTransport for Post {
 }
 
 impl Post {
-    fn take(&self) -> Vec<MailMessage> {
+    pub(crate) fn take(&self) -> Vec<MailMessage> {
         std::mem::take(&mut self.letters.lock().unwrap())
     }
 
@@ -56,20 +56,20 @@ async fn testbed() -> (TestBed, Arc<Post>) {
     (TestBed::with_mail(mail_transport, |_| {}).await, post)
 }
 
-async fn ask(browser: &mut Browser<'_>, who: &str) -> Reply {
+pub(crate) async fn recover(browser: &mut Browser<'_>, who: &str) -> Reply {
     let page = browser.go(&format!("{ISSUER}/recover")).await;
     browser.submit(&page, &[("username", who)]).await
 }
 
 /// The link of a letter, in both of its forms.
-fn link(letter: &MailMessage) -> String {
+pub(crate) fn link(letter: &MailMessage) -> String {
     let start = letter.text.find("https://").unwrap();
     let link = letter.text[start..].split_whitespace().next().unwrap().to_owned();
     assert!(letter.html.contains(&format!("href=\"{}\"", link.replace('&', "&#38;"))), "{}", letter.html);
     link
 }
 
-async fn choose(browser: &mut Browser<'_>, link: &str, password: &str) -> Reply {
+pub(crate) async fn choose(browser: &mut Browser<'_>, link: &str, password: &str) -> Reply {
     let page = browser.go(link).await;
     if page.status != 200 {
         return page;
@@ -86,7 +86,7 @@ async fn a_lost_password_is_replaced_by_a_link_that_is_good_once() {
     let mut browser = Browser::new(&testbed);
     let login = browser.authorize("web", &[]).await;
     assert!(login.text.contains("href=\"/realms/shop/recover\""), "{}", login.text);
-    assert!(ask(&mut browser, "Alice").await.text.contains("Look into your mailbox"));
+    assert!(recover(&mut browser, "Alice").await.text.contains("Look into your mailbox"));
     testbed.realm.send_mail().await.unwrap();
     assert!(post.take().is_empty(), "who is meant is found out first");
     testbed.realm.send_mail().await.unwrap();
@@ -145,7 +145,7 @@ async fn nobody_learns_by_recovery_who_exists() {
     for who in ["alice", "ALICE@example.org ", "nobody", "nobody@example.org", "gone", "gone@example.org", ""]
     {
         let mut browser = Browser::new(&testbed);
-        let reply = ask(&mut browser, who).await;
+        let reply = recover(&mut browser, who).await;
         pages.push((reply.status, reply.text));
     }
     assert!(pages.windows(2).all(|pair| pair[0] == pair[1]), "{pages:#?}");
@@ -161,31 +161,31 @@ async fn nobody_learns_by_recovery_who_exists() {
 async fn letters_are_bounded_by_name_by_person_and_by_address() {
     let (testbed, post) = testbed().await;
     for name in ["alice", "alice", "alice", "alice", "alice", "alice@example.org", "alice@example.org"] {
-        assert_eq!(ask(&mut Browser::at(&testbed, "192.0.2.1"), name).await.status, 200);
+        assert_eq!(recover(&mut Browser::at(&testbed, "192.0.2.1"), name).await.status, 200);
         for _ in 0..3 {
             testbed.realm.send_mail().await.unwrap();
         }
     }
     assert_eq!(post.take().len(), 5, "three by name, two by address; then the person has had five");
-    ask(&mut Browser::at(&testbed, "192.0.2.2"), "alice@example.org").await;
+    recover(&mut Browser::at(&testbed, "192.0.2.2"), "alice@example.org").await;
     for _ in 0..3 {
         testbed.realm.send_mail().await.unwrap();
     }
     assert!(post.take().is_empty());
     let mut statuses = Vec::new();
     for number in 0..22 {
-        let reply = ask(&mut Browser::at(&testbed, "192.0.2.3"), &format!("somebody {number}")).await;
+        let reply = recover(&mut Browser::at(&testbed, "192.0.2.3"), &format!("somebody {number}")).await;
         statuses.push(reply.status.as_u16());
     }
     assert_eq!((&statuses[..20], &statuses[20..]), (&[200; 20][..], &[429; 2][..]));
-    assert_eq!(ask(&mut Browser::at(&testbed, "192.0.2.4"), "bob").await.status, 200, "others are not");
+    assert_eq!(recover(&mut Browser::at(&testbed, "192.0.2.4"), "bob").await.status, 200, "others are not");
 }
 
 #[tokio::test]
 async fn a_dead_mail_server_loses_nothing_and_holds_nobody_up() {
     let (testbed, post) = testbed().await;
     *post.fault.lock().unwrap() = Some(NotSent::Server("connection refused".to_owned()));
-    assert_eq!(ask(&mut Browser::new(&testbed), "alice").await.status, 200);
+    assert_eq!(recover(&mut Browser::new(&testbed), "alice").await.status, 200);
     for _ in 0..5 {
         testbed.realm.send_mail().await.unwrap();
         testbed.advance(40);
@@ -290,7 +290,7 @@ async fn an_address_of_many_gets_few_letters() {
         clerk.email = Some("office@example.org".to_owned());
         testbed.realm.put_user(&clerk).await.unwrap();
     }
-    ask(&mut Browser::new(&testbed), "office@example.org").await;
+    recover(&mut Browser::new(&testbed), "office@example.org").await;
     for _ in 0..3 {
         testbed.realm.send_mail().await.unwrap();
     }
@@ -346,7 +346,7 @@ async fn links_end() {
     testbed.realm.put_user(&bob).await.unwrap();
     testbed.give_password("bob").await;
     assert_eq!(Browser::new(&testbed).go(&links[1]).await.status, 400, "another password");
-    ask(&mut Browser::new(&testbed), "bob").await;
+    recover(&mut Browser::new(&testbed), "bob").await;
     testbed.realm.send_mail().await.unwrap();
     testbed.realm.send_mail().await.unwrap();
     let recovery = link(&post.take()[0]);

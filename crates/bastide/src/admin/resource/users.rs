@@ -187,7 +187,7 @@ pub async fn add(asked: &Call) -> Result<Reply, Problem> {
     let user = given.into_user(&id, None, asked.state.now());
     let place = format!("/v1/realms/{}/users/{}", encoded(asked.parameter("realm")), encoded(&user.id));
     if asked.is_dry_run() {
-        return Ok(judged(user)?.created(place));
+        return Ok(judged(&realm, user).await?.created(place));
     }
     if realm.write_user(&user, Expect::Absent).await? == Written::Conflict {
         return Err(Problem::changed());
@@ -196,8 +196,8 @@ pub async fn add(asked: &Call) -> Result<Reply, Problem> {
 }
 
 /// A user who would be written so.
-fn judged(user: User) -> Result<Reply, Problem> {
-    user.check()?;
+async fn judged(realm: &Realm, user: User) -> Result<Reply, Problem> {
+    realm.judge_user(&user).await?;
     Ok(Reply::ok(&UserOut::from(user))?.judged())
 }
 
@@ -227,7 +227,7 @@ pub async fn put(asked: &Call) -> Result<Reply, Problem> {
         check_access(asked, &realm, before, &user)?;
         if asked.is_dry_run() {
             asked.check_expected(found.as_ref().map(|(_, version)| *version))?;
-            return judged(user);
+            return judged(&realm, user).await;
         }
         if realm.write_user(&user, expect).await? == Written::Done {
             return get(asked).await;
@@ -412,7 +412,7 @@ async fn change(asked: &Call, change: impl Fn(&mut User)) -> Result<Reply, Probl
         }
         user.updated = asked.state.now();
         if asked.is_dry_run() {
-            return judged(user);
+            return judged(&realm, user).await;
         }
         if realm.write_user(&user, Expect::Version(version)).await? == Written::Done {
             return get(asked).await;
