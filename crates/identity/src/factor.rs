@@ -24,10 +24,12 @@ use crate::realm::Realm;
 use crate::record::{Change, Kind, Stored};
 use crate::refusal::{Answer, Code, Refusal};
 use passkey::{Passkey, Proved, Signed};
-use totp::Authenticator;
+use totp::{Authenticator, TotpSecret};
 
 /// Most factors of one person.
 pub const FACTORS_MAX: usize = 10;
+/// Longest id of a factor that is given, bytes.
+const FACTOR_ID_BYTES_MAX: usize = 64;
 /// Longest name of a factor, characters.
 pub const FACTOR_NAME_CHARACTERS_MAX: usize = 60;
 /// Wrong codes of one person in [`WRONG_CODES_WITHIN`]: three codes of a million are good
@@ -459,6 +461,54 @@ impl Realm {
         Ok(id)
     }
 
+    /// The same under an id of the caller's, in the place of an app that had it: whatever is done again
+    /// changes nothing, and the codes that counted count no more.
+    ///
+    /// # Errors
+    /// As [`Self::put_totp`]; [`Error::Record`] for an id that cannot be one or is a passkey's, and for
+    /// somebody who is not there.
+    pub async fn put_totp_as(
+        &self,
+        user: &str,
+        id: &str,
+        name: &str,
+        secret: &TotpSecret,
+    ) -> Result<(), Error> {
+        let refused = |why: &str| Error::Record { what: format!("factor {id:?}"), why: why.to_owned() };
+        if let Some(why) = factor_id_fault(id) {
+            return Err(refused(&why));
+        }
+        if !self.records.exists(Kind::User, &[user]).await? {
+            return Err(refused("there is no such user"));
+        }
+        let there = Transaction::new().require(self.records.key(Kind::User, &[user]), Expect::Present);
+        let app = Authenticator::of(Label::new(id.to_owned(), name, self.now()), secret);
+        let put = change(self, user, |factors| {
+            if factors.passkeys.iter().any(|passkey| passkey.label.id == id) {
+                return Err(Refusal::new(Code::InvalidRequest, "This id is a passkey's.", "a passkey's id"));
+            }
+            let known = factors.authenticators.iter().find(|known| known.is_of_secret_of(&app));
+            match known {
+                Some(known) if known.label.id == id => return Ok((None, ())),
+                Some(_) => {
+                    let told = "This app is set up already.";
+                    return Err(Refusal::new(
+                        Code::InvalidRequest,
+                        told,
+                        "the secret of an app that is known",
+                    ));
+                }
+                None => factors.authenticators.retain(|known| known.label.id != id),
+            }
+            room(factors)?;
+            factors.authenticators.push(app.clone());
+            Ok((Some(there.clone()), ()))
+        });
+        put.await.map_err(|refusal| fault(&refusal))?;
+        tracing::info!(user, factor = id, "identity: an authenticator app was given");
+        Ok(())
+    }
+
     /// Removes a factor of a person who lost it; with the last one the recovery codes.
     /// `false`: there is none of this id.
     ///
@@ -467,6 +517,13 @@ impl Realm {
     pub async fn remove_factor(&self, user: &str, id: &str) -> Result<bool, Error> {
         remove(self, user, id, &Transaction::new(), None).await.map_err(|refusal| fault(&refusal))
     }
+}
+
+/// What is wrong with the id of a factor, if anything is.
+pub fn factor_id_fault(id: &str) -> Option<String> {
+    let good =
+        (1..=FACTOR_ID_BYTES_MAX).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic());
+    (!good).then(|| format!("expected an id of 1 to {FACTOR_ID_BYTES_MAX} visible ASCII characters"))
 }
 
 /// A refusal where nobody sent a request.

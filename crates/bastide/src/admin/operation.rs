@@ -7,10 +7,11 @@ use schemars::{Schema, SchemaGenerator};
 
 use super::problem::Problem;
 use super::resource::{
-    ApiKeyOut, AuthorityOut, ClientOut, CreatedApiKey, EvictedOut, FactorOut, GrantOut, GroupOut, KeyOut,
-    Made, NewApiKeyIn, NewAuthority, NewRevocation, NewSecret, NewToken, Page, PartnerOut, PasswordIn,
-    RealmOut, RevocationOut, RoleOut, Rotate, SessionOut, SignedOut, TokenOut, UserIn, UserOut, WorkloadOut,
-    api_keys, authorities, clients, keys, nodes, partners, realms, revocations, sessions, users, workloads,
+    ApiKeyOut, AuthorityOut, ClientOut, CreatedApiKey, EvictedOut, FactorIn, FactorOut, GrantOut, GroupOut,
+    KeyOut, Made, NewApiKeyIn, NewAuthority, NewRevocation, NewSecret, NewToken, Page, PartnerOut,
+    PasswordIn, RealmOut, RevocationOut, RoleOut, Rotate, SessionOut, SignedOut, TokenOut, UserIn, UserOut,
+    WorkloadOut, api_keys, authorities, clients, keys, nodes, partners, realms, revocations, sessions, users,
+    workloads,
 };
 use super::serve::{Call, Reply};
 use crate::config::{Area, NewWorkload};
@@ -146,6 +147,8 @@ pub static OPERATIONS: &[Operation] = &[
         NONE, None, 204 None, false, users::ask_verification),
     operation!(GET "/v1/realms/{realm}/users/{user}/factors", Users, "listFactors", "Lists what a user enrolled beside their password.",
         NONE, None, 200 Some(of::<Page<FactorOut>>), false, users::factors),
+    operation!(PUT "/v1/realms/{realm}/users/{user}/factors/{factor}", Users, "putFactor", "Gives a user an authenticator app that they have from elsewhere, under an id of your choice: the same again changes nothing.",
+        NONE, Some(of::<FactorIn>), 204 None, false, users::put_factor),
     operation!(DELETE "/v1/realms/{realm}/users/{user}/factors/{factor}", Users, "removeFactor", "Removes a factor that a user lost; with the last one their recovery codes.",
         NONE, None, 204 None, false, users::remove_factor),
     operation!(PUT "/v1/realms/{realm}/users/{user}/roles/{role}", Roles, "grantRole", "Gives a user a role.",

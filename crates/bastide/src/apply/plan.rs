@@ -93,6 +93,8 @@ struct Call {
     path: String,
     condition: Option<(&'static str, String)>,
     body: Option<Value>,
+    /// Whether it writes a secret, which was judged when it was read.
+    is_secret: bool,
 }
 
 /// What would change.
@@ -118,6 +120,13 @@ struct There {
     present: Option<(Map<String, Value>, String)>,
     /// What it is like where nothing is written.
     base: Map<String, Value>,
+}
+
+/// A difference that takes a call of its own, below the object's path; what it writes is secret.
+struct More {
+    field: &'static str,
+    below: String,
+    body: Value,
 }
 
 /// Compares what is wanted with what is there.
@@ -193,7 +202,7 @@ impl Planner<'_> {
                 action: Action::Change,
                 differences: changed,
                 place: Some(wanted.place.clone()),
-                calls: vec![Call { method: "PUT", path, condition: Some(condition), body }],
+                calls: vec![Call { method: "PUT", path, condition: Some(condition), body, is_secret: false }],
             });
         }
         Ok(())
@@ -252,6 +261,7 @@ impl Planner<'_> {
             let mut object = object.clone();
             let given = object.fields.remove("id").and_then(|id| id.as_str().map(str::to_owned));
             let hash = object.fields.remove("password_hash");
+            let apps = object.fields.remove("totp");
             let found = format!("{}?username={}", self.path(&["users"]), encoded(username));
             let found = self.admin.list(&found, false)?.into_iter().next();
             // The name is compared without case; the one that is there stays.
@@ -259,10 +269,27 @@ impl Planner<'_> {
             let path = id.as_ref().map_or_else(|| self.path(&["users"]), |id| self.path(&["users", id]));
             let present = if found.is_some() { self.get(&path)? } else { None };
             let mut more = Vec::new();
+            let known = if present.is_some() && apps.is_some() {
+                self.admin.list(&format!("{path}/factors"), false)?
+            } else {
+                Vec::new()
+            };
+            for app in apps.iter().filter_map(Value::as_array).flatten() {
+                if !known.iter().any(|known| text(known, "id") == text(app, "id")) {
+                    let body = json!({ "name": app.get("name"), "secret": app.get("secret") });
+                    more.push(More {
+                        field: "totp",
+                        below: format!("factors/{}", encoded(text(app, "id"))),
+                        body,
+                    });
+                }
+            }
+            // INVARIANT: the password comes last: nobody has one without the factor that they have to show beside it.
             if let Some(hash) = hash {
                 let known = if present.is_some() { self.get(&format!("{path}/password"))? } else { None };
                 if known.and_then(|(known, _)| known.get("hash").cloned()).as_ref() != Some(&hash) {
-                    more.push(("password_hash", hash));
+                    let body = json!({ "hash": hash });
+                    more.push(More { field: "password_hash", below: "password".to_owned(), body });
                 }
             }
             self.object(Kind::User, username, &object, There { path, present, base: Map::new() }, more);
@@ -281,7 +308,7 @@ impl Planner<'_> {
     }
 
     /// Compares one object; `more` are differences that take a call of their own.
-    fn object(&mut self, kind: Kind, name: &str, object: &Object, there: There, more: Vec<(&str, Value)>) {
+    fn object(&mut self, kind: Kind, name: &str, object: &Object, there: There, more: Vec<More>) {
         let There { path, present, base } = there;
         let mut wanted = object.fields.clone();
         let (action, condition, before) = match present {
@@ -312,13 +339,13 @@ impl Planner<'_> {
                 path,
                 condition: (!posted).then_some(condition),
                 body: Some(Value::Object(body)),
+                is_secret: false,
             });
         }
-        for (field, value) in more {
-            let body = json!({ "hash": value });
+        for More { field, below, body } in more {
             found.push(Difference { field: field.to_owned(), from: Value::Null, to: json!(SECRET) });
-            let path = format!("{path}/password");
-            calls.push(Call { method: "PUT", path, condition: None, body: Some(body) });
+            let path = format!("{path}/{below}");
+            calls.push(Call { method: "PUT", path, condition: None, body: Some(body), is_secret: true });
         }
         if !calls.is_empty() {
             let place = Some(object.place.clone());
@@ -335,7 +362,13 @@ impl Planner<'_> {
 
     fn remove(&mut self, kind: Kind, name: &str, path: String) -> anyhow::Result<()> {
         let Some((_, tag)) = self.get(&path)? else { return Ok(()) };
-        let calls = vec![Call { method: "DELETE", path, condition: Some(("if-match", tag)), body: None }];
+        let calls = vec![Call {
+            method: "DELETE",
+            path,
+            condition: Some(("if-match", tag)),
+            body: None,
+            is_secret: false,
+        }];
         let (name, differences) = (name.to_owned(), Vec::new());
         let action = Action::Remove;
         self.plan.changes.push(Change { kind, name, action, differences, place: None, calls });
@@ -380,12 +413,12 @@ impl Planner<'_> {
             };
             change.differences.push(Difference { field: name.clone(), from: json!(false), to: json!(true) });
             let path = self.path(&["users", text(&user, "id"), "roles", role]);
-            change.calls.push(Call { method: "PUT", path, condition: None, body: None });
+            change.calls.push(Call { method: "PUT", path, condition: None, body: None, is_secret: false });
         }
         for (name, id) in holders.iter().filter(|(name, _)| prune && !wanted.contains(*name)) {
             change.differences.push(Difference { field: name.clone(), from: json!(true), to: json!(false) });
             let path = self.path(&["users", id, "roles", role]);
-            change.calls.push(Call { method: "DELETE", path, condition: None, body: None });
+            change.calls.push(Call { method: "DELETE", path, condition: None, body: None, is_secret: false });
         }
         if !change.calls.is_empty() {
             self.plan.changes.push(change);
@@ -541,14 +574,13 @@ struct Refused {
 
 impl Change {
     fn carry_out(&self, admin: &AdminClient) -> anyhow::Result<Result<(), Refused>> {
-        let mut made: Option<String> = None;
+        let mut made: Option<(String, String)> = None;
         for call in &self.calls {
-            // The password of a user who was given an id just now.
-            let path = match &made {
-                Some(id) if call.path.ends_with("/users/password") => {
-                    call.path.replace("/users/password", &format!("/users/{}/password", encoded(id)))
-                }
-                _ => call.path.clone(),
+            // What belongs to a user who was given an id just now stands below that.
+            let below = made.as_ref().and_then(|(all, id)| Some((call.path.strip_prefix(all)?, all, id)));
+            let path = match below {
+                Some((below, all, id)) => format!("{all}/{}{below}", encoded(id)),
+                None => call.path.clone(),
             };
             let condition = call.condition.as_ref().map(|(name, value)| (*name, value.as_str()));
             let answer = admin.call_if(call.method, &path, condition, call.body.as_ref())?;
@@ -556,16 +588,18 @@ impl Change {
                 return Ok(Err(self.refused(&answer)));
             }
             if call.method == "POST" {
-                made = answer.body.get("id").and_then(Value::as_str).map(str::to_owned);
+                let all = call.path.split('?').next().unwrap_or_default();
+                let id = answer.body.get("id").and_then(Value::as_str);
+                made = id.map(|id| (all.to_owned(), id.to_owned()));
             }
         }
         Ok(Ok(()))
     }
-    /// Asks whether what it writes would be taken. What it removes is; and hashes of passwords were judged
-    /// when they were read.
+    /// Asks whether what it writes would be taken. What it removes is; and hashes of passwords and secrets of
+    /// apps were judged when they were read.
     fn judge(&self, admin: &AdminClient) -> anyhow::Result<Result<(), Refused>> {
         for call in &self.calls {
-            if call.method == "DELETE" || call.path.ends_with("/password") {
+            if call.method == "DELETE" || call.is_secret {
                 continue;
             }
             let joint = if call.path.contains('?') { '&' } else { '?' };

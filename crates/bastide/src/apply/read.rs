@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use identity::{Client, ClientAuthentication, GrantType};
+use identity::{Client, ClientAuthentication, GrantType, TotpSecret};
 use model::suggestion::suggestion;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use crate::admin::resource::UserIn;
@@ -19,7 +19,17 @@ const SECTIONS: [&str; 5] = ["realm", "settings", "clients", "users", "roles"];
 /// Fields of a client besides its own: a secret in clear, and the file that holds one.
 const SECRETS: [&str; 2] = ["secret", "secret_file"];
 /// Fields of a user besides their own.
-const OF_USERS: [&str; 2] = ["id", "password_hash"];
+const OF_USERS: [&str; 3] = ["id", "password_hash", "totp"];
+
+/// An authenticator app that a user brings along.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct App {
+    id: String,
+    #[serde(rename = "name")]
+    _name: String,
+    secret: String,
+}
 
 /// A place in a file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -296,10 +306,14 @@ impl Reader {
         let mut own = object.clone();
         for field in OF_USERS {
             if let Some(value) = own.fields.remove(field)
+                && field != "totp"
                 && !value.is_string()
             {
                 self.fault(place_of(object, places, field), format!("{field}: expected a text"));
             }
+        }
+        if let Some(why) = object.fields.get("totp").and_then(app_fault) {
+            self.fault(place_of(object, places, "totp"), format!("totp: {why}"));
         }
         if let Some(Err(why)) =
             object.fields.get("password_hash").and_then(Value::as_str).map(identity::check_password_hash)
@@ -383,6 +397,18 @@ fn typed() -> serde_saphyr::Options {
         strict_booleans: true,
         with_snippet: false,
     }
+}
+
+/// Why a list of authenticator apps cannot be taken, if it cannot.
+fn app_fault(apps: &Value) -> Option<String> {
+    // Nothing of what was found is said: there are secrets in it.
+    let Ok(apps) = serde_json::from_value::<Vec<App>>(apps.clone()) else {
+        return Some("expected a list of { id, name, secret }".to_owned());
+    };
+    apps.iter().find_map(|app| {
+        let secret = TotpSecret::parse(&app.secret).err().map(|error| error.to_string());
+        secret.or_else(|| identity::factor_id_fault(&app.id))
+    })
 }
 
 fn place_of(object: &Object, places: &[(String, Place)], field: &str) -> Place {

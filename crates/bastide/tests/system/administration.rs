@@ -537,6 +537,12 @@ async fn who_may_write_clients_keys_or_passwords_gets_nobody_s_roles_by_it() {
         ("PUT", "users/chief/password", made.clone(), 403),
         ("PUT", "users/chief/password", none.clone(), 403),
         ("DELETE", "users/chief/factors/any", Value::Null, 403),
+        (
+            "PUT",
+            "users/chief/factors/any",
+            json!({ "name": "x", "secret": "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ" }),
+            403,
+        ),
         ("PUT", "users/chief", user("chief", &["administrator"], json!({ "email": "me@evil.test" })), 403),
         (
             "PUT",

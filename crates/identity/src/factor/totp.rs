@@ -23,6 +23,52 @@ const SECRET_BYTES: usize = 20;
 /// of the hash adds nothing.
 const SECRET_BYTES_GIVEN: std::ops::RangeInclusive<usize> = 16..=64;
 
+/// The key of an authenticator app that comes from elsewhere.
+pub struct TotpSecret(Secret<Vec<u8>>);
+
+impl TotpSecret {
+    /// A key.
+    ///
+    /// # Errors
+    /// [`Error::Record`]: it is too short or too long (RFC 4226 §4).
+    pub fn of(key: Vec<u8>) -> Result<Self, Error> {
+        let length = key.len();
+        let secret = Self(Secret::new(key));
+        if SECRET_BYTES_GIVEN.contains(&length) {
+            return Ok(secret);
+        }
+        let (least, most) = (SECRET_BYTES_GIVEN.start(), SECRET_BYTES_GIVEN.end());
+        Err(fault(format!("expected {least} to {most} bytes (RFC 4226 §4), found {length}")))
+    }
+
+    /// The same of its text in base32, in either case, with blanks and padding or without.
+    ///
+    /// # Errors
+    /// [`Error::Record`]: it is not base32, too short or too long.
+    pub fn parse(text: &str) -> Result<Self, Error> {
+        let plain = text.chars().filter(|letter| !letter.is_whitespace() && *letter != '=');
+        let plain: Zeroizing<String> =
+            Zeroizing::new(plain.map(|letter| letter.to_ascii_uppercase()).collect());
+        let key = BASE32_NOPAD.decode(plain.as_bytes());
+        Self::of(key.map_err(|_| fault("expected base32 (RFC 4648 §6)".to_owned()))?)
+    }
+
+    /// Its text in base32, as apps take it.
+    pub fn text(&self) -> Zeroizing<String> {
+        Zeroizing::new(BASE32_NOPAD.encode(self.0.expose()))
+    }
+}
+
+impl std::fmt::Debug for TotpSecret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("TotpSecret").finish()
+    }
+}
+
+fn fault(why: String) -> Error {
+    Error::Record { what: "TOTP secret".to_owned(), why }
+}
+
 /// An authenticator app that was enrolled.
 #[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct Authenticator {
@@ -39,13 +85,12 @@ impl Authenticator {
     /// # Errors
     /// [`Error::Record`]: the secret is too short or too long.
     pub(crate) fn new(label: Label, secret: &Secret<Vec<u8>>) -> Result<Self, Error> {
-        if !SECRET_BYTES_GIVEN.contains(&secret.expose().len()) {
-            let (least, most) = (SECRET_BYTES_GIVEN.start(), SECRET_BYTES_GIVEN.end());
-            let why =
-                format!("expected {least} to {most} bytes (RFC 4226 §4), found {}", secret.expose().len());
-            return Err(Error::Record { what: "TOTP secret".to_owned(), why });
-        }
-        Ok(Self { label, secret: Zeroizing::new(BASE32_NOPAD.encode(secret.expose())), last: 0 })
+        Ok(Self::of(label, &TotpSecret::of(secret.expose().clone())?))
+    }
+
+    /// The same of one that was checked.
+    pub(crate) fn of(label: Label, secret: &TotpSecret) -> Self {
+        Self { label, secret: secret.text(), last: 0 }
     }
 
     /// Whether both compute the same codes.
@@ -193,6 +238,22 @@ mod tests {
         for (length, good) in [(0, false), (15, false), (16, true), (20, true), (64, true), (65, false)] {
             let app = Authenticator::new(label(), &Secret::new(vec![7; length]));
             assert_eq!(app.is_ok(), good, "{length}");
+        }
+    }
+
+    #[test]
+    fn secrets_are_written_as_apps_write_them() {
+        let text = "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ";
+        for good in [text, "gezd gnbv gy3t qojq gezd gnbv gy3t qojq", "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ===="]
+        {
+            let secret = TotpSecret::parse(good).unwrap();
+            assert_eq!(secret.text().as_str(), text, "{good}");
+            assert!(!format!("{secret:?}").contains("GEZD"));
+        }
+        assert_eq!(TotpSecret::of(KEY.to_vec()).unwrap().text().as_str(), text);
+        for wrong in ["", "GEZDGNBV", "not base32 at all!", "11111111111111111111111111111111"] {
+            let why = TotpSecret::parse(wrong).unwrap_err().to_string();
+            assert!(wrong.is_empty() || !why.contains(wrong), "{why}");
         }
     }
 

@@ -404,3 +404,25 @@ async fn secrets_of_factors_lie_nowhere_in_the_clear() {
     }
     assert!(bytes > 4096);
 }
+
+#[tokio::test]
+async fn an_app_from_elsewhere_is_given_once_and_asked_for() {
+    let testbed = TestBed::new().await;
+    let secret = |text: &str| identity::TotpSecret::parse(text).unwrap();
+    let (one, other) =
+        (secret("GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ"), secret("MFRGGZDFMZTWQ2LKNNWG23TPOBYXE43U"));
+    for secret in [&one, &one, &other] {
+        testbed.realm.put_totp_as("alice", "theirs", "phone", secret).await.unwrap();
+    }
+    let factors = testbed.realm.factors("alice").await.unwrap();
+    assert_eq!((factors.len(), factors[0].id.as_str(), factors[0].name.as_str()), (1, "theirs", "phone"));
+    // One secret is one factor.
+    assert!(testbed.realm.put_totp_as("alice", "again", "phone", &other).await.is_err());
+    for (user, id) in [("nobody", "theirs"), ("alice", ""), ("alice", "a b"), ("alice", &"x".repeat(65))] {
+        assert!(testbed.realm.put_totp_as(user, id, "phone", &one).await.is_err(), "{user} {id}");
+    }
+    let mut browser = Browser::new(&testbed);
+    let page = browser.authorize("web", &[]).await;
+    let page = browser.log_in(&page).await;
+    assert!(page.text.contains("name=\"code\""), "{}", page.text);
+}

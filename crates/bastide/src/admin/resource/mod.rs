@@ -22,7 +22,7 @@ pub use partners::PartnerOut;
 pub use realms::{RealmOut, RoleOut};
 pub use revocations::{NewRevocation, RevocationOut};
 pub use sessions::{GrantOut, SessionOut, SignedOut};
-pub use users::{FactorOut, GroupOut, PasswordIn, UserIn, UserOut};
+pub use users::{FactorIn, FactorOut, GroupOut, PasswordIn, UserIn, UserOut};
 pub use workloads::WorkloadOut;
 
 use schemars::JsonSchema;

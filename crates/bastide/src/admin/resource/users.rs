@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ::keys::SecureRandom as _;
-use identity::{Realm, User, Written};
+use identity::{Realm, TotpSecret, User, Written};
 use model::{Secret, Timestamp};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -129,6 +129,16 @@ pub struct FactorOut {
     pub created: u64,
     /// When it was last used, Unix seconds.
     pub used: Option<u64>,
+}
+
+/// An authenticator app that a user has from elsewhere.
+#[derive(Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FactorIn {
+    /// What its owner calls it.
+    pub name: String,
+    /// Its secret in base32: the key of codes of six digits every 30 seconds, by SHA-1.
+    pub secret: String,
 }
 
 /// A group that somebody is in.
@@ -386,6 +396,17 @@ pub async fn factors(asked: &Call) -> Result<Reply, Problem> {
         used: factor.used.map(Timestamp::unix_seconds),
     });
     Reply::ok(&Page::whole(factors.collect()))
+}
+
+/// `PUT …/users/{user}/factors/{factor}`
+pub async fn put_factor(asked: &Call) -> Result<Reply, Problem> {
+    let realm = asked.realm()?;
+    let given: FactorIn = asked.body()?;
+    let (user, _) = find(asked, &realm).await?;
+    Holder::user(asked, &realm, &user).check(asked)?;
+    let secret = TotpSecret::parse(&given.secret)?;
+    realm.put_totp_as(&user.id, asked.parameter("factor"), &given.name, &secret).await?;
+    Ok(Reply::done())
 }
 
 /// `DELETE …/users/{user}/factors/{factor}`
