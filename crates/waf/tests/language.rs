@@ -66,7 +66,10 @@ fn every_fault_has_its_place_and_where_it_can_a_suggestion() {
             "1:22: unknown variable in a macro \"ARGZ\" (did you mean \"ARGS\"?)",
         ),
         ("SecAction \"id:1,setvar:ty.a=1\"", "1:24: unknown collection \"ty\" (did you mean \"tx\"?)"),
-        ("SecAction \"id:1,phase:6\"", "1:23: unknown phase \"6\""),
+        (
+            "SecAction \"id:1,phase:6\"",
+            "1:23: unknown phase \"6\"; known: 1, 2, 3, 4, 5, request, response, logging",
+        ),
         ("SecAction \"id:x\"", "1:15: expected a number from 1 to 4294967295, found \"x\""),
         ("SecRule REQUEST_LINE:x a \"id:1\"", "1:22: REQUEST_LINE is a single value: it takes no selector"),
         ("SecRule XML:/a/b a \"id:1\"", "1:13: XPath \"/a/b\" is not supported"),

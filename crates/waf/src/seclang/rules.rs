@@ -74,18 +74,22 @@ impl At<'_> {
         kind: &str,
         known: impl Iterator<Item = &'k str>,
     ) -> Fault {
-        let suggestion = nearest(&piece.text, known).map(str::to_owned);
-        Fault {
-            place: self.place(piece.at),
-            message: format!("unknown {kind} \"{}\"", piece.text),
-            suggestion,
+        let known: Vec<&str> = known.collect();
+        let suggestion = nearest(&piece.text, known.iter().copied()).map(str::to_owned);
+        let mut message = format!("unknown {kind} \"{}\"", piece.text);
+        if suggestion.is_none() && known.len() <= LISTED_MAX {
+            message.push_str(&format!("; known: {}", known.join(", ")));
         }
+        Fault { place: self.place(piece.at), message, suggestion }
     }
 
     pub(crate) fn wrong(&self, wrong: &Wrong) -> Fault {
         self.fault(wrong.at, wrong.message)
     }
 }
+
+/// Most names that a fault about an unknown one lists.
+const LISTED_MAX: usize = 12;
 
 /// What stands in a phase, in the order of the files.
 #[derive(Debug, Clone, PartialEq, Eq)]
