@@ -75,6 +75,18 @@ pub enum ListenError {
     },
 }
 
+impl ListenError {
+    /// The listener that could not be had, where it is about one.
+    pub fn address(&self) -> Option<SocketAddr> {
+        match self {
+            Self::InUse { address } | Self::Overlaps { address, .. } | Self::Bind { address, .. } => {
+                Some(*address)
+            }
+            Self::Core { .. } => None,
+        }
+    }
+}
+
 /// What a core is told.
 enum Message<W> {
     World { world: Arc<W>, open: Vec<CoreSocket>, close: Vec<ListenerKey>, done: oneshot::Sender<()> },

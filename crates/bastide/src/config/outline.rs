@@ -7,13 +7,14 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use aws_lc_rs::hmac;
 use serde::{Deserialize, Serialize};
 
 use super::files::Files;
-use super::node::{Name, Node, Scalar, Value};
+use super::node::{At, Name, Node, Scalar, Value};
 use super::{Configuration, Route, WafChoice};
 
 /// Longest value that is kept as it is written, characters.
@@ -25,6 +26,27 @@ pub struct Written {
     pub(super) tree: Node,
     /// The configuration files: the main one and those that it includes.
     pub(super) files: Vec<PathBuf>,
+}
+
+impl Written {
+    /// `file:line:column` of a listener.
+    pub fn listener(&self, address: SocketAddr) -> Option<String> {
+        let listeners = self.tree.get("listen")?.items().iter();
+        let addresses = listeners.map(|node| node.get("address").unwrap_or(node));
+        let is_it = |node: &&Node| node.text().and_then(|text| text.parse().ok()) == Some(address);
+        addresses.into_iter().find(is_it).map(|node| self.position(node.at))
+    }
+
+    /// `file:line:column` of the value of a key at the top.
+    pub fn setting(&self, key: &str) -> Option<String> {
+        self.tree.get(key).map(|node| self.position(node.at))
+    }
+
+    fn position(&self, at: At) -> String {
+        let file = usize::try_from(at.file).ok().and_then(|number| self.files.get(number));
+        let file = file.map(PathBuf::as_path).unwrap_or(Path::new(""));
+        format!("{}:{}:{}", file.display(), at.line, at.column)
+    }
 }
 
 /// The kind of an entry: which table of the configuration it is from.

@@ -324,3 +324,30 @@ async fn an_api_key_reaches_no_upstream_on_open_routes_either() {
         assert_eq!(answer.json()["headers"]["authorization"], credential);
     }
 }
+
+#[tokio::test]
+async fn an_address_that_cannot_be_had_is_named_with_its_place_in_the_configuration() {
+    let upstream = Upstream::start().await;
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = taken.local_addr().unwrap();
+    let rest = one_route(&upstream, "/**");
+    let mut testbed = TestBed::prepare(&rest);
+    let file = testbed.path("bastide.yaml");
+    let sound = std::fs::read_to_string(&file).unwrap();
+    let with_admin = sound.replace("{ address: 127.0.0.1:0 }", &format!("{{ address: {taken} }}"));
+    std::fs::write(&file, with_admin).unwrap();
+    let (code, _, said) = testbed.bastide(&["serve"]);
+    let place = format!("bastide.yaml:2:8: the admin listener cannot have {taken}");
+    assert!(code != 0 && said.contains(&place), "{said}");
+    let with_listener = sound.replace("  - address: 127.0.0.1:0\nser", &format!("  - address: {taken}\nser"));
+    std::fs::write(&file, &with_listener).unwrap();
+    let (code, _, said) = testbed.bastide(&["serve"]);
+    let place = format!("bastide.yaml:6:14: {taken} is already in use by another process");
+    assert!(code != 0 && said.contains(&place), "{said}");
+    // The same at a reload, and the old configuration stays.
+    std::fs::write(&file, &sound).unwrap();
+    testbed.start_gateway().await;
+    std::fs::write(&file, &with_listener).unwrap();
+    until("the reload to be refused", async || testbed.log().contains(&place).then_some(())).await;
+    assert_eq!(testbed.get("/").await.status, 200);
+}

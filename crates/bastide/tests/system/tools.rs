@@ -105,7 +105,10 @@ async fn diff_says_what_a_reload_would_change_and_the_reload_does_it() {
     }
     // What diff says of a restart is what the gateway does.
     std::fs::copy(testbed.path("next.yaml"), testbed.path("bastide.yaml")).unwrap();
-    until("the reload to be refused", async || testbed.log().contains("take a restart").then_some(())).await;
+    until("the reload to be refused", async || {
+        testbed.log().contains(":8: `audit` changed, which takes a restart").then_some(())
+    })
+    .await;
     assert_eq!(testbed.bastide(&["diff"]).0, 1);
     testbed.configure(&one_route(&upstream, "5/minute per address", ""));
     until("the reload", async || (testbed.bastide(&["diff"]).0 == 0).then_some(())).await;

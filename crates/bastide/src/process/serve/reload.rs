@@ -14,7 +14,7 @@ use model::Switch;
 use tokio::time::Instant;
 
 use super::{Server, looks};
-use crate::config::{self, Configuration};
+use crate::config::{self, Configuration, Written};
 use crate::process::background;
 use crate::process::beginning::destination;
 use crate::process::dns::Learned;
@@ -45,6 +45,41 @@ impl Settled {
             storage: configuration.storage.clone(),
         }
     }
+
+    /// Refuses others, each by its key and where it is written.
+    fn still_hold(&self, next: &Self, written: &Written) -> anyhow::Result<()> {
+        let is_same = |key: &str| match key {
+            "state" => self.state == next.state,
+            "workers" => self.workers == next.workers,
+            "audit" => self.audit == next.audit,
+            "admin" => self.admin == next.admin,
+            _ => self.storage == next.storage,
+        };
+        let changed = config::RESTART.into_iter().filter(|key| !is_same(key));
+        // The log and the store are in the state folder unless something else is written.
+        let follows = |key: &str| key != "state" && !is_same("state") && written.setting(key).is_none();
+        let line = |key: &str| match written.setting(key) {
+            Some(place) => format!("{place}: `{key}` changed, which takes a restart"),
+            None => format!("`{key}` is at its default again, which takes a restart"),
+        };
+        let changed: Vec<String> = changed.filter(|key| !follows(key)).map(line).collect();
+        anyhow::ensure!(changed.is_empty(), "{}", changed.join("\n"));
+        Ok(())
+    }
+}
+
+/// A fault with the place in the configuration that it is about.
+pub(super) fn at(place: Option<String>, fault: anyhow::Error) -> anyhow::Error {
+    match place {
+        Some(place) => fault.context(place),
+        None => fault,
+    }
+}
+
+/// A fault, with the place of the listener in the configuration where it is about one.
+pub(super) fn placed(fault: anyhow::Error, written: &Written) -> anyhow::Error {
+    let address = fault.downcast_ref::<proxy::ListenError>().and_then(proxy::ListenError::address);
+    at(address.and_then(|address| written.listener(address)), fault)
 }
 
 /// What of a renewal could not be had, and is tried again.
@@ -115,11 +150,7 @@ impl Server {
             let lines: Vec<String> = refused.faults.iter().map(ToString::to_string).collect();
             anyhow::anyhow!("{}", lines.join("\n"))
         })?;
-        anyhow::ensure!(
-            Settled::of(&configuration) == self.settled,
-            "{} take a restart",
-            config::RESTART.map(|key| format!("`{key}`")).join(", ")
-        );
+        self.settled.still_hold(&Settled::of(&configuration), &written)?;
         let names = self.learn_names(&configuration).await;
         if let Err(fault) = self.take(&configuration).await {
             // What stays is the old configuration whole.
@@ -134,7 +165,7 @@ impl Server {
             for lost in [realms, mesh].into_iter().filter_map(Result::err) {
                 tracing::error!("{lost:#}");
             }
-            return Err(fault);
+            return Err(placed(fault, &written));
         }
         self.parts.mesh.settle().await;
         self.parts.names.follow(names);

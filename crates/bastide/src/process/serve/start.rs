@@ -18,7 +18,7 @@ use proxy::telemetry::TraceReceiver;
 use proxy::upstream::{InProcessListener, Prober, in_process_pair};
 use store::Store;
 
-use super::reload::{Renewal, Settled, build, watch};
+use super::reload::{Renewal, Settled, at, build, placed, watch};
 use super::{Loader, Server};
 use crate::acme::Orders;
 use crate::cli::ServeArguments;
@@ -312,12 +312,14 @@ impl Server {
         if predecessor.is_none() {
             systemd::sockets(&environment, &current.listeners, &mut resources)?;
         }
-        let cores = gateway::serve::start(world.cores, Arc::clone(&current), resources.listeners)?;
+        let cores = gateway::serve::start(world.cores, Arc::clone(&current), resources.listeners)
+            .map_err(|fault| placed(fault.into(), &written))?;
         let health = [Arc::clone(logs.audit.health()), Arc::clone(logs.firewall.health())];
         let shared = share(&parts, &current, &cores, health, own_log, storage);
         let administration =
             Administration::open(&configuration, &current, &parts, logs.administration, for_administration)?;
-        let (admin, admin_socket) = start_admin(&configuration, &parts, &shared, resources.admin)?;
+        let (admin, admin_socket) = start_admin(&configuration, &parts, &shared, resources.admin)
+            .map_err(|fault| at(written.setting("admin"), fault))?;
         let mut prober = Prober::default();
         prober.follow(&current.upstreams);
         let server = Self {
