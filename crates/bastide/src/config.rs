@@ -394,7 +394,12 @@ pub fn load_written(
     if let Some(configuration) = configuration.as_ref().filter(|_| names_known)
         && (!faulty || !configuration.policies.sources.is_empty())
     {
-        findings.extend(vocabulary::judge(configuration));
+        let mut judged = vocabulary::judge(configuration);
+        // What wrong policies amount to is not what is meant.
+        if judged.iter().any(is_fault) {
+            judged.retain(is_fault);
+        }
+        findings.extend(judged);
     }
     let faulty = findings.iter().any(is_fault);
     match configuration.zip(tree) {
@@ -421,37 +426,57 @@ impl Decoder<'_> {
         let state = state.unwrap_or_else(|| self.sources.beside(0, DEFAULT_STATE));
         let mut firewalls = waf::Firewalls::default();
         let waf = self.waf_default(top.get("waf"), &mut firewalls);
+        let before = self.count();
         let mut listeners = match self.required(&top, "listen") {
             Some(node) => self.listeners(node, &mut firewalls),
             None => Vec::new(),
         };
+        self.note_doubt(&top, "listen", before);
         let dns_servers = self.dns(top.get("dns"));
         let mut services = self.services(top.get("services"));
+        let is_map = |node: &node::Node| matches!(node.value, node::Value::Map(_) | node::Value::Nothing);
+        if top.is_misspelt("services") || !top.get("services").is_none_or(is_map) {
+            self.in_doubt.push("services");
+        }
+        let before = self.count();
         let mut authentication = self.authentication(top.get("authentication"), &state);
+        self.note_doubt(&top, "authentication", before);
         self.session_service(&top, &authentication, &mut services);
-        let policies = self.policies(top.get("policies"), top.get("policy"));
+        let mut policies = self.policies(top.get("policies"), top.get("policy"));
+        policies.faulty |= top.is_misspelt("policies") || !self.is_whole;
         let before = self.count();
         let roles = self.roles(top.get("roles"));
         let roles_known = self.count() == before;
+        let before = self.count();
         let mut realms = self.realms(top.get("realms"), &roles);
+        self.note_doubt(&top, "realms", before);
         realms::of_members(&roles, &authentication.issuers, &mut realms);
         self.own_roles(top.get("authentication"), &realms, &mut authentication.issuers);
+        let before = self.count();
         let mut mesh = self.mesh(top.get("mesh"));
+        self.note_doubt(&top, "mesh", before);
         if let Some(mesh) = &mesh {
             self.mesh_services(top.get("mesh"), mesh, &mut services);
         }
-        self.own_service(&top, IDENTITY_SERVICE, !realms.is_empty(), &mut services);
-        self.own_service(&top, administration::ADMINISTRATION, !realms.is_empty(), &mut services);
-        self.own_service(&top, BUNDLE_SERVICE, mesh.is_some(), &mut services);
+        let has_realms = !realms.is_empty() || self.doubts(&["realms"]);
+        self.own_service(&top, IDENTITY_SERVICE, has_realms, &mut services);
+        self.own_service(&top, administration::ADMINISTRATION, has_realms, &mut services);
+        let has_mesh = mesh.is_some() || self.doubts(&["mesh"]);
+        self.own_service(&top, BUNDLE_SERVICE, has_mesh, &mut services);
         for node in std::mem::take(&mut self.listeners_to) {
             let _ = self.service_reference(&node, &services);
         }
         let needs_store = !realms.is_empty() || mesh.is_some();
+        let before = self.count();
         let routes = self.all_routes(&top, &listeners, &services, &authentication, &policies, &mut firewalls);
+        self.note_doubt(&top, "routes", before);
         self.waf_before_identity(waf, &listeners, &services, &routes, &mut firewalls);
         let routes_written = top.get("routes").map(|node| node.items().len());
         let names: HashSet<&str> = routes.iter().map(|route| route.name.as_str()).collect();
-        self.names_known = roles_known && routes_written == Some(names.len()) && !policies.faulty;
+        self.names_known = roles_known
+            && routes_written == Some(names.len())
+            && !policies.faulty
+            && !self.doubts(&["services", "destinations"]);
         self.default_audiences(&top, &routes, &mut authentication);
         self.realms_are_heard(&top, &realms, &routes, &authentication);
         self.realms_are_served(&top, &realms, &routes, &services);
@@ -532,7 +557,7 @@ impl Decoder<'_> {
             if !issuer.audience.is_empty() {
                 continue;
             }
-            if hosts.is_empty() {
+            if hosts.is_empty() && !self.doubts(&["routes"]) {
                 self.advise(
                     top.key_at("authentication"),
                     format!("no audience for tokens of {}: no route names an exact host", issuer.issuer),

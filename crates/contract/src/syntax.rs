@@ -19,7 +19,10 @@ pub fn syntax_fault(error: &Error, text: &str) -> (u32, u32, String) {
     if let Some((line, column)) = tab(text, line).filter(|_| is_of_the_scanner(cause)) {
         return (line, column, "a tab cannot indent a line: use spaces".to_owned());
     }
-    (line, column, said(cause))
+    if let Some((column, message)) = unquoted(text, line, column).filter(|_| is_of_the_scanner(cause)) {
+        return (line, column, message);
+    }
+    (line, column, explained(said(cause), text, line, column))
 }
 
 /// The error itself, without where an alias led to it.
@@ -64,6 +67,74 @@ fn said(cause: &Error) -> String {
     let text = text.split(" at line ").next().unwrap_or(&text);
     let text = text.strip_prefix("error: ").unwrap_or(text);
     text.lines().next().filter(|line| !line.is_empty()).unwrap_or("this is not YAML").to_owned()
+}
+
+/// Longest text that is shown, characters.
+const SHOWN_MAX: usize = 80;
+
+/// A text with braces that has to be quoted: the parser could not go on at the brace that begins
+/// within it, or behind the one that ends within it. Its column, and what to do.
+fn unquoted(text: &str, line: u32, column: u32) -> Option<(u32, String)> {
+    let written: Vec<char> = line_of(text, line)?.chars().collect();
+    let at = usize::try_from(column).ok()?.checked_sub(1)?;
+    let is = |place: usize, sign: char| written.get(place) == Some(&sign);
+    let is_text = |place: usize| {
+        let within = |sign: &char| !sign.is_whitespace() && !"[]{},\"'".contains(*sign);
+        written.get(place).is_some_and(within)
+    };
+    let before = at.checked_sub(1)?;
+    if !(is(at, '{') && is_text(before) || is(before, '}') && is_text(at)) {
+        return None;
+    }
+    let is_blank = |place: usize| written.get(place).is_none_or(|sign| sign.is_whitespace());
+    let ends_what_is_before = |place: &usize| {
+        is(*place, ',')
+            || is(*place, '[')
+            || (is_blank(place + 1) && [':', '{', '-'].iter().any(|sign| is(*place, *sign)))
+    };
+    let start = (0..before).rev().find(ends_what_is_before).map_or(0, |place| place + 1);
+    let (mut found, mut open) = (String::new(), 0_usize);
+    for (place, sign) in written.iter().enumerate().skip(start) {
+        match sign {
+            ',' | ']' => break,
+            '#' if is_blank(place.saturating_sub(1)) => break,
+            '{' => open += 1,
+            '}' if open == 0 => break,
+            '}' => open -= 1,
+            _ => {}
+        }
+        found.push(*sign);
+    }
+    let indented = found.chars().take_while(|sign| sign.is_whitespace()).count();
+    let found = found.trim();
+    if found.is_empty() || found.contains(['"', '\'']) {
+        return None;
+    }
+    let shown: String = found.chars().take(SHOWN_MAX).collect();
+    let dots = if shown.len() < found.len() { "…" } else { "" };
+    let column = u32::try_from(start + indented + 1).ok()?;
+    Some((column, format!("a text with braces has to be quoted here: \"{shown}{dots}\"")))
+}
+
+/// What the parser said, in the words of somebody who wrote a text and not an indicator.
+fn explained(said: String, text: &str, line: u32, column: u32) -> String {
+    let sign = said.strip_prefix("unexpected character: `").and_then(|rest| rest.strip_suffix('\''));
+    if let Some(sign) = sign {
+        return format!("no text begins with {sign}: quote it");
+    }
+    if said.starts_with("mapping values are not allowed") {
+        let before = usize::try_from(column).unwrap_or(0).saturating_sub(1);
+        let before: String = line_of(text, line).unwrap_or_default().chars().take(before).collect();
+        return match before.contains(": ") {
+            true => "a second colon and blank on one line: quote the text in which it stands".to_owned(),
+            false => "no key is expected here: indent it as those that it stands beside".to_owned(),
+        };
+    }
+    said
+}
+
+fn line_of(text: &str, line: u32) -> Option<&str> {
+    text.lines().nth(usize::try_from(line).ok()?.checked_sub(1)?)
 }
 
 /// Whether the text could not even be taken apart.

@@ -78,6 +78,12 @@ pub(super) const CORS: Section = Section {
 fn origin(text: &str) -> Result<String, Unfit> {
     const EXPECTED: &str = "an origin such as https://app.example.org";
     let unfit = |instead: Option<String>| Unfit { expected: EXPECTED, instead };
+    if text.contains('*') {
+        return Err(Unfit {
+            expected: "an origin such as https://app.example.org, each by its whole name",
+            instead: None,
+        });
+    }
     let Some((scheme, rest)) = text.split_once("://") else {
         let instead = values::host(text).ok().map(|host| format!("https://{host}"));
         return Err(unfit(instead));
@@ -180,6 +186,16 @@ impl Decoder<'_> {
                 self.expected(node, "either \"*\" or a list of origins");
             }
             return Some(Origins::Any);
+        }
+        let list = "write [ https://app.example.org ]";
+        if self.is_switch(node, "the origins whose pages may read answers", list, "leave cors out") {
+            return None;
+        }
+        if node.text().is_some_and(|text| ["all", "any"].contains(&text)) {
+            let message =
+                format!("expected the origins whose pages may read answers, found {}", node.shown());
+            self.advise(node.at, message, "write \"*\" for every page");
+            return None;
         }
         let origins = self.values(node, origin);
         if origins.is_empty() {

@@ -26,6 +26,11 @@ pub(super) struct Decoder<'a> {
     /// Whether every role and route that was written could be read: only then can
     /// policies be checked against them.
     pub(super) names_known: bool,
+    /// Whether everything that is included could be read: only then is what is not there missing.
+    pub(super) is_whole: bool,
+    /// The keys at the top of the file that could not be read whole. What others miss in them may
+    /// be there: the fault is reported already.
+    pub(super) in_doubt: Vec<&'static str>,
     /// The documents of APIs that were read.
     pub(super) contracts: Contracts,
     /// The listener that is being read has `tls.acme`, there.
@@ -65,6 +70,17 @@ impl<'n> Table<'n> {
             !known().any(|known| known == name.text) && meant(&name.text, known()) == Some(key)
         };
         self.get(key).is_none() && self.entries.iter().any(is_it)
+    }
+
+    /// Whether there are keys that the section does not have.
+    pub(super) fn has_unknown(&self) -> bool {
+        let is_known = |name: &Name| self.section.keys.iter().any(|key| key.name == name.text);
+        self.entries.iter().any(|(name, _)| !is_known(name))
+    }
+
+    /// Whether none of these keys is there because one of them is misspelt.
+    pub(super) fn misspells_one_of(&self, keys: &[&str]) -> bool {
+        keys.iter().any(|key| self.is_misspelt(key))
     }
 
     /// Where a key was written; the map's own place when it was not.
@@ -113,6 +129,8 @@ impl<'a> Decoder<'a> {
         Self {
             sources,
             names_known: false,
+            is_whole: true,
+            in_doubt: Vec::new(),
             contracts: Contracts::default(),
             acme_seen: None,
             mesh_at: None,
@@ -200,6 +218,19 @@ impl<'a> Decoder<'a> {
     /// Whether any fault was recorded.
     pub(super) fn faulty(&self) -> bool {
         self.findings.iter().any(|(_, severity, ..)| *severity == Severity::Fault)
+    }
+
+    /// Notes that a key at the top could not be read whole, if it is misspelt or there have been
+    /// faults since there were `before`.
+    pub(super) fn note_doubt(&mut self, top: &Table<'_>, key: &'static str, before: usize) {
+        if self.count() > before || top.is_misspelt(key) {
+            self.in_doubt.push(key);
+        }
+    }
+
+    /// Whether what is missed under one of these keys may only not have been readable.
+    pub(super) fn doubts(&self, keys: &[&str]) -> bool {
+        !self.is_whole || keys.iter().any(|key| self.in_doubt.contains(key))
     }
 
     /// `file:line` of a place, for faults that speak of two places.

@@ -1,6 +1,6 @@
 //! `listen:` and `admin:`: the sockets.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use ipnet::IpNet;
@@ -258,6 +258,9 @@ pub(super) const CLIENT: Section = Section {
     ],
 };
 
+/// The admin listener's port where none is configured.
+const ADMIN_PORT: u16 = 9901;
+
 pub(super) const ADMIN: Section = Section {
     path: "admin",
     about: "The admin listener, for this machine's own tools: `/metrics`, `/healthz`, `/readyz`, `/undocumented`, and the identity token's keys at `/.well-known/bastide/jwks.json`. It changes nothing. Users, clients and keys are administered elsewhere: docs/administration.md.",
@@ -294,16 +297,35 @@ fn port(text: &str) -> Result<Option<u16>, Unfit> {
 }
 
 pub(super) fn socket_address(text: &str) -> Result<SocketAddr, Unfit> {
-    text.parse().map_err(|_| {
-        let bare = text.parse::<std::net::IpAddr>().is_ok();
-        let instead = match text.strip_prefix("localhost:").or(text.strip_prefix(':')) {
-            Some(port) => Some(format!("127.0.0.1:{port}")),
-            None if bare && text.contains(':') => Some(format!("[{text}]:8443")),
-            None if bare => Some(format!("{text}:8443")),
-            None => None,
-        };
-        Unfit { expected: "an IP address with port such as 0.0.0.0:8443 or [::]:8443", instead }
+    text.parse().map_err(|_| Unfit {
+        expected: "an IP address with port such as 0.0.0.0:8443 or [::]:8443",
+        instead: address_meant(text, 8443).map(|address| address.to_string()),
     })
+}
+
+/// The same of the admin listener, which is for this machine alone.
+fn admin_address(text: &str) -> Result<SocketAddr, Unfit> {
+    text.parse().map_err(|_| {
+        let meant = address_meant(text, ADMIN_PORT).map(|address| match address.ip().is_loopback() {
+            true => address,
+            false => SocketAddr::from(([127, 0, 0, 1], address.port())),
+        });
+        let instead = meant.map(|address| address.to_string());
+        Unfit { expected: "a loopback address with port such as 127.0.0.1:9901 or [::1]:9901", instead }
+    })
+}
+
+/// The address that was probably meant by one without port, a port alone, or the name of this machine.
+fn address_meant(text: &str, port: u16) -> Option<SocketAddr> {
+    let bare = text.trim_start_matches('[').trim_end_matches(']');
+    if let Ok(ip) = bare.parse::<IpAddr>() {
+        return Some(SocketAddr::new(ip, port));
+    }
+    let port = match text.strip_prefix("localhost").unwrap_or(text) {
+        "" => port,
+        rest => rest.strip_prefix(':').unwrap_or(rest).parse().ok()?,
+    };
+    Some(SocketAddr::from(([127, 0, 0, 1], port)))
 }
 
 impl Decoder<'_> {
@@ -384,6 +406,9 @@ impl Decoder<'_> {
     }
 
     fn listener_tls(&mut self, node: &Node, to: Option<&str>) -> Option<ListenerTls> {
+        if self.is_switch(node, "a map (listen[].tls)", INSTEAD, "leave tls out") {
+            return None;
+        }
         let table = self.table(node, &TLS)?;
         let local = table.get("local").and_then(|node| self.boolean(node)).unwrap_or(false);
         let files = table.get("certificates").map(|node| self.certificates(node));
@@ -394,7 +419,8 @@ impl Decoder<'_> {
             self.mesh_at.get_or_insert(table.key_at("mesh"));
         }
         let ways = [local, files.is_some(), acme.is_some(), mesh].into_iter().filter(|way| *way).count();
-        if ways != 1 {
+        let is_misspelt = table.misspells_one_of(&["local", "certificates", "acme", "mesh"]);
+        if ways != 1 && !(ways == 0 && is_misspelt) {
             let found = if ways == 0 { "none of them" } else { "several" };
             self.advise(
                 table.at,
@@ -503,16 +529,21 @@ impl Decoder<'_> {
 
     /// `admin:`
     pub(super) fn admin(&mut self, node: Option<&Node>) -> Admin {
-        let default = SocketAddr::from(([127, 0, 0, 1], 9901));
+        let default = SocketAddr::from(([127, 0, 0, 1], ADMIN_PORT));
         let Some(node) = node else { return Admin { address: default } };
         if node.text().is_some() {
-            let address = self.value(node, socket_address).unwrap_or(default);
+            let on = "remove it: 127.0.0.1:9901 is the default";
+            let off = "it is always open, to this machine alone; 127.0.0.1:0 is a port that the system picks";
+            if self.is_switch(node, "the address of the admin listener", on, off) {
+                return Admin { address: default };
+            }
+            let address = self.value(node, admin_address).unwrap_or(default);
             self.admin_loopback(node, address, false);
             return Admin { address };
         }
         let Some(table) = self.table(node, &ADMIN) else { return Admin { address: default } };
         let address =
-            table.get("address").and_then(|node| self.value(node, socket_address)).unwrap_or(default);
+            table.get("address").and_then(|node| self.value(node, admin_address)).unwrap_or(default);
         let danger = self.danger(
             &table,
             "danger_admin_not_loopback",

@@ -162,6 +162,14 @@ pub(super) fn method(text: &str) -> Result<Method, Unfit> {
     })
 }
 
+/// What other products call all methods; here that is a match without any.
+const EVERY_METHOD: [&str; 4] = ["*", "ALL", "ANY", "any"];
+
+/// Whether it is one, in whatever case.
+pub(super) fn is_method(text: &str) -> bool {
+    METHODS.iter().any(|(name, _)| name.eq_ignore_ascii_case(text))
+}
+
 fn methods(text: &str) -> Result<Vec<Method>, Unfit> {
     let each: Vec<_> = text.split(',').map(|name| (name.trim(), method(name.trim()))).collect();
     let meant = each.iter().map(|(name, read)| match read {
@@ -190,6 +198,10 @@ fn host_match(text: &str) -> Result<HostMatch, Unfit> {
 /// A path pattern. What no request can have after admission is found by
 /// [`PathMatch`].
 pub(super) fn path_pattern(text: &str) -> Result<String, Unfit> {
+    values::mended(text, path_pattern_once)
+}
+
+fn path_pattern_once(text: &str) -> Result<String, Unfit> {
     let unfit = |expected: &'static str, instead: Option<String>| Err(Unfit { expected, instead });
     if is_expression(text) {
         return unfit(NO_EXPRESSIONS, None);
@@ -282,6 +294,11 @@ fn is_identifier(name: &str) -> bool {
 
 /// The short form.
 fn short(text: &str) -> Result<Match, Unfit> {
+    values::mended(text, short_once)
+}
+
+/// The short form; what is written instead may have a mistake less, and others still.
+fn short_once(text: &str) -> Result<Match, Unfit> {
     let (before, target) = match text.trim().split_once(char::is_whitespace) {
         Some((methods, target)) => (Some(methods), target.trim_start()),
         None => (None, text.trim()),
@@ -289,15 +306,16 @@ fn short(text: &str) -> Result<Match, Unfit> {
     if target.contains(char::is_whitespace) {
         return Err(Unfit { expected: "a match such as GET,POST shop.example.org/orders/**", instead: None });
     }
+    if before.is_some_and(|methods| EVERY_METHOD.contains(&methods)) {
+        return Err(Unfit { expected: "no method where any is meant", instead: Some(target.to_owned()) });
+    }
     if let Some((_, rest)) = target.split_once("://") {
         let instead = before.map_or(rest.to_owned(), |methods| format!("{methods} {rest}"));
         return Err(Unfit { expected: "a host and a path without scheme", instead: Some(instead) });
     }
-    // What is written instead is the whole match, and one that can be read.
-    let within = |unfit: Unfit, whole: &dyn Fn(String) -> String| Unfit {
-        instead: unfit.instead.map(whole).filter(|whole| short(whole).is_ok()),
-        ..unfit
-    };
+    // What is written instead is the whole match.
+    let within =
+        |unfit: Unfit, whole: &dyn Fn(String) -> String| Unfit { instead: unfit.instead.map(whole), ..unfit };
     let methods = before.map_or(Ok(Vec::new()), methods);
     let methods = methods.map_err(|unfit| within(unfit, &|methods| format!("{methods} {target}")))?;
     if is_expression(target) {
@@ -311,7 +329,7 @@ fn short(text: &str) -> Result<Match, Unfit> {
     let begin = before.map_or_else(String::new, |methods| format!("{methods} "));
     let matched = if host.is_empty() { Ok(HostMatch::Any) } else { host_match(host) };
     let matched = matched.map_err(|unfit| within(unfit, &|host| format!("{begin}{host}{path}")))?;
-    let pattern = path_pattern(path);
+    let pattern = path_pattern_once(path);
     let pattern = pattern.map_err(|unfit| within(unfit, &|path| format!("{begin}{host}{path}")))?;
     Ok(Match { host: matched, path: pattern, methods, headers: Vec::new(), query: Vec::new() })
 }

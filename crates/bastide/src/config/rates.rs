@@ -82,26 +82,56 @@ fn short(text: &str) -> Result<RateLimit, Unfit> {
     let (rate, by, burst) = match words.as_slice() {
         [rate, "per", by] => (*rate, *by, None),
         [rate, "per", by, "burst", burst] => (*rate, *by, Some(*burst)),
-        [rate] if rate.contains('/') => return Err(unfit(Some(format!("{rate} per user")))),
-        _ => return Err(unfit(None)),
+        _ => return Err(unfit(meant(&words))),
     };
-    let (requests, period) = rate.split_once('/').ok_or(unfit(None))?;
+    let (requests, period) = rate.split_once('/').ok_or_else(|| unfit(meant(&words)))?;
     let number = |text: &str| text.parse::<u32>().ok().filter(|number| *number <= REQUESTS_MAX);
     let requests = number(requests).filter(|requests| *requests > 0).ok_or(unfit(None))?;
     let burst = match burst {
-        Some(burst) => number(burst).filter(|burst| *burst > 0).ok_or(unfit(None))?,
+        Some("0") => {
+            let instead = meant(&words);
+            return Err(Unfit { expected: NO_BURST, instead });
+        }
+        Some(burst) => number(burst).ok_or(unfit(None))?,
         None => requests,
     };
     let length = PERIODS.iter().find(|(name, _)| *name == period);
     let counted = BY.iter().find(|(name, _)| *name == by);
-    let (Some((_, length)), Some((_, counted))) = (length, counted) else {
-        let meant = meant_period(period).zip(meant_subject(by));
-        return Err(unfit(meant.map(|(period, by)| {
-            let burst = if burst == requests { String::new() } else { format!(" burst {burst}") };
-            format!("{requests}/{period} per {by}{burst}")
-        })));
+    match (length, counted) {
+        (Some((_, period)), Some((_, by))) => Ok(RateLimit { requests, period: *period, burst, by: *by }),
+        _ => Err(unfit(meant(&words))),
+    }
+}
+
+const NO_BURST: &str = "a burst of at least 1, which admits one request at a time (0 would admit none)";
+
+/// The limit that was probably meant: `5r/s`, `5 per minute`, `60/min by ip burst 0`.
+fn meant(words: &[&str]) -> Option<String> {
+    let (rate, mut rest) = match words {
+        [requests, "per", period, rest @ ..] if meant_period(period).is_some() => {
+            ((*requests, *period), rest)
+        }
+        [rate, rest @ ..] => (rate.split_once('/')?, rest),
+        [] => return None,
     };
-    Ok(RateLimit { requests, period: *length, burst, by: *counted })
+    let requests: u32 = rate.0.trim_end_matches(|letter: char| letter.is_ascii_alphabetic()).parse().ok()?;
+    let mut text = format!("{requests}/{} per ", meant_period(rate.1)?);
+    text.push_str(match rest {
+        ["per" | "by", by, ..] => {
+            rest = rest.get(2..)?;
+            meant_subject(by)?
+        }
+        _ => "user",
+    });
+    match rest {
+        [] => {}
+        ["burst", burst] => {
+            let burst: u32 = burst.parse().ok()?;
+            text.push_str(&format!(" burst {}", burst.max(1)));
+        }
+        _ => return None,
+    }
+    short(&text).is_ok().then_some(text)
 }
 
 /// The period that a word was probably meant to be, or is.
@@ -142,8 +172,15 @@ impl Decoder<'_> {
         let requests = self.required(&table, "rate").and_then(|node| self.number(node, 1, REQUESTS_MAX));
         let period = self.required(&table, "per").and_then(|node| self.word(node, "period", PERIODS));
         let by = self.required(&table, "by").and_then(|node| self.word(node, "subject of a limit", BY));
-        let burst =
-            table.get("burst").map_or(Some(None), |node| self.number(node, 1, REQUESTS_MAX).map(Some));
+        let burst = match table.get("burst") {
+            Some(node) if node.text() == Some("0") => {
+                let message = format!("expected {NO_BURST}, found {}", node.shown());
+                self.advise(node.at, message, "write 1, or remove it: the default is the rate");
+                None
+            }
+            Some(node) => self.number(node, 1, REQUESTS_MAX).map(Some),
+            None => Some(None),
+        };
         let requests = requests?;
         let limit = RateLimit { requests, period: period?, burst: burst?.unwrap_or(requests), by: by? };
         self.comes_back(node, limit)
@@ -209,7 +246,14 @@ mod tests {
             ("100 per user", None),
             ("100/minute per user burst", None),
             ("100/minute per user burst many", None),
-            ("100/minute per user burst 0", None),
+            ("100/minute per user burst 0", Some("100/minute per user burst 1")),
+            ("5r/s", Some("5/second per user")),
+            ("5 per minute", Some("5/minute per user")),
+            ("5 per min per ip", Some("5/minute per address")),
+            ("5/minute by key burst 3", Some("5/minute per key burst 3")),
+            ("5/minute burst 3", Some("5/minute per user burst 3")),
+            ("0/minute", None),
+            ("5/minute per user per key", None),
             ("4294967295/minute per user", None),
             ("", None),
         ] {

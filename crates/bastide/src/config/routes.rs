@@ -429,7 +429,10 @@ impl Decoder<'_> {
         let name = self.text(node)?;
         let number = services.iter().position(|service| service.name == name);
         if number.is_none() {
-            self.unknown_value(node, "service", services.iter().map(|service| service.name.as_str()));
+            if !self.doubts(&["services"]) {
+                self.unknown_value(node, "service", services.iter().map(|service| service.name.as_str()));
+            }
+            self.in_doubt.push("destinations");
         }
         number
     }
@@ -474,6 +477,8 @@ impl Decoder<'_> {
 
     fn proof_configured(&mut self, node: &Node, proof: Proof, around: &Around<'_>) {
         match proof {
+            Proof::Jwt | Proof::Opaque | Proof::Session if self.doubts(&["authentication", "realms"]) => {}
+            Proof::Certificate if self.doubts(&["listen", "mesh"]) => {}
             Proof::Jwt if around.authentication.issuers.is_empty() => {
                 self.advise(
                     node.at,
@@ -517,6 +522,7 @@ impl Decoder<'_> {
         // What stands under `allow` could not be read: that is a fault already.
         let Some(allow) = allow else { return };
         match allow {
+            _ if proofs.is_empty() && self.doubts(&["authentication", "realms", "listen", "mesh"]) => {}
             Allow::Authenticated if proofs.is_empty() => {
                 self.advise(
                     table.key_at("allow"),

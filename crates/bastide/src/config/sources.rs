@@ -7,6 +7,7 @@ use globset::Glob;
 
 use super::decoder::Decoder;
 use super::files::Files;
+use super::matching::is_method;
 use super::node::{self, At, FILE_BYTES_MAX, Name, Node, Scalar, Value};
 
 /// Largest file that `${file:…}` takes in, in bytes.
@@ -218,7 +219,9 @@ impl Decoder<'_> {
         self.merge("", whole, Node { at, value: Value::Map(rest) });
         for (_, node) in includes {
             for item in node.items() {
+                let before = self.count();
                 self.include_pattern(item, whole, within);
+                self.is_whole &= self.count() == before;
             }
         }
         true
@@ -282,6 +285,7 @@ impl Decoder<'_> {
         };
         match node::parse(file, text) {
             Ok(mut node) => {
+                self.match_at_commas(&mut node);
                 self.expand(&mut node);
                 Some(node)
             }
@@ -290,6 +294,37 @@ impl Decoder<'_> {
                 None
             }
         }
+    }
+
+    /// `{ match: GET,POST /x, to: orders }` without quotes: YAML ends a text at a comma within braces, and
+    /// takes what follows for keys. One fault, and no other about the parts.
+    fn match_at_commas(&mut self, node: &mut Node) {
+        let entries = match &mut node.value {
+            Value::Map(entries) => entries,
+            Value::List(items) => return items.iter_mut().for_each(|item| self.match_at_commas(item)),
+            _ => return,
+        };
+        let cut = entries.iter().position(|(name, node)| name.text == "match" && node.text().is_some());
+        if let Some(cut) = cut {
+            let is_part =
+                |name: &str| name.contains('/') || name.split_whitespace().next().is_some_and(is_method);
+            let rest =
+                |(name, node): &&(Name, Node)| matches!(node.value, Value::Nothing) && is_part(&name.text);
+            let parts: Vec<String> =
+                entries.iter().skip(cut + 1).take_while(rest).map(|(name, _)| name.text.clone()).collect();
+            if !parts.is_empty()
+                && let Some((_, node)) = entries.get_mut(cut)
+            {
+                let whole =
+                    [node.text().unwrap_or_default()].into_iter().chain(parts.iter().map(String::as_str));
+                let whole = whole.collect::<Vec<_>>().join(",");
+                let message = format!("a text without quotes ends at a comma here, after {}", node.shown());
+                self.advise(node.at, message, format!("write match: {whole:?}"));
+                node.value = Value::Broken;
+                entries.drain(cut + 1..=cut + parts.len());
+            }
+        }
+        entries.iter_mut().for_each(|(_, node)| self.match_at_commas(node));
     }
 
     /// Merges `new` into `old`, which stands at `path`.

@@ -165,6 +165,7 @@ impl Decoder<'_> {
                 self.fault(table.at, "`key_file` and `environment` are two keys; keep one of them");
                 None
             }
+            (None, None) if table.has_unknown() => None,
             (None, None) if table.get("key_file").or(table.get("environment")).is_none() => {
                 self.expected(node, "`key_file`, `environment`, or the word `shares`");
                 None

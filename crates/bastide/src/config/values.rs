@@ -16,6 +16,21 @@ pub(super) struct Unfit {
     pub(super) instead: Option<String>,
 }
 
+/// Most mistakes in one text that a suggestion mends.
+const MENDS_MAX: usize = 5;
+
+/// Reads a text; what is suggested instead of one that does not fit can be read as a whole, although
+/// several things are wrong.
+pub(super) fn mended<T>(text: &str, read: impl Fn(&str) -> Result<T, Unfit>) -> Result<T, Unfit> {
+    read(text).map_err(|mut unfit| {
+        for _ in 0..MENDS_MAX {
+            let Some(Err(next)) = unfit.instead.as_deref().map(&read) else { return unfit };
+            unfit.instead = next.instead;
+        }
+        Unfit { instead: None, ..unfit }
+    })
+}
+
 fn unfit(expected: &'static str) -> Unfit {
     Unfit { expected, instead: None }
 }

@@ -46,6 +46,107 @@ fn the_file_itself() {
 }
 
 #[test]
+fn what_yaml_reads_otherwise_is_to_be_quoted() {
+    const FINE: &str = "listen: [ 127.0.0.1:0 ]\nservices: { a: http://10.0.0.1 }\n";
+    for (line, said) in [
+        ("listen: [ «${LISTEN} ]", "a text with braces has to be quoted here: \"${LISTEN}\""),
+        (
+            "listen: [ «127.0.0.1:${PORT}, x ]",
+            "a text with braces has to be quoted here: \"127.0.0.1:${PORT}\"",
+        ),
+        (
+            "routes: [ { match: «GET /a/{id}/{part}, to: a } ]",
+            "a text with braces has to be quoted here: \"GET /a/{id}/{part}\"",
+        ),
+        ("routes: [ {match: «${HOST}/**} ]", "a text with braces has to be quoted here: \"${HOST}/**\""),
+        ("state: «{folder}/state # here", "a text with braces has to be quoted here: \"{folder}/state\""),
+        ("state: a«: b", "a second colon and blank on one line: quote the text in which it stands"),
+        ("state: x\n  workers«: 1", "no key is expected here: indent it as those that it stands beside"),
+        ("state: «@x", "no text begins with @: quote it"),
+        ("state: «`x", "no text begins with `: quote it"),
+        (
+            "routes: [ { match: «GET,POST /x, to: a, allow: anyone } ]",
+            "a text without quotes ends at a comma here, after \"GET\" (write match: \"GET,POST /x\")",
+        ),
+        (
+            "routes: [ { match: «GET, put x.example/x, to: a, allow: anyone } ]",
+            "a text without quotes ends at a comma here, after \"GET\" (write match: \"GET,put x.example/x\")",
+        ),
+    ] {
+        let before = if line.starts_with("listen") { "" } else { FINE };
+        let (text, position) = marked(&format!("{before}{line}\n"));
+        let found = said_with(&text, &[]);
+        // What YAML cannot take apart is the only fault; where it can, nothing follows from it.
+        assert_eq!(found, [format!("{position}{said}")], "{text}");
+    }
+    let quoted = "listen: [ \"${LISTEN}\" ]\nservices: { a: http://10.0.0.1 }\nroutes: [ { match: \"GET,POST /a/{id}\", to: a, allow: anyone } ]\n";
+    assert_eq!(said_with(quoted, &[]), Vec::<String>::new());
+}
+
+#[test]
+fn a_mistake_is_said_once_and_not_again_where_something_misses_what_it_hides() {
+    const ROUTE: &str = "routes: [ { match: x.example/**, to: a, allow: anyone } ]\n";
+    const PROVEN: &str =
+        "routes: [ { match: x.example/**, to: a, authenticate: [ jwt, session ], allow: authenticated } ]\n";
+    const LISTEN: &str = "listen: [ 127.0.0.1:0 ]\n";
+    const A: &str = "services: { a: http://10.0.0.1 }\n";
+    for (text, said) in [
+        (
+            format!("{LISTEN}«service: {{ a: http://10.0.0.1 }}\n{ROUTE}"),
+            "unknown key \"service\" (did you mean \"services\"?)",
+        ),
+        (
+            format!("{LISTEN}services: «[ http://10.0.0.1 ]\n{ROUTE}"),
+            "expected a map of service names, found a list",
+        ),
+        (format!("{LISTEN}include: [ «none.yaml ]\n{PROVEN}"), "cannot read none.yaml: no such file"),
+        (
+            format!("{LISTEN}{A}authentication: {{ «isuers: [ https://id.example ] }}\n{PROVEN}"),
+            "unknown key of authentication \"isuers\" (did you mean \"issuers\"?)",
+        ),
+        (
+            format!("{LISTEN}{A}«authentification: {{ issuers: [ https://id.example ] }}\n{PROVEN}"),
+            "unknown key \"authentification\" (did you mean \"authentication\"?)",
+        ),
+        (
+            format!(
+                "{LISTEN}{A}«polices: policies/*.cedar\nroutes: [ {{ match: /**, to: a, authenticate: none }} ]\n"
+            ),
+            "unknown key \"polices\" (did you mean \"policies\"?)",
+        ),
+        (
+            format!(
+                "{LISTEN}realms: {{ shop: {{ «isuer: https://id.example }} }}\nroutes: [ {{ match: id.example/**, to: identity, allow: anyone }} ]\n"
+            ),
+            "unknown key of realms.NAME \"isuer\" (did you mean \"issuer\"?)",
+        ),
+        (
+            format!("listen: [ {{ address: 127.0.0.1:0, tls: {{ «loca: true }} }} ]\n{A}{ROUTE}"),
+            "unknown key of listen[].tls \"loca\" (did you mean \"local\"?)",
+        ),
+        (
+            format!("{LISTEN}{A}storage: {{ unseal: {{ «file: x }} }}\n{ROUTE}"),
+            "unknown key of storage.unseal \"file\" (known: key_file, environment)",
+        ),
+    ] {
+        let (text, position) = marked(&text);
+        assert_eq!(said_with(&text, &[]), [format!("{position}{said}")], "{text}");
+    }
+    // What is wrong besides is still said: the issuers that are there have nothing to do with the listener.
+    let text =
+        format!("«lisen: [ 127.0.0.1:0 ]\n{A}routes: [ {{ match: /**, to: b, authenticate: jwt }} ]\n");
+    let (text, _) = marked(&text);
+    let found = said_with(&text, &[]);
+    assert_eq!(found.len(), 3, "{found:?}");
+    // Policies with a fault are not also said to permit nothing.
+    let policy = "policies: { inline: 'permit (principal, action, resource == Route::\"order\");' }\n";
+    let text =
+        format!("{LISTEN}{A}{policy}routes: [ {{ name: orders, match: /**, to: a, authenticate: none }} ]\n");
+    let found = said_with(&text, &[]);
+    assert!(found.len() == 1 && found[0].contains("unknown route \"order\""), "{found:?}");
+}
+
+#[test]
 fn several_faults_at_once() {
     let text = "lisen: 1
 listen: [ 127.0.0.1 ]
@@ -87,6 +188,38 @@ fn at_the_top() {
             ("workers: «two", "expected a whole number from 1 to 1024, found \"two\""),
             ("workers: «[ 1 ]", "expected a whole number from 1 to 1024, found a list"),
             ("«services: {}", "duplicate key \"services\" (first at bastide.yaml:2)"),
+            (
+                "admin: «127.0.0.1",
+                "expected a loopback address with port such as 127.0.0.1:9901 or [::1]:9901, found \"127.0.0.1\" (write \"127.0.0.1:9901\")",
+            ),
+            (
+                "admin: «9902",
+                "expected a loopback address with port such as 127.0.0.1:9901 or [::1]:9901, found \"9902\" (write \"127.0.0.1:9902\")",
+            ),
+            (
+                "admin: «localhost",
+                "expected a loopback address with port such as 127.0.0.1:9901 or [::1]:9901, found \"localhost\" (write \"127.0.0.1:9901\")",
+            ),
+            (
+                "admin: «0.0.0.0",
+                "expected a loopback address with port such as 127.0.0.1:9901 or [::1]:9901, found \"0.0.0.0\" (write \"127.0.0.1:9901\")",
+            ),
+            (
+                "admin: «\"::1\"",
+                "expected a loopback address with port such as 127.0.0.1:9901 or [::1]:9901, found \"::1\" (write \"[::1]:9901\")",
+            ),
+            (
+                "admin: { address: «localhost:9901 }",
+                "expected a loopback address with port such as 127.0.0.1:9901 or [::1]:9901, found \"localhost:9901\" (write \"127.0.0.1:9901\")",
+            ),
+            (
+                "admin: «off",
+                "expected the address of the admin listener, found \"off\" (it is always open, to this machine alone; 127.0.0.1:0 is a port that the system picks)",
+            ),
+            (
+                "admin: «true",
+                "expected the address of the admin listener, found \"true\" (remove it: 127.0.0.1:9901 is the default)",
+            ),
             (
                 "admin: «0.0.0.0:9901",
                 "the admin listener has no authentication, and \"0.0.0.0:9901\" is not loopback (use 127.0.0.1, or set admin.danger_admin_not_loopback: true)",
@@ -224,6 +357,10 @@ fn listeners() {
             (
                 "listen: [ { address: 127.0.0.1:0, «tsl: {} } ]",
                 "unknown key of listen[] \"tsl\" (did you mean \"tls\"?)",
+            ),
+            (
+                "listen: [ { address: 127.0.0.1:0, tls: «true } ]",
+                "expected a map (listen[].tls), found \"true\" (use acme: MAIL-ADDRESS, certificates: [ {cert: chain.pem, key: key.pem} ], or local: true for development)",
             ),
             (
                 "listen: [ { address: 127.0.0.1:0, tls: «{} } ]",
@@ -831,8 +968,56 @@ fn routes() {
                 "expected a size of at most 1024TiB, found \"9999TiB\"",
             ),
             (
+                "{ match: /**, to: a, allow: anyone, cors: «true }",
+                "expected the origins whose pages may read answers, found \"true\" (write [ https://app.example.org ])",
+            ),
+            (
+                "{ match: /**, to: a, allow: anyone, cors: { origins: «on } }",
+                "expected the origins whose pages may read answers, found \"on\" (write [ https://app.example.org ])",
+            ),
+            (
+                "{ match: /**, to: a, allow: anyone, cors: «off }",
+                "expected the origins whose pages may read answers, found \"off\" (leave cors out)",
+            ),
+            (
+                "{ match: /**, to: a, allow: anyone, cors: «any }",
+                "expected the origins whose pages may read answers, found \"any\" (write \"*\" for every page)",
+            ),
+            (
+                "{ match: /**, to: a, allow: anyone, cors: «\"*.example.org\" }",
+                "expected an origin such as https://app.example.org, each by its whole name, found \"*.example.org\"",
+            ),
+            (
+                "{ match: /**, to: a, allow: anyone, limit: { rate: 5, per: minute, by: user, burst: «0 } }",
+                "expected a burst of at least 1, which admits one request at a time (0 would admit none), found \"0\" (write 1, or remove it: the default is the rate)",
+            ),
+            (
+                "{ match: /**, to: a, allow: anyone, limit: «5/min per ip burst 0 }",
+                "expected a burst of at least 1, which admits one request at a time (0 would admit none), found \"5/min per ip burst 0\" (write \"5/minute per address burst 1\")",
+            ),
+            (
+                "{ match: «get https://shop.example.org/x/*, to: a, allow: anyone }",
+                "expected a host and a path without scheme, found \"get https://shop.example.org/x/*\" (write \"GET shop.example.org/x/{name}\")",
+            ),
+            (
+                "{ match: «https://shop.example.org:443, to: a, allow: anyone }",
+                "expected a host and a path without scheme, found \"https://shop.example.org:443\" (write \"shop.example.org/**\")",
+            ),
+            (
+                "{ match: «get /a/:id/*, to: a, allow: anyone }",
+                "expected a method: GET, HEAD, POST, PUT, PATCH, DELETE or OPTIONS, found \"get /a/:id/*\" (write \"GET /a/{id}/{name}\")",
+            ),
+            (
+                "{ match: { path: «/a//:id/* }, to: a, allow: anyone }",
+                "expected a path without empty segments (//), found \"/a//:id/*\" (write \"/a/{id}/{name}\")",
+            ),
+            (
+                "{ match: «ANY /x, to: a, allow: anyone }",
+                "expected no method where any is meant, found \"ANY /x\" (write \"/x\")",
+            ),
+            (
                 "{ match: /**, to: a, allow: anyone, cors: «\"null\" }",
-                "expected an origin such as https://app.example.org, found \"null\" (write \"https://null\")",
+                "expected the origins whose pages may read answers, found \"null\" (leave cors out)",
             ),
             (
                 "{ match: /**, to: a, allow: anyone, cors: «https://a.b/ }",
