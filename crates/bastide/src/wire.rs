@@ -131,6 +131,7 @@ pub fn build(
         trusted_proxies: listeners.trusted_proxies(configuration),
         https_redirects: listeners.https_redirects(configuration),
         listener_services: listeners.services(configuration),
+        outbound: listeners.outbound(configuration),
         limits,
         admission: admission(configuration),
         router,

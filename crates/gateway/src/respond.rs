@@ -22,6 +22,8 @@ pub struct Refusal {
     pub status: StatusCode,
     /// Why, in one line, for the log. Never sent to the client.
     pub reason: Cow<'static, str>,
+    /// What the client is told besides the status, where it may know: the program that we run.
+    pub detail: Option<String>,
     /// Fields of the answer: `www-authenticate`, `retry-after`, `allow`….
     pub fields: Vec<(&'static str, String)>,
     /// Whether the connection ends after the answer.
@@ -38,7 +40,16 @@ impl Refusal {
         status: StatusCode,
         reason: impl Into<Cow<'static, str>>,
     ) -> Self {
-        Self { step, class, status, reason: reason.into(), fields: Vec::new(), close: false, silent: false }
+        Self {
+            step,
+            class,
+            status,
+            reason: reason.into(),
+            detail: None,
+            fields: Vec::new(),
+            close: false,
+            silent: false,
+        }
     }
 
     /// With one more field in the answer.
@@ -79,10 +90,12 @@ pub struct Answer {
 
 /// The RFC 9457 problem document: type, title, status and the request's id, nothing
 /// that tells an attacker how near they came.
-pub(crate) fn problem(status: StatusCode, id: RequestId) -> Bytes {
+pub(crate) fn problem(status: StatusCode, detail: Option<&str>, id: RequestId) -> Bytes {
     let title = status.canonical_reason().unwrap_or("Error");
+    let detail =
+        detail.map_or_else(String::new, |detail| format!("\"detail\":{},", serde_json::Value::from(detail)));
     Bytes::from(format!(
-        "{{\"type\":\"about:blank\",\"title\":\"{title}\",\"status\":{},\"id\":\"{id}\"}}\n",
+        "{{\"type\":\"about:blank\",\"title\":\"{title}\",\"status\":{},{detail}\"id\":\"{id}\"}}\n",
         status.as_u16()
     ))
 }
@@ -106,7 +119,7 @@ mod tests {
     #[test]
     fn a_problem_document_has_an_id_and_no_reason() {
         let id = RequestId::new(1, 2);
-        let text = problem(StatusCode::FORBIDDEN, id);
+        let text = problem(StatusCode::FORBIDDEN, None, id);
         let value: serde_json::Value = serde_json::from_slice(&text).unwrap();
         let object = value.as_object().unwrap();
         let mut names: Vec<&str> = object.keys().map(String::as_str).collect();
@@ -114,5 +127,9 @@ mod tests {
         assert_eq!(names, ["id", "status", "title", "type"]);
         assert_eq!(object["status"], 403);
         assert_eq!(object["id"], id.to_string());
+        // What somebody may know besides is a text, whatever it quotes.
+        let told = problem(StatusCode::NOT_FOUND, Some("unknown \"a\\\"\n"), id);
+        let value: serde_json::Value = serde_json::from_slice(&told).unwrap();
+        assert_eq!(value["detail"], "unknown \"a\\\"\n");
     }
 }

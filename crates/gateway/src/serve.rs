@@ -96,6 +96,7 @@ impl Gateway {
         let routed = step::route::route(self, journey, admitted)?;
         let route = self.route(&routed)?;
         step::opaque::stays(&self.snapshot, journey.connection(), route)?;
+        step::opaque::leads_out(&self.snapshot, journey.connection(), route, routed.head())?;
         step::opaque::fits(self, journey, route, routed.head())?;
         let mut grant = step::limit::by_address(self, journey, route)?;
         step::route::websocket(self, journey, route, routed.head())?;
@@ -196,7 +197,11 @@ impl Gateway {
             cors.mark_refusal(caller, &mut fields);
         }
         self.finish_fields(journey, &mut fields);
-        let sent = exchange.respond(refusal.status, &fields, problem(refusal.status, journey.id));
+        let sent = exchange.respond(
+            refusal.status,
+            &fields,
+            problem(refusal.status, refusal.detail.as_deref(), journey.id),
+        );
         refusal.end(sent.is_ok().then_some(refusal.status))
     }
 

@@ -82,6 +82,8 @@ pub struct Snapshot {
     pub https_redirects: Vec<HttpsRedirect>,
     /// Listeners that are for one service, and its name.
     pub listener_services: Vec<(ListenerKey, Arc<str>)>,
+    /// The outbound proxy, around a program of the mesh.
+    pub outbound: Option<Outbound>,
     /// The limits of the hop.
     pub limits: Arc<Limits>,
     /// What admission drops and believes.
@@ -218,6 +220,16 @@ pub enum LimitBy {
     Key,
     /// Nothing: all requests of the route together.
     Route,
+}
+
+/// The listener at which a program of the mesh reaches other services, by name.
+pub struct Outbound {
+    /// On loopback.
+    pub listener: ListenerKey,
+    /// The program's own service, to which it does not lead.
+    pub own: Arc<str>,
+    /// The services to which it leads.
+    pub others: Vec<String>,
 }
 
 impl Snapshot {

@@ -32,6 +32,8 @@ pub struct Listener {
     pub to: Option<String>,
     /// What its clients speak.
     pub speaks: Speaks,
+    /// Whether it is the outbound proxy of `bastide run`, which leads to other services alone.
+    pub is_outbound: bool,
 }
 
 impl Listener {
@@ -362,6 +364,7 @@ impl Decoder<'_> {
                 https_redirect: None,
                 to: None,
                 speaks: Speaks::Http,
+                is_outbound: false,
             });
         }
         let table = self.table(node, &LISTEN)?;
@@ -387,6 +390,7 @@ impl Decoder<'_> {
             https_redirect,
             to,
             speaks,
+            is_outbound: false,
             proxy_protocol,
             address: address?,
             tls: tls.map_or(Some(None), |tls| tls.map(Some))?,

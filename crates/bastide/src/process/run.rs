@@ -121,6 +121,10 @@ impl Around {
         let loaded = config::load_written(&self.main(), &environment, &files);
         let (mut configuration, written) = loaded?;
         configuration.warnings.extend(self.misspelt(&declared));
+        // As `listeners` writes them: the service's own is the first, what is shared comes last.
+        if let Some(outbound) = configuration.listeners.get_mut(1) {
+            outbound.is_outbound = true;
+        }
         // `mode: permissive`, by which the listener takes plain text, is warned of where it is written.
         configuration
             .warnings

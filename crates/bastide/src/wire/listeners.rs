@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use gateway::serve::TrustedProxies;
+use gateway::snapshot::Outbound;
 use gateway::step::challenge::HttpsRedirect;
 use proxy::address::AddressList;
 use proxy::{ListenerKey, ListenerSettings};
@@ -108,6 +109,16 @@ impl Listeners {
     /// Those that are for one service.
     pub(super) fn services(&self, configuration: &Configuration) -> Vec<(ListenerKey, Arc<str>)> {
         self.all(configuration).filter_map(|(key, one)| Some((key, one.to.as_deref()?.into()))).collect()
+    }
+
+    /// The outbound proxy of a service of the mesh, and whom it leads to.
+    pub(super) fn outbound(&self, configuration: &Configuration) -> Option<Outbound> {
+        let (listener, _) = self.all(configuration).find(|(_, one)| one.is_outbound)?;
+        let own = configuration.listeners.iter().find_map(|one| one.to.as_deref())?;
+        let reached =
+            configuration.routes.iter().filter_map(|route| configuration.services.get(route.service));
+        let others = reached.map(|service| service.name.clone()).filter(|name| name != own).collect();
+        Some(Outbound { listener, own: own.into(), others })
     }
 
     /// The trusted proxies of those that have some.

@@ -112,6 +112,15 @@ async fn services_call_each_other_by_name_and_only_as_policies_say() {
         shop.say("orders"),
         shop.say("payments")
     );
+    // A name that is misspelt, and the caller's own, at its outbound proxy: the program is told.
+    for (name, said) in [
+        ("paymnts", "unknown service \\\"paymnts\\\"; did you mean \\\"payments\\\"?"),
+        ("catalogue", "unknown service \\\"catalogue\\\"\""),
+        ("orders", "unknown service \\\"orders\\\": it is the program's own, and has its own port"),
+    ] {
+        let (status, body) = shop.ask(&format!("/ask?POST,http://{name}/charges")).await;
+        assert!(status == 404 && body.contains(said), "{name}: {status} {body}\n{}", shop.say("orders"));
+    }
     // The right certificate with another method or path; a service that nobody may reach.
     for refused in [
         "GET,http://payments/charges",
@@ -147,6 +156,9 @@ async fn services_call_each_other_by_name_and_only_as_policies_say() {
     // The outbound proxy is not for callers from the mesh: orders' endpoint leads to orders alone.
     let (status, _) = shop.knock(0, Some("mine"), &["--request", "POST", "--header", "host: payments"]);
     assert_eq!(status, "421");
+    // Nor is it told there what is not known: who comes from the mesh may only ask for orders.
+    let (status, body) = shop.knock(0, Some("mine"), &["--request", "POST", "--header", "host: paymnts"]);
+    assert!(status == "403" && !body.contains("payments"), "{status} {body}");
 
     // Who was refused, and why, is in the service's own log.
     let state = shop.testbed.path("bastide-payments/audit");

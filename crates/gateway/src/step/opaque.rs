@@ -2,6 +2,7 @@
 
 use http::StatusCode;
 use model::event::Step;
+use model::suggestion::nearest;
 use proxy::{ConnectionInfo, RequestHead, Version};
 
 use crate::firewall::Mode;
@@ -49,4 +50,31 @@ pub fn stays(snapshot: &Snapshot, connection: &ConnectionInfo, route: &Route) ->
         )),
         _ => Ok(()),
     }
+}
+
+/// Keeps what comes to the outbound proxy away from the program's own service, whose route takes every
+/// host: it was meant for another one. The program is told which; nobody else can ask here.
+///
+/// # Errors
+/// The name is none of a service of the mesh (404).
+pub fn leads_out(
+    snapshot: &Snapshot,
+    connection: &ConnectionInfo,
+    route: &Route,
+    head: &RequestHead,
+) -> Result<(), Refusal> {
+    let Some(outbound) = &snapshot.outbound else { return Ok(()) };
+    if outbound.listener != connection.listener || *outbound.own != *route.service {
+        return Ok(());
+    }
+    let name = String::from_utf8_lossy(&head.host);
+    let hint = match nearest(&name, outbound.others.iter().map(String::as_str)) {
+        _ if *name == *outbound.own => ": it is the program's own, and has its own port".to_owned(),
+        Some(near) => format!("; did you mean {near:?}?"),
+        None => String::new(),
+    };
+    let why = format!("unknown service {name:?}{hint}");
+    let refusal = Refusal::new(Step::Route, "unknown_service", StatusCode::NOT_FOUND, why.clone());
+    let detail = connection.peer.ip().is_loopback().then_some(why);
+    Err(Refusal { detail, ..refusal })
 }
