@@ -176,13 +176,47 @@ pub struct AddressRules {
 impl AddressRules {
     /// What the lists say.
     pub fn admit(&self, address: IpAddr) -> Admission {
-        if let Some(range) = self.deny.find(address) {
+        if let Some(range) = self.denied(address) {
             return Admission::Denied(range);
         }
         match &self.allow {
             Some(allow) if !allow.contains(address) => Admission::NotAllowed,
             _ => Admission::Allowed,
         }
+    }
+}
+
+impl AddressRules {
+    /// The range by which an address may not come: its own, or that of an IPv4 address for which it
+    /// stands. Only `deny` looks at these: no list lets somebody in for an address that is not theirs.
+    fn denied(&self, address: IpAddr) -> Option<Range> {
+        let found = self.deny.find(address);
+        let IpAddr::V6(v6) = address.to_canonical() else { return found };
+        found.or_else(|| embedded(v6).into_iter().flatten().find_map(|v4| self.deny.find(v4.into())))
+    }
+}
+
+/// The IPv4 addresses of which an IPv6 address is a translation. Of the prefix for local NAT64 it is not
+/// known how long the translator's own is: each length is one possibility.
+fn embedded(address: Ipv6Addr) -> [Option<Ipv4Addr>; 4] {
+    let bits = address.to_bits();
+    let at = |shift: u32| Some(Ipv4Addr::from_bits(u32::try_from(bits >> shift & 0xffff_ffff).unwrap_or(0)));
+    // RFC 6052 §2.2: bits 64 to 71 are left out.
+    let around = |length: u32| {
+        let without = (bits >> 64 << 56) | (bits & ((1 << 56) - 1));
+        Some(Ipv4Addr::from_bits(u32::try_from(without >> (88 - length) & 0xffff_ffff).unwrap_or(0)))
+    };
+    match address.segments() {
+        // NAT64 (RFC 6052 §2.1), IPv4-translated (RFC 2765 §2.1), IPv4-compatible (RFC 4291 §2.5.5.1).
+        [0x64, 0xff9b, 0, 0, 0, 0, ..] | [0, 0, 0, 0, 0xffff, 0, ..] => [at(0), None, None, None],
+        [0, 0, 0, 0, 0, 0, high, _] if high != 0 => [at(0), None, None, None],
+        // Local NAT64 (RFC 8215).
+        [0x64, 0xff9b, 1, ..] => [at(0), around(48), around(56), around(64)],
+        // 6to4 (RFC 3056 §2).
+        [0x2002, ..] => [at(80), None, None, None],
+        // Teredo has the client's address inverted (RFC 4380 §4).
+        [0x2001, 0, ..] => [at(0).map(|v4| !v4), None, None, None],
+        _ => [None; 4],
     }
 }
 
@@ -248,6 +282,54 @@ mod tests {
             for text in *outside {
                 assert!(!list.contains(address(text)), "{text} is not in {entries:?}");
             }
+        }
+    }
+
+    #[test]
+    fn a_translation_of_a_denied_ipv4_address_is_denied_and_of_an_allowed_one_not_allowed() {
+        let rules = AddressRules { allow: None, deny: list(&["10.1.2.0/24"]) };
+        let forms = |v4: [u8; 4]| {
+            let [a, b, c, d] = v4;
+            let inverted = v4.map(|byte| !byte);
+            let [e, f, g, h] = inverted;
+            [
+                format!("{a}.{b}.{c}.{d}"),
+                format!("::ffff:{a}.{b}.{c}.{d}"),
+                format!("::ffff:0:{a}.{b}.{c}.{d}"),
+                format!("::{a}.{b}.{c}.{d}"),
+                format!("64:ff9b::{a}.{b}.{c}.{d}"),
+                format!("64:ff9b:1::{a}.{b}.{c}.{d}"),
+                format!("64:ff9b:1:7:8:9:{a}.{b}.{c}.{d}"),
+                format!("64:ff9b:1:{a:02x}{b:02x}:00{c:02x}:{d:02x}00::"),
+                format!("64:ff9b:1:fe{a:02x}:00{b:02x}:{c:02x}{d:02x}::"),
+                format!("64:ff9b:1:fefe:00{a:02x}:{b:02x}{c:02x}:{d:02x}00:0"),
+                format!("2002:{a:02x}{b:02x}:{c:02x}{d:02x}::1"),
+                format!("2001:0:0808:0808:0:1234:{e:02x}{f:02x}:{g:02x}{h:02x}"),
+            ]
+        };
+        for (v4, denied) in
+            [([10, 1, 1, 255], false), ([10, 1, 2, 0], true), ([10, 1, 2, 255], true), ([10, 1, 3, 0], false)]
+        {
+            for form in forms(v4) {
+                let found = matches!(rules.admit(address(&form)), Admission::Denied(_));
+                assert_eq!(found, denied, "{form}");
+            }
+        }
+        // Beside those prefixes the same bits are an address like any other.
+        for other in [
+            "64:ff9a::10.1.2.3",
+            "64:ff9b:0:0:0:1:a01:203",
+            "64:ff9b:2::10.1.2.3",
+            "2001:1::f5fe:fdfc",
+            "2003:a01:203::1",
+            "2001:db8::10.1.2.3",
+            "::1",
+        ] {
+            assert_eq!(rules.admit(address(other)), Admission::Allowed, "{other}");
+        }
+        let within = AddressRules { allow: Some(list(&["10.1.2.0/24"])), deny: AddressList::default() };
+        for form in forms([10, 1, 2, 3]).iter().skip(2) {
+            assert_eq!(within.admit(address(form)), Admission::NotAllowed, "{form}");
         }
     }
 

@@ -22,7 +22,12 @@ pub(super) const ADDRESSES: Section = Section {
     short: "",
     keys: &[
         key("allow", "list of addresses, networks, `file:PATH`", "everybody", "Only these are admitted."),
-        key("deny", "list of addresses, networks, `file:PATH`", "nobody", "These are refused."),
+        key(
+            "deny",
+            "list of addresses, networks, `file:PATH`",
+            "nobody",
+            "These are refused; of an IPv4 address also its forms in IPv6: mapped, NAT64, 6to4, Teredo.",
+        ),
     ],
 };
 
