@@ -55,6 +55,9 @@ pub struct AgentArguments {
     /// The format of the log on standard error.
     #[arg(long, value_enum, default_value_t = Output::Text)]
     pub log_format: Output,
+    /// Allow core dumps and debuggers: both can read the keys in this process' memory.
+    #[arg(long)]
+    pub danger_core_dumps: bool,
 }
 
 /// Serves the Workload API of this node until a signal ends it.

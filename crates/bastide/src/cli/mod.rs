@@ -148,6 +148,9 @@ pub struct ServeArguments {
     /// The format of the log on standard error.
     #[arg(long, value_enum, default_value_t = Output::Text)]
     pub log_format: Output,
+    /// Allow core dumps and debuggers: both can read the keys in this process' memory.
+    #[arg(long)]
+    pub danger_core_dumps: bool,
     /// End when standard input closes: for programs that start a gateway as a child.
     #[arg(long, hide = true)]
     pub leash: bool,

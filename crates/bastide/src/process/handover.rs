@@ -7,9 +7,11 @@
 //! Only then does the old one drain. When the new one fails before that, the old one
 //! goes on as if nothing had been.
 
+use std::fs::Permissions;
 use std::io::{self, BufRead as _, BufReader, IoSlice, IoSliceMut, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::time::Duration;
@@ -262,7 +264,12 @@ pub fn offer(state: &Path) -> io::Result<UnixListener> {
     let path = state.join(SOCKET);
     match std::fs::remove_file(&path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => UnixListener::bind(&path),
+        _ => {
+            let listener = UnixListener::bind(&path)?;
+            // The folder keeps others out too; a copy of it, or one whose mode was changed, does not.
+            std::fs::set_permissions(&path, Permissions::from_mode(0o600))?;
+            Ok(listener)
+        }
     }
 }
 

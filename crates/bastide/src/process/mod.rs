@@ -6,6 +6,7 @@ pub mod back_channel;
 mod background;
 mod beginning;
 pub mod clock;
+mod core_dumps;
 pub mod dns;
 pub mod fetch;
 pub mod file_changes;

@@ -40,6 +40,7 @@ pub fn run(arguments: &RunArguments) -> anyhow::Result<ExitCode> {
         config: main,
         take_over: false,
         log_format: arguments.log_format,
+        danger_core_dumps: false,
         leash: arguments.leash,
     };
     let program = Program {

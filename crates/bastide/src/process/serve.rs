@@ -14,6 +14,7 @@ use rustix::process::Signal;
 use tokio::task::JoinHandle;
 
 use super::administration::Administration;
+use super::core_dumps;
 use super::handover;
 use super::health::Shared;
 use super::log;
@@ -50,6 +51,7 @@ const REBUILD_EVERY: Duration = Duration::from_secs(12 * 3600);
 /// # Errors
 /// It cannot start: the state folder is held, an address is in use.
 pub fn run(arguments: &ServeArguments) -> anyhow::Result<ExitCode> {
+    core_dumps::forbid(arguments.danger_core_dumps)?;
     let path = arguments.config.clone();
     let load: Loader = Box::new(move || config::load_written(&path, &environment, &Disk));
     run_as(arguments, load, Role::Authority, None)
@@ -73,6 +75,7 @@ pub(super) fn run_as(
 ) -> anyhow::Result<ExitCode> {
     let log_writer = log::start(arguments.log_format).context("the log")?;
     let log = log_writer.log();
+    core_dumps::warn_of(arguments.danger_core_dumps);
     let loaded = match load() {
         Ok(loaded) => loaded,
         Err(refused) => {

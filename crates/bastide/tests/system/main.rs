@@ -30,6 +30,7 @@ mod import;
 mod kill;
 mod liar;
 mod mail;
+mod memory;
 mod mesh;
 mod mesh_agent;
 mod mesh_calls;

@@ -17,6 +17,7 @@ use super::audit::MeshAudit;
 use crate::cli::agent::AgentArguments;
 use crate::process::audit_handle::AuditHandle;
 use crate::process::clock::SystemClock;
+use crate::process::core_dumps;
 use crate::process::log;
 use crate::process::signals::Signals;
 use crate::process::state::{StateFolder, write_atomically};
@@ -31,7 +32,9 @@ const AUDIT_CLOSE_WITHIN: std::time::Duration = std::time::Duration::from_secs(5
 /// # Errors
 /// It cannot start: the state folder is held, the socket cannot be had.
 pub fn run(arguments: &AgentArguments) -> anyhow::Result<ExitCode> {
+    core_dumps::forbid(arguments.danger_core_dumps)?;
     let _written = log::start(arguments.log_format)?;
+    core_dumps::warn_of(arguments.danger_core_dumps);
     let (pin, prover) = proof(arguments)?;
     let state = StateFolder::hold(&arguments.state)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());

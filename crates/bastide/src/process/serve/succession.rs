@@ -20,6 +20,7 @@ impl Server {
             std::process::Command::new(name.strip_suffix(" (deleted)").unwrap_or(&name))
                 .args(["serve", "--take-over", "--log-format", format, "--config"])
                 .arg(&self.arguments.config)
+                .args(self.arguments.danger_core_dumps.then_some("--danger-core-dumps"))
                 .stdin(std::process::Stdio::null())
                 .spawn()
         });
