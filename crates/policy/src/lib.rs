@@ -44,5 +44,5 @@ pub use fuzz::fuzz;
 pub use load::{Policies, load};
 pub use permit::{Denied, Permit, Reason, Subject};
 pub use replay::{Beside, Replayed, Undecidable, replay};
-pub use schema::schema_text;
+pub use schema::{schema_json, schema_text};
 pub use vocabulary::{Access, Member, Role, Route, Source, Vocabulary};

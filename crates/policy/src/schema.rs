@@ -5,6 +5,9 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
+use cedar_policy_core::extensions::Extensions;
+use cedar_policy_core::validator::RawName;
+use cedar_policy_core::validator::json_schema::Fragment;
 use model::ClaimType;
 use smol_str::SmolStr;
 
@@ -383,6 +386,17 @@ fn actions(vocabulary: &Vocabulary) -> Vec<Action> {
     }
     actions.push(Action { name: OTHER.to_owned(), safe: false });
     actions
+}
+
+/// The schema as Cedar's JSON, for programs.
+///
+/// # Errors
+/// The configuration's names make no schema: what Cedar says about it.
+pub fn schema_json(vocabulary: &Vocabulary) -> Result<serde_json::Value, String> {
+    let text = schema_text(vocabulary);
+    let (fragment, _) = Fragment::<RawName>::from_cedarschema_str(&text, Extensions::all_available())
+        .map_err(|fault| fault.to_string())?;
+    serde_json::to_value(fragment).map_err(|fault| fault.to_string())
 }
 
 /// The schema in Cedar's own syntax, for `bastide policy schema` and for editors.

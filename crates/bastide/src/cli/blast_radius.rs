@@ -58,11 +58,12 @@ const PROSE: &str = "\
 It is worked out from the configuration and its policies alone: nothing is sent. What follows from who
 asks is known (identity, roles, route, method, mutual TLS); everything else in a request is open. Thus
 
-  exact             what is not listed is denied, whatever the request says; what is listed as
-                    \"always\" is permitted, whatever it says
-  over-approximated what is listed as \"when …\": each condition on something open (path, parameters,
-                    headers, time, address, the end user of a call) is assumed to be satisfiable by
-                    itself, and a forbid that depends on one to be avoidable
+  exact             what is not listed is denied, whatever the request says;
+                    what is listed as \"always\" is permitted, whatever it says
+  over-approximated what is listed as \"when …\": each condition on something open
+                    (path, parameters, headers, time, address, the end user of
+                    a call) is assumed to be satisfiable by itself, and a forbid
+                    that depends on one to be avoidable
 
 A service that is reached is assumed to fall too: what it can reach from there is listed below it.
 Services outside the mesh do not ask Bastide who calls: whoever reaches their ports can call them.";

@@ -12,9 +12,62 @@ pub(crate) fn examples(lines: &str) -> String {
 /// Prose, the exit codes, and examples, one command per line. Manual pages are made of the same parts
 /// (see [`parts`]).
 pub(crate) fn help(prose: &str, exit_codes: &str, lines: &str) -> String {
-    let prose = if prose.is_empty() { String::new() } else { format!("{prose}\n\n") };
-    let examples: Vec<String> = lines.lines().map(|line| format!("\n  {line}")).collect();
+    let prose = if prose.is_empty() { String::new() } else { format!("{}\n\n", joined(prose)) };
+    let examples: Vec<String> = lines.lines().map(laid_out).collect();
     format!("{prose}{CODES}{exit_codes}.\n\n{EXAMPLES}{}", examples.concat())
+}
+
+/// Columns that every terminal has.
+const COLUMNS: usize = 80;
+
+/// The lines of a paragraph as one, which is wrapped where it is shown. What is indented stays as it is, and
+/// so does what is short: a list, a piece of a file.
+fn joined(prose: &str) -> String {
+    const SHORT: usize = 60;
+    let mut text = String::new();
+    let mut before = "";
+    for line in prose.lines() {
+        let goes_on = before.chars().count() > SHORT && !before.starts_with(' ');
+        text.push_str(match goes_on && !line.is_empty() && !line.starts_with(' ') {
+            true => " ",
+            false if text.is_empty() => "",
+            false => "\n",
+        });
+        text.push_str(line);
+        before = line;
+    }
+    text
+}
+
+/// An example, on a line of its own: what is said of it comes below where there is no room for both, and a
+/// command that is longer than a line goes on as one does for the shell.
+fn laid_out(line: &str) -> String {
+    let fits = |line: &str| line.chars().count() + 2 <= COLUMNS;
+    let (command, comment) = match line.split_once("  ").filter(|_| !fits(line)) {
+        Some((command, comment)) => (command, comment.trim_start()),
+        None => (line, ""),
+    };
+    let mut text = String::from("\n  ");
+    let mut column = 2;
+    for (number, word) in command.split(' ').enumerate() {
+        let length = word.chars().count();
+        // Two more for the sign that it goes on.
+        if number > 0 && !fits(command) && column + 1 + length + 2 > COLUMNS {
+            text.push_str(" \\\n     ");
+            column = 5;
+        }
+        if number > 0 {
+            text.push(' ');
+            column += 1;
+        }
+        text.push_str(word);
+        column += length;
+    }
+    if !comment.is_empty() {
+        text.push_str("\n      # ");
+        text.push_str(comment);
+    }
+    text
 }
 
 const CODES: &str = "Exit codes: ";
@@ -95,7 +148,7 @@ mod tests {
         let mut texts = vec![root.clone()];
         while let Some(command) = texts.pop() {
             let text = command.get_after_help().map(ToString::to_string).unwrap_or_default();
-            for line in parts(&text).2.lines() {
+            for line in parts(&text).2.replace(" \\\n     ", "").lines() {
                 for words in commands(line.trim_start()) {
                     count += 1;
                     match Cli::command().try_get_matches_from(&words) {
@@ -109,6 +162,31 @@ mod tests {
             texts.extend(command.get_subcommands().cloned());
         }
         assert!(count > 150, "{count}");
+    }
+
+    #[test]
+    fn examples_fit_a_terminal_and_paragraphs_are_wrapped_by_it() {
+        let mut too_long = Vec::new();
+        for (name, command) in leaves(&Cli::command(), "bastide") {
+            let text = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            let (prose, _, examples) = parts(&text);
+            let by_hand = prose.lines().filter(|line| line.starts_with(' '));
+            let long = examples.lines().chain(by_hand).filter(|line| line.chars().count() > COLUMNS);
+            too_long.extend(long.map(|line| format!("{name}: {line}")));
+        }
+        assert_eq!(too_long, [""; 0]);
+        let wide = format!("bastide a {} {} --c", "b".repeat(60), "d".repeat(10));
+        assert_eq!(
+            laid_out(&format!("{wide}     what it does")),
+            format!(
+                "\n  bastide a {} \\\n      {} --c\n      # what it does",
+                "b".repeat(60),
+                "d".repeat(10)
+            )
+        );
+        assert_eq!(laid_out("bastide a     what it does"), "\n  bastide a     what it does");
+        let long = "x".repeat(61);
+        assert_eq!(joined(&format!("{long}\ny\n\n  z\nend:\n- a")), format!("{long} y\n\n  z\nend:\n- a"));
     }
 
     #[test]

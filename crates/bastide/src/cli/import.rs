@@ -99,7 +99,7 @@ pub fn run(arguments: &ImportArguments) -> anyhow::Result<ExitCode> {
             let text = read(file)?;
             let listen = kong::Listen { http: http.clone(), https: https.clone() };
             match kong::import(&text, listen) {
-                Ok(imported) => gateway(file, out, &imported, arguments.output),
+                Ok(imported) => gateway(file, out, &imported.written_to(out), arguments.output),
                 Err(unreadable) => Ok(complain(file, &unreadable, arguments.output)),
             }
         }
@@ -109,7 +109,7 @@ pub fn run(arguments: &ImportArguments) -> anyhow::Result<ExitCode> {
             let wanted = keycloak::Wanted { issuer: issuer.clone(), hash };
             let first = files.first().map_or(Path::new("-"), PathBuf::as_path);
             match keycloak::import(&texts, &wanted) {
-                Ok(imported) => realm(first, out, &imported, arguments.output),
+                Ok(imported) => realm(first, out, &imported.written_to(out), arguments.output),
                 Err(unreadable) => Ok(complain(first, &unreadable, arguments.output)),
             }
         }

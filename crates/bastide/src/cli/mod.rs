@@ -132,7 +132,7 @@ enum Command {
     "",
     "0 ended by a signal, 2 wrong usage, 3 could not start or continue",
     "bastide serve --config /etc/bastide/bastide.yaml\n\
-     kill -HUP $PID               reload now (changed files are noticed within a quarter of a second anyway)\n\
+     kill -HUP $PID               reload now (changed files are noticed by themselves)\n\
      kill -TERM $PID              drain and end\n\
      kill -USR2 $PID              start the binary again and hand over to it, for upgrades\n\
      bastide serve --take-over    the same, begun from the new binary"
@@ -163,6 +163,24 @@ pub enum Output {
     Text,
     /// For scripts.
     Json,
+}
+
+/// How long something lasts, for people, by its two largest units: `45 s`, `2 h 10 min`, `3 d`.
+pub(crate) fn span(seconds: u64) -> String {
+    const UNITS: [(u64, &str); 4] = [(86_400, "d"), (3_600, "h"), (60, "min"), (1, "s")];
+    let first = UNITS.iter().position(|(length, _)| seconds >= *length).unwrap_or(UNITS.len() - 1);
+    let mut left = seconds;
+    let parts = UNITS.iter().skip(first).take(2).map(|(length, unit)| {
+        let count = left / length;
+        left %= length;
+        (count, unit)
+    });
+    let parts: Vec<String> = parts
+        .enumerate()
+        .filter(|(place, (count, _))| *place == 0 || *count > 0)
+        .map(|(_, (count, unit))| format!("{count} {unit}"))
+        .collect();
+    parts.join(" ")
 }
 
 /// The exit code for "could not run": a missing file, a port in use.
@@ -305,6 +323,26 @@ mod tests {
     use anyhow::Context as _;
 
     use super::*;
+
+    #[test]
+    fn a_span_has_its_two_largest_units() {
+        for (seconds, said) in [
+            (0, "0 s"),
+            (59, "59 s"),
+            (60, "1 min"),
+            (61, "1 min 1 s"),
+            (3_599, "59 min 59 s"),
+            (3_600, "1 h"),
+            (3_659, "1 h"),
+            (7_800, "2 h 10 min"),
+            (86_400, "1 d"),
+            (86_459, "1 d"),
+            (90_000, "1 d 1 h"),
+            (31_536_000, "365 d"),
+        ] {
+            assert_eq!(span(seconds), said);
+        }
+    }
 
     #[test]
     fn a_cause_that_an_error_tells_itself_is_said_once() {

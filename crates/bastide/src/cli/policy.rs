@@ -59,8 +59,11 @@ enum PolicyCommand {
         #[arg(value_hint = clap::ValueHint::FilePath)]
         file: PathBuf,
     },
-    /// Prints the Cedar schema that is generated from the configuration.
-    #[command(after_help = examples("bastide policy schema > bastide.cedarschema"))]
+    /// Prints the Cedar schema that is generated from the configuration; with `--output json` as Cedar's JSON.
+    #[command(after_help = examples(
+        "bastide policy schema > bastide.cedarschema\n\
+         bastide policy schema --output json > schema.json"
+    ))]
     Schema,
     /// Replays the audit log under other policies, and lists requests that would be decided differently.
     Diff(super::policy_diff::DiffArguments),
@@ -99,7 +102,13 @@ pub fn run(arguments: &PolicyArguments) -> anyhow::Result<ExitCode> {
         PolicyCommand::Schema => {
             let configuration = load()?;
             let policies = wire::load_policies(&configuration, 0)?;
-            say(policy::schema_text(policies.vocabulary()));
+            match arguments.output {
+                Output::Text => say(policy::schema_text(policies.vocabulary())),
+                Output::Json => {
+                    let schema = policy::schema_json(policies.vocabulary());
+                    say_json(&schema.map_err(|fault| anyhow::anyhow!("the schema: {fault}"))?);
+                }
+            }
             Ok(ExitCode::SUCCESS)
         }
     }

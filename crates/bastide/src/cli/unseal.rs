@@ -11,6 +11,7 @@ use zeroize::Zeroizing;
 
 use super::help::help;
 use super::{Output, exit_code, say, say_json};
+use crate::admin::client::AdminClient;
 use crate::process::storage::unseal_socket;
 use crate::process::unseal::Progress;
 
@@ -19,11 +20,12 @@ use crate::process::unseal::Progress;
 #[command(after_help = help(
     "Shares are read from files or from standard input, one per line, never from arguments, which\n\
      other users of the machine can see.",
-    "0 unsealed, 1 more shares are needed or one was refused, 2 wrong usage, 3 no process is waiting for shares, or the configuration has faults",
+    "0 unsealed, 1 sealed: more shares are needed, or one was refused; 2 wrong usage, 3 no process runs (without --status: none is waiting for shares), or the configuration has faults",
     "bastide unseal                            asks for one share\n\
      bastide unseal --share-file alice.share --share-file bob.share\n\
      pass show bastide/share | bastide unseal\n\
-     bastide unseal --status --output json     how many were given, how many are needed"
+     bastide unseal --status --output json     how many were given and are needed\n\
+     bastide unseal --status && bastide user list"
 ))]
 pub struct UnsealArguments {
     /// The configuration, which says where the state folder is.
@@ -32,7 +34,7 @@ pub struct UnsealArguments {
     /// A file that holds a share; may be given several times. Default: standard input.
     #[arg(long = "share-file", value_hint = ValueHint::FilePath)]
     share_files: Vec<PathBuf>,
-    /// Give no share, only show the progress.
+    /// Give no share, only show the progress; the exit code says whether the store is sealed.
     #[arg(long, conflicts_with = "share_files")]
     status: bool,
     /// How the result is printed.
@@ -47,7 +49,13 @@ pub struct UnsealArguments {
 pub fn run(arguments: &UnsealArguments) -> anyhow::Result<ExitCode> {
     let configuration = super::check::load_or_report(&arguments.config, arguments.output)?;
     let socket = unseal_socket(&configuration.state);
-    let mut progress = give(&socket, "")?;
+    let mut progress = match give(&socket, "") {
+        // Who has what it needs no longer listens there; who does listen is sealed, answer or not.
+        Err(_) if arguments.status && !socket.exists() && AdminClient::answers(&configuration.state) => {
+            Progress { unsealed: true, ..Progress::default() }
+        }
+        progress => progress?,
+    };
     if !arguments.status {
         for share in shares(&arguments.share_files)? {
             progress = give(&socket, &share)?;

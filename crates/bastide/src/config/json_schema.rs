@@ -153,6 +153,11 @@ fn shape(kind: &str) -> Option<Vec<Value>> {
         // One word besides what is checked elsewhere: editors offer it.
         return Some(vec![json!({ "const": word }), json!({ "not": { "type": "object" } })]);
     }
+    if let Some(words) = kind.strip_suffix(", a list of these, or none") {
+        let words: Vec<&str> = words.split(", ").chain(["none"]).collect();
+        let item = json!({ "anyOf": [{ "enum": words }, expanded] });
+        return Some(vec![json!({ "enum": words }), json!({ "type": "array", "items": item }), expanded]);
+    }
     if let Some((least, most)) = range(kind) {
         let number = json!({ "type": "integer", "minimum": least, "maximum": most });
         return Some(vec![number, json!({ "type": "string", "pattern": "^[0-9]+$" }), expanded]);

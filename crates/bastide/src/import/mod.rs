@@ -74,6 +74,22 @@ pub struct Imported {
 }
 
 impl Imported {
+    /// With what is left to do said of the files as they are written to this folder.
+    pub fn written_to(mut self, out: &std::path::Path) -> Self {
+        let main = PathBuf::from("bastide.yaml");
+        let has_main = self.files.iter().any(|file| file.path == main);
+        for step in &mut self.next_steps {
+            for file in &self.files {
+                let within = file.path.display().to_string();
+                *step = step.replace(&within, &out.join(&file.path).display().to_string());
+            }
+            if has_main && step.starts_with("bastide ") {
+                step.push_str(&format!(" --config {}", out.join(&main).display()));
+            }
+        }
+        self
+    }
+
     /// Whether a route or a client is closed for something that was not translated.
     pub fn is_closed(&self) -> bool {
         self.findings.iter().any(|finding| finding.outcome == Outcome::Closed)

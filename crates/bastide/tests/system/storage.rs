@@ -107,8 +107,10 @@ async fn a_sealed_store_waits_for_enough_shares() {
     assert!(code == 0 && out.trim() == "unsealed", "{out}{err}");
     until("the gateway to be ready", async || (testbed.admin("/readyz").await.status == 200).then_some(()))
         .await;
-    assert_eq!(testbed.bastide(&["unseal", "--status"]).0, 3, "nobody waits any more");
+    assert_eq!(json(&testbed, &["unseal", "--status"], 0)["unsealed"], true);
+    assert_eq!(fed(&testbed, &["unseal"], shares[2]).0, 3, "nobody waits for shares any more");
     testbed.stop_gateway().await;
+    assert_eq!(testbed.bastide(&["unseal", "--status"]).0, 3, "nobody runs");
 }
 
 #[tokio::test]

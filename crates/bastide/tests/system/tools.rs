@@ -524,3 +524,18 @@ fn every_command_has_a_page_that_man_and_mandoc_take() {
         }
     }
 }
+
+#[test]
+fn the_schema_of_policies_is_printed_for_people_and_as_cedars_json() {
+    let testbed = TestBed::prepare(
+        "services: { orders: http://127.0.0.1:1 }\nroutes: [ { name: orders, match: \"/o/{id}\", to: orders, allow: anyone } ]\n",
+    );
+    let (code, text, said) = testbed.bastide(&["policy", "schema"]);
+    assert!(code == 0 && text.contains("entity Route"), "{text}{said}");
+    let (code, json, said) = testbed.bastide(&["policy", "schema", "--output", "json"]);
+    assert_eq!(code, 0, "{said}");
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let names = |of: &serde_json::Value| of.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+    let (entities, actions) = (names(&json[""]["entityTypes"]), names(&json[""]["actions"]));
+    assert!(entities.contains(&"Route".to_owned()) && actions.contains(&"GET".to_owned()), "{json}");
+}

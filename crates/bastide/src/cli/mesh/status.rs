@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
-use std::time::Duration;
 
 use ::mesh::authority::{Entry, Record, State};
 use ::mesh::directory::Registration;
@@ -13,7 +12,7 @@ use model::Timestamp;
 use serde_json::{Value, json};
 
 use crate::cli::admin_context::text;
-use crate::cli::count_of;
+use crate::cli::{count_of, span};
 use crate::config::Mesh;
 
 /// What the store says of a trust domain at one moment.
@@ -113,10 +112,10 @@ impl MeshStatus {
         }
         for one in &self.registered {
             let node = if one.node.is_empty() { String::new() } else { format!(" on {}", one.node) };
-            let [age, renewed] = [one.since, one.renewed].map(|time| self.now.since(time).as_secs());
+            let [age, renewed] = [one.since, one.renewed].map(|time| span(self.now.since(time).as_secs()));
             let _ = write!(
                 text,
-                "\n  listens  {} at {}{node}, since {age} s, renewed {renewed} s ago",
+                "\n  listens  {} at {}{node}, since {age}, renewed {renewed} ago",
                 one.id, one.address
             );
         }
@@ -145,26 +144,26 @@ impl MeshStatus {
             None => "no bundle yet: nobody of it is trusted".to_owned(),
         };
         match self.age(partner, "fetched") {
-            Some(age) => line += &format!(", fetched {age} s ago"),
+            Some(age) => line += &format!(", fetched {} ago", span(age)),
             None if partner.get("endpoint").is_none() => line += ", of its file",
             None => line += ", not fetched by a process that runs",
         }
         if let Some(age) = self.age(partner, "failed") {
-            line += &format!("; the last attempt failed {age} s ago: {}", text(partner, "error"));
+            line += &format!("; the last attempt failed {} ago: {}", span(age), text(partner, "error"));
         }
         line
     }
 
     fn line(&self, entry: &Entry) -> String {
-        let left = |end: Timestamp| Duration::from_secs(end.since(self.now).as_secs());
+        let left = |end: Timestamp| span(end.since(self.now).as_secs());
         let state = entry.state(self.now);
         let when = match state {
-            State::Prepared => format!("signs in {:?}, ", left(entry.active_from)),
-            State::Active => format!("signs for {:?}, ", left(entry.active_until)),
+            State::Prepared => format!("signs in {}, ", left(entry.active_from)),
+            State::Active => format!("signs for {}, ", left(entry.active_until)),
             _ => String::new(),
         };
         let (kind, id, state, ends) = (entry.kind.name(), &entry.id, state.name(), left(entry.ends));
         let certificates = self.certificates(id);
-        format!("{kind:8}{state:9} {id}  {when}ends in {ends:?}, {}", count_of(certificates, "certificate"))
+        format!("{kind:8}{state:9} {id}  {when}ends in {ends}, {}", count_of(certificates, "certificate"))
     }
 }

@@ -129,7 +129,10 @@ fn mutated_examples_are_not_valid_by_the_schema() {
         "listen": { "address": "127.0.0.1:1", "tls": { "local": true, "min_version": 1.3 } },
         "workers": 2,
         "services": { "a": { "endpoints": "http://a", "balance": "ewma", "retries": "${RETRIES}" } },
-        "routes": [ { "match": "/**", "to": "a", "allow": "anyone", "body_max": "1MiB" } ],
+        "routes": [
+            { "match": "/**", "to": "a", "allow": "anyone", "body_max": "1MiB", "authenticate": "none" },
+            { "match": "/b", "to": "a", "authenticate": [ "jwt", "${PROOF}" ] },
+        ],
     });
     assert!(validator.is_valid(&good));
     for (pointer, wrong) in [
@@ -139,6 +142,8 @@ fn mutated_examples_are_not_valid_by_the_schema() {
         ("/services/a/balance", serde_json::json!("round_robin")),
         ("/services/a/retries", serde_json::json!(6)),
         ("/routes/0/allow", serde_json::json!("everybody")),
+        ("/routes/0/authenticate", serde_json::json!("jtw")),
+        ("/routes/0/authenticate", serde_json::json!(["jwt", "mlts"])),
         ("/routes/0/body_max", serde_json::json!("1MB")),
         ("/listen", serde_json::json!({ "adress": "127.0.0.1:1" })),
         ("/services", serde_json::json!([])),

@@ -101,7 +101,13 @@ fn the_report_names_places_and_reasons_and_no_secret() {
         imported.files.iter().map(|file| String::from_utf8_lossy(&file.bytes).into_owned()).collect();
     let report = format!("{:?}{:?}", imported.findings, imported.next_steps);
     assert!(!all.contains("not-to-be-seen") && !report.contains("not-to-be-seen"));
-    assert!(imported.next_steps.contains(&"bastide key new --name importer --owner team-import".to_owned()));
+    let step = "bastide key new --name importer --owner team-import";
+    assert!(imported.next_steps.contains(&step.to_owned()));
+    // The steps that are left name the files as they are written.
+    let written = imported.written_to("out/kong".as_ref()).next_steps;
+    assert!(written.contains(&format!("{step} --config out/kong/bastide.yaml")), "{written:?}");
+    let closed = written.iter().find(|step| step.contains("is closed")).unwrap();
+    assert!(closed.ends_with(" from out/kong/policies/kong.cedar"), "{closed}");
 }
 
 #[test]
