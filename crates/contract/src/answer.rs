@@ -104,6 +104,11 @@ impl AnswerCheck {
         Violation::plain(Class::Size, "response body", "longer than the limit for validation").into()
     }
 
+    /// What is wrong with a body that nobody had the time to judge.
+    pub fn unjudged(&self) -> Violations {
+        Violation::plain(Class::Complexity, "response body", "could not be judged on another thread").into()
+    }
+
     /// Judges the whole body.
     ///
     /// # Errors

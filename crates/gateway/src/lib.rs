@@ -16,6 +16,7 @@ mod audit_wait;
 mod caches;
 mod core;
 pub mod firewall;
+mod hand_off;
 pub mod inventory;
 pub mod journey;
 mod live;

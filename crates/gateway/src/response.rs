@@ -7,6 +7,7 @@ pub mod compress;
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
@@ -14,8 +15,9 @@ use contract::{AnswerCheck, HasBody, Violations};
 use http::StatusCode;
 use proxy::head::{Framing, Manner};
 use proxy::{Additions, Exchange, Frame, Layer, ResponseHead};
-use tokio::task::JoinHandle;
+use tokio::sync::Semaphore;
 
+use crate::hand_off::hand_off;
 use crate::snapshot::Route;
 use crate::step::contract::INLINE_BYTES_MAX;
 use compress::{Coding, Compression, Encoder};
@@ -96,6 +98,8 @@ pub struct Shaped<'e, E> {
     coding: Option<Coding>,
     /// Whether it was a HEAD.
     is_head: bool,
+    /// Places for bodies that are judged on other threads.
+    places: &'e Arc<Semaphore>,
     state: State,
     encoder: Option<Encoder>,
     /// Whether the encoder holds what the client has not got.
@@ -113,8 +117,11 @@ enum State {
     /// Frames are kept to be judged.
     Held(Box<HeldAnswer>),
     /// They are being judged on another thread.
-    Judged(Box<HeldAnswer>, Frame, JoinHandle<Result<(), Violations>>),
+    Judged(Box<HeldAnswer>, Frame, Elsewhere),
 }
+
+/// The verdict as it comes back; `None` when there was none.
+type Elsewhere = Pin<Box<dyn Future<Output = Option<Result<(), Violations>>> + Send>>;
 
 struct HeldAnswer {
     /// The head that was not sent yet; `None` when frames go on while they are kept.
@@ -132,6 +139,7 @@ impl<'e, E: Exchange> Shaped<'e, E> {
         route: &'e Route,
         head: &proxy::RequestHead,
         operation: Option<usize>,
+        places: &'e Arc<Semaphore>,
     ) -> Self {
         let coding = route.response.compression.as_ref().and_then(|compression| compression.choose(head));
         Self {
@@ -140,6 +148,7 @@ impl<'e, E: Exchange> Shaped<'e, E> {
             operation,
             coding,
             is_head: head.method == http::Method::HEAD,
+            places,
             state: State::Streams,
             encoder: None,
             unflushed: false,
@@ -213,8 +222,8 @@ impl<'e, E: Exchange> Shaped<'e, E> {
             return self.judged(held, end, verdict);
         }
         let check = held.check.clone();
-        let task = tokio::task::spawn_blocking(move || check.judge(&body));
-        self.state = State::Judged(held, end, task);
+        let verdict = hand_off(Arc::clone(self.places), move || check.judge(&body));
+        self.state = State::Judged(held, end, Box::pin(verdict));
         Ok(())
     }
 
@@ -361,10 +370,10 @@ impl<E: Exchange> Layer for Shaped<'_, E> {
     }
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if let State::Judged(_, _, task) = &mut self.state {
-            let Poll::Ready(verdict) = Pin::new(task).poll(cx) else { return Poll::Pending };
+        if let State::Judged(_, _, verdict) = &mut self.state {
+            let Poll::Ready(verdict) = verdict.as_mut().poll(cx) else { return Poll::Pending };
             if let State::Judged(held, end, _) = std::mem::replace(&mut self.state, State::Streams) {
-                let verdict = verdict.map_err(|_| io::Error::other("the response could not be judged"))?;
+                let verdict = verdict.unwrap_or_else(|| Err(held.check.unjudged()));
                 self.judged(held, end, verdict)?;
             }
         }

@@ -3,13 +3,13 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use contract::{BodyCheck, Class, Contract, HasBody, Opened, Pass, Unmet, Violations};
 use http::StatusCode;
 use model::event::Step;
 use proxy::head::Framing;
 use proxy::{Ahead, Exchange, Held, RequestHead};
 
+use crate::hand_off::hand_off;
 use crate::journey::Journey;
 use crate::respond::{Refusal, Stop};
 use crate::serve::Gateway;
@@ -19,8 +19,9 @@ use crate::step::forward;
 /// Bodies up to this length are judged on the core; longer ones on another thread, so
 /// that the other requests of the core go on. Bytes.
 pub const INLINE_BYTES_MAX: usize = 8 * 1024;
-/// Bodies of one core that are judged or inspected on other threads at the same time; more
-/// wait.
+/// Bodies of one core, of requests and of responses, that are judged or inspected on other
+/// threads at the same time; more wait. One that nobody waits for any more counts until it is
+/// judged.
 pub const HANDED_OFF_MAX: usize = 4;
 
 /// How a route holds its requests against a contract.
@@ -86,21 +87,12 @@ async fn judge_body<E: Exchange>(
     if body.len() <= INLINE_BYTES_MAX {
         return Ok(check.judge(&body));
     }
-    hand_off(gateway, move |body: &Bytes| check.judge(body), body).await
-}
-
-/// Judges on another thread; no more than [`HANDED_OFF_MAX`] of one core at a time.
-async fn hand_off<T: Send + 'static>(
-    gateway: &Gateway,
-    judge: impl FnOnce(&Bytes) -> T + Send + 'static,
-    body: Bytes,
-) -> Result<T, Stop> {
-    let failed = || {
+    let places = Arc::clone(&gateway.core().handed_off);
+    let verdict = hand_off(places, move || check.judge(&body)).await;
+    Ok(verdict.ok_or_else(|| {
         let why = "the body could not be judged on another thread";
         Refusal::new(Step::Inspect, "contract_failed", StatusCode::INTERNAL_SERVER_ERROR, why)
-    };
-    let _place = gateway.core().handed_off.acquire().await.map_err(|_| failed())?;
-    Ok(tokio::task::spawn_blocking(move || judge(&body)).await.map_err(|_| failed())?)
+    })?)
 }
 
 /// Refuses, or notes and lets pass, as the contract says.

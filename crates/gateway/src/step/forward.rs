@@ -50,7 +50,8 @@ pub(crate) async fn forward<E: Exchange>(
     } else {
         let head = cleared.routed().head().clone();
         let operation = cleared.contract().operation();
-        let mut shaped = Shaped::new(exchange, route, &head, operation);
+        let places = &gateway.core().handed_off;
+        let mut shaped = Shaped::new(exchange, route, &head, operation, places);
         // The firewall sees what the upstream sent, before it is compressed.
         let outcome = passage.take(cleared, &mut Inspected::new(&mut shaped, inspection)).await;
         (refused, reported) = (shaped.refused.take(), shaped.reported.take());
