@@ -1,6 +1,11 @@
-//! Numbers that every reader reads alike: those that a double (IEEE 754 binary64) holds as
-//! they are written. A schema is held against the double, the service reads the text; where
-//! the text says more, `maximum: 5` would take `5.00000000000000001`.
+//! Numbers that are judged as they are written: integers of 64 bits, and what a double (IEEE
+//! 754 binary64) holds as it is written. A schema is held against the integer or the double,
+//! the service reads the text; where the text says more, `maximum: 5` would take
+//! `5.00000000000000001`.
+//!
+//! Not every reader reads them alike: integers beyond 2^53 are exact here and to services that
+//! read integers, and one that reads doubles (JavaScript) takes 9007199254740993 for its even
+//! neighbour. To refuse them would refuse the 64-bit ids that many services send.
 
 /// Most significant digits that a number may have. What is written from a double and is
 /// longer says nothing more.
