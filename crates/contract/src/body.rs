@@ -9,12 +9,15 @@ use crate::coerce::{Prefer, primitive};
 use crate::contract::{Contract, Promise};
 use crate::form::{Pairs, Raw};
 use crate::json;
-use crate::media::{MediaType, Reading, fit, reading};
+use crate::media::{MediaType, Reading, fit, is_utf8, reading};
 use crate::multipart::{self, Part};
 use crate::parameter::{Parameter, several};
 use crate::pass::Pass;
 use crate::shape::{Kinds, Shape};
 use crate::violation::{self, Class, Violation, Violations};
+
+/// The field of a form that says in which character set the others are (RFC 7578 §4.6).
+const CHARSET_FIELD: &str = "_charset_";
 
 /// What a body of some media type has to be.
 #[derive(Debug)]
@@ -165,6 +168,9 @@ impl Media {
     fn form(&self, bytes: &[u8]) -> Result<(Value, Value), Violation> {
         let text = std::str::from_utf8(bytes).map_err(|_| plain("encoding"))?;
         let pairs = Pairs::read(text).map_err(plain)?;
+        for charset in pairs.values(|name| name.eq_ignore_ascii_case(CHARSET_FIELD)) {
+            keep_charset(charset.decode().ok_or_else(|| plain("encoding"))?.as_bytes())?;
+        }
         let mut both = Both::default();
         for field in &self.fields {
             let value =
@@ -193,6 +199,9 @@ impl Media {
         let parts = multipart::parts(bytes, boundary).ok_or_else(|| plain("multipart"))?;
         let mut grouped: Vec<(String, Vec<(Value, Value)>)> = Vec::new();
         for part in parts {
+            if part.name.eq_ignore_ascii_case(CHARSET_FIELD) {
+                keep_charset(part.content)?;
+            }
             let shape = self.shape.property_or_other(&part.name);
             let shape = if shape.kinds.has(Kinds::ARRAY) { shape.item() } else { shape };
             let value = self.part(&part, &shape)?;
@@ -276,6 +285,12 @@ impl Both {
     fn finish(self) -> (Value, Value) {
         (Value::Object(self.typed), Value::Object(self.text))
     }
+}
+
+/// Refuses a form that says its fields are in another character set than they are judged in.
+fn keep_charset(charset: &[u8]) -> Result<(), Violation> {
+    let is_kept = std::str::from_utf8(charset.trim_ascii()).is_ok_and(is_utf8);
+    if is_kept { Ok(()) } else { Err(plain_at(CHARSET_FIELD, "charset")) }
 }
 
 fn plain(why: &str) -> Violation {

@@ -137,6 +137,11 @@ impl<'t> Pairs<'t> {
         })
     }
 
+    /// The values of all whose name fits, taken or not.
+    pub(crate) fn values(&self, fits: impl Fn(&str) -> bool) -> impl Iterator<Item = &Raw<'t>> {
+        self.list.iter().filter(move |pair| fits(&pair.name)).map(|pair| &pair.value)
+    }
+
     /// Whether there is a pair of a name, taken or not.
     pub(crate) fn has(&self, name: &str) -> bool {
         self.list.iter().any(|pair| pair.name == name)

@@ -60,19 +60,27 @@ impl MediaType {
 
     /// Whether text in it is UTF-8: it says so, or says nothing.
     pub(crate) fn is_utf8(&self) -> bool {
-        let charset = self.parameter("charset");
-        charset.is_none_or(|c| c.eq_ignore_ascii_case("utf-8") || c.eq_ignore_ascii_case("us-ascii"))
+        self.parameter("charset").is_none_or(is_utf8)
     }
 
     /// Whether text in it that is more than ASCII is read as something else than UTF-8: some
     /// take `us-ascii` for Latin-1.
     pub(crate) fn is_ascii(&self) -> bool {
-        self.parameter("charset").is_some_and(|charset| charset.eq_ignore_ascii_case("us-ascii"))
+        self.parameter("charset").is_some_and(is_ascii)
     }
 
     pub(crate) fn reading(&self) -> Reading {
         reading(&self.essence)
     }
+}
+
+/// Whether text in a character set is UTF-8.
+pub(crate) fn is_utf8(charset: &str) -> bool {
+    charset.eq_ignore_ascii_case("utf-8") || is_ascii(charset)
+}
+
+fn is_ascii(charset: &str) -> bool {
+    charset.eq_ignore_ascii_case("us-ascii")
 }
 
 /// How a body of this essence is read.

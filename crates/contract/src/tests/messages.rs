@@ -113,6 +113,9 @@ fn forms_are_read_by_their_properties() {
         ("n=1&list=1&list=2", "duplicate"),
         ("n=1&other=2", "additionalProperties"),
         ("n=%", "encoding"),
+        ("n=1&_charset_=utf-7", "/_charset_: charset"),
+        ("n=1&%5Fcharset_=iso-8859-1", "/_charset_: charset"),
+        ("n=1&_charset_=UTF-8", "additionalProperties"),
     ] {
         let found = post(&shop, "/form", "application/x-www-form-urlencoded", body);
         assert_says(&found, expected, body);
@@ -154,6 +157,17 @@ fn multipart_bodies_are_read_by_their_properties() {
             "/meta: charset",
         ),
         (file.clone() + &part("name=\"n\"; filename=\"\"", "5"), "body: multipart"),
+        // The field that says in which set the others are: a service that follows it reads
+        // `<script>` where the schema sees other letters.
+        (file.clone() + &part("name=\"_charset_\"", "utf-7"), "/_charset_: charset"),
+        (file.clone() + &part("name=\"_Charset_\"", "utf-16le"), "/_charset_: charset"),
+        (file.clone() + &part("name=\"_charset_\"; filename=\"a\"", "utf-7"), "/_charset_: charset"),
+        (
+            part("name=\"_charset_\"", "UTF-8") + &part("name=\"_charset_\"", "utf-7") + &file,
+            "/_charset_: charset",
+        ),
+        (file.clone() + &part("name=\"_charset_\"", "UTF-8"), "additionalProperties"),
+        (file.clone() + &part("name=\"_charset_\"", " us-ascii"), "additionalProperties"),
     ] {
         let found = post(&shop, "/upload", "multipart/form-data; boundary=x", &format!("{parts}--x--\r\n"));
         assert_says(&found, expected, parts);
