@@ -13,6 +13,8 @@ use jsonschema::JsonType;
 use jsonschema::json::{self, Json, Node, NodeIdentity};
 use serde_json::{Map, Number, Value};
 
+use crate::unique;
+
 /// Steps that judging any value may take. A step is one look at a value, some
 /// nanoseconds.
 const JUDGE_STEPS: u64 = 200_000;
@@ -244,8 +246,7 @@ impl<'a> json::Array<'a, Budgeted> for SeenList<'a> {
     }
 
     fn is_unique(&self) -> bool {
-        // Past the budget the answer is void.
-        !self.budget.step(self.items.len() as u64) || json::unique::is_unique(self.items)
+        unique::is_unique(self.items, |steps| self.budget.step(steps))
     }
 }
 

@@ -37,6 +37,7 @@ mod request;
 mod shape;
 mod syntax;
 mod translate;
+mod unique;
 mod violation;
 mod walk;
 

@@ -1,5 +1,7 @@
 use super::*;
 
+use serde_json::{Value, json};
+
 const JSON: &str = "application/json";
 
 #[test]
@@ -356,6 +358,35 @@ fn a_value_that_takes_more_steps_than_its_size_allows_is_refused() {
     let Ok(Opened::Body(check)) = contract.open(&ask, HasBody::Yes) else { panic!("a body is expected") };
     let violations = check.judge(body.as_bytes()).unwrap_err();
     assert_eq!(violations.first().class, Class::Complexity, "{violations}");
+}
+
+/// What a schema says about a JSON body.
+fn by(schema: &Value, body: &str) -> String {
+    let contract = load_schema(schema.to_string().as_bytes(), settings()).unwrap();
+    post(&Arc::new(contract), "/", JSON, body)
+}
+
+/// Lists that hash alike where hashes do not tell `[1,[1]]` from `[[1],1]`, and integers that are
+/// one double: whoever sees this test hang sees the attack.
+#[test]
+fn unique_items_take_linear_time() {
+    let lists = |wrap: fn(String) -> String| {
+        let list = |number: usize| {
+            let items: Vec<_> = (0..16).map(|bit| if number >> bit & 1 == 1 { "[1]" } else { "1" }).collect();
+            wrap(format!("[{}]", items.join(",")))
+        };
+        (0..6_000).map(list).collect::<Vec<_>>()
+    };
+    let whole = (0..10_000u64).map(|number| ((1 << 63) + number).to_string()).collect();
+    let objects = json!({ "uniqueItems": true, "items": { "type": "object" } });
+    let any = json!({ "uniqueItems": true });
+    for (schema, mut items) in
+        [(&any, lists(|list| list)), (&objects, lists(|list| format!("{{\"v\":{list}}}"))), (&any, whole)]
+    {
+        assert_eq!(by(schema, &format!("[{}]", items.join(","))), "");
+        items.push(items[7].clone());
+        assert_says(&by(schema, &format!("[{}]", items.join(","))), "body: uniqueItems", &items[7]);
+    }
 }
 
 #[test]
