@@ -78,7 +78,9 @@ impl BodyCheck {
         Violation::plain(Class::Size, "body", "longer than the limit for validation").into()
     }
 
-    /// Judges the whole body. Takes time with its length: some milliseconds per megabyte.
+    /// Judges the whole body. Takes time with its length: tens of milliseconds per megabyte
+    /// where a schema looks at each value a few times, and up to about a second where it looks as
+    /// often as the budget allows.
     ///
     /// # Errors
     /// What is wrong with it.
@@ -126,6 +128,7 @@ impl Media {
         if way.is_ascii && way.reading != Reading::Opaque && !bytes.is_ascii() {
             return vec![plain("encoding")];
         }
+        let place = || "body".to_owned();
         let Some(validator) = &self.validator else {
             // Also where any JSON will do it has to be JSON.
             return match way.reading {
@@ -138,9 +141,12 @@ impl Media {
             };
         };
         let read = match way.reading {
-            Reading::Json => json::read(bytes, way.numbers)
-                .map(|value| (value.clone(), value))
-                .map_err(|(why, ..)| plain(why.keyword())),
+            Reading::Json => {
+                return match json::read(bytes, way.numbers) {
+                    Ok(value) => violation::judge(validator, &value, Class::Body, &place),
+                    Err((why, ..)) => vec![plain(why.keyword())],
+                };
+            }
             Reading::Form => self.form(bytes),
             Reading::Multipart => self.multipart(bytes, way.boundary.as_deref().unwrap_or_default()),
             Reading::Text => self.text(bytes),
@@ -151,7 +157,7 @@ impl Media {
             Ok(both) => both,
             Err(violation) => return vec![violation],
         };
-        let broken = violation::judge(validator, &typed, Class::Body, &|| "body".to_owned());
+        let broken = violation::judge(validator, &typed, Class::Body, &place);
         if broken.is_empty() || typed == text || !violation::holds(validator, &text) {
             broken
         } else {

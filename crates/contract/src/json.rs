@@ -153,6 +153,8 @@ impl<'de> Visitor<'de> for Strict<'_> {
         while let Some(item) = access.next_element_seed(below)? {
             items.push(item);
         }
+        // The least room of a list is that of four values.
+        items.shrink_to_fit();
         Ok(Value::Array(items))
     }
 
