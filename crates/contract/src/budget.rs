@@ -8,6 +8,7 @@
 
 use std::borrow::Cow;
 use std::cell::Cell;
+use std::ops::ControlFlow;
 
 use jsonschema::JsonType;
 use jsonschema::json::{self, Json, Node, NodeIdentity};
@@ -18,42 +19,60 @@ use crate::unique;
 /// Steps that judging any value may take. A step is one look at a value, some
 /// nanoseconds.
 const JUDGE_STEPS: u64 = 200_000;
-/// Further steps for each value in it: room for unions of dozens of schemas.
+/// Further steps for each value in it, and for each [`TEXT_BYTES_PER_STEP`] of its texts and names:
+/// room for unions of dozens of schemas.
 const JUDGE_STEPS_PER_VALUE: u64 = 128;
 /// Steps that may be spent to tell what is wrong with a value that was found wrong.
 const EXPLAIN_STEPS: u64 = 10_000;
 /// Further steps for each value in it.
 const EXPLAIN_STEPS_PER_VALUE: u64 = 16;
+/// Most names of members that are come to for that: an error may hold a copy of each.
+const EXPLAIN_NAMES_MAX: u64 = 400_000;
 /// Steps that an error takes: it is told with its whole way through value and schema.
 const ERROR_STEPS: u64 = 64;
+/// Most errors that are told before the budget is spent. All are held in memory at a time,
+/// those of every branch of a union too.
+const ERRORS_MAX: u32 = 1_000;
+/// Most bytes of names on the way to a value that is told: each error holds its own copy.
+const WAY_BYTES_MAX: usize = 1_024;
+/// Looks at a value's kind that take a step.
+const GLANCES_PER_STEP: u64 = 2;
 /// Bytes of a text that are looked at in one step.
 const TEXT_BYTES_PER_STEP: usize = 64;
 
 /// A compiled schema for [`Seen`] values.
 pub(crate) type Validator = jsonschema::Validator<Budgeted>;
 
-/// Steps that are left.
+/// Steps that are left, errors, and names of members.
 #[derive(Debug)]
-pub(crate) struct Budget(Cell<u64>);
+pub(crate) struct Budget {
+    /// A step is so many of them: [`GLANCES_PER_STEP`].
+    glances: Cell<u64>,
+    errors: Cell<u32>,
+    names: Cell<u64>,
+}
 
 impl Budget {
     /// For judging a value.
     pub(crate) fn to_judge(value: &Value) -> Self {
-        Self::new(JUDGE_STEPS, JUDGE_STEPS_PER_VALUE, value)
+        Self::of(steps(JUDGE_STEPS, JUDGE_STEPS_PER_VALUE, value))
     }
 
-    /// For telling what is wrong with a value.
-    pub(crate) fn to_explain(value: &Value) -> Self {
-        Self::new(EXPLAIN_STEPS, EXPLAIN_STEPS_PER_VALUE, value)
+    /// For telling what is wrong with a value. `None` when that takes more memory than it may.
+    pub(crate) fn to_explain(value: &Value) -> Option<Self> {
+        let steps = || steps(EXPLAIN_STEPS, EXPLAIN_STEPS_PER_VALUE, value);
+        let names = Cell::new(EXPLAIN_NAMES_MAX);
+        (way(value) <= WAY_BYTES_MAX).then(|| Self { names, ..Self::of(steps()) })
     }
 
-    fn new(least: u64, each: u64, value: &Value) -> Self {
-        Self(Cell::new(each.saturating_mul(values(value)).saturating_add(least)))
+    fn of(steps: u64) -> Self {
+        let glances = steps.saturating_mul(GLANCES_PER_STEP);
+        Self { glances: Cell::new(glances), errors: Cell::new(ERRORS_MAX), names: Cell::new(u64::MAX) }
     }
 
     /// Whether it is spent: an answer that was reached with it is void.
     pub(crate) fn is_spent(&self) -> bool {
-        self.0.get() == 0
+        self.glances.get() == 0
     }
 
     /// The value, seen as long as this lasts.
@@ -63,26 +82,68 @@ impl Budget {
 
     /// Takes steps, and says whether some are left.
     fn step(&self, steps: u64) -> bool {
-        let left = self.0.get().saturating_sub(steps);
-        self.0.set(left);
+        self.glance(steps.saturating_mul(GLANCES_PER_STEP))
+    }
+
+    fn glance(&self, glances: u64) -> bool {
+        let left = self.glances.get().saturating_sub(glances);
+        self.glances.set(left);
         left > 0
+    }
+
+    /// Takes what the name of a member takes, and says whether some is left.
+    fn name(&self, name: &str) -> bool {
+        let left = self.names.get().saturating_sub(1);
+        self.names.set(left);
+        self.step(if left > 0 { text_steps(name) } else { u64::MAX })
+    }
+
+    /// Takes what an error takes.
+    fn error(&self) {
+        let left = self.errors.get().saturating_sub(1);
+        self.errors.set(left);
+        self.step(if left > 0 { ERROR_STEPS } else { u64::MAX });
     }
 }
 
 impl Default for Budget {
     fn default() -> Self {
-        Self(Cell::new(u64::MAX))
+        Self::of(u64::MAX)
     }
 }
 
-/// How many values a value is made of, itself among them.
-fn values(value: &Value) -> u64 {
-    let below: u64 = match value {
-        Value::Array(items) => items.iter().map(values).sum(),
-        Value::Object(members) => members.values().map(values).sum(),
+/// The steps for a value.
+fn steps(least: u64, each: u64, value: &Value) -> u64 {
+    each.saturating_mul(weight(value)).saturating_add(least)
+}
+
+/// Steps of a look at a text.
+fn text_steps(text: &str) -> u64 {
+    1 + (text.len() / TEXT_BYTES_PER_STEP) as u64
+}
+
+/// Steps of one look at everything in a value, itself among it.
+fn weight(value: &Value) -> u64 {
+    match value {
+        Value::Array(items) => items.iter().map(weight).sum::<u64>().saturating_add(1),
+        Value::Object(members) => {
+            let member = |(name, value): (&String, &Value)| text_steps(name) - 1 + weight(value);
+            members.iter().map(member).sum::<u64>().saturating_add(1)
+        }
+        Value::String(text) => text_steps(text),
+        Value::Null | Value::Bool(_) | Value::Number(_) => 1,
+    }
+}
+
+/// Bytes of names on the longest way into a value.
+fn way(value: &Value) -> usize {
+    match value {
+        Value::Array(items) => items.iter().map(way).max().unwrap_or_default(),
+        Value::Object(members) => {
+            members.iter().map(|(name, value)| name.len() + way(value)).max().unwrap_or_default()
+        }
         _ => 0,
-    };
-    below.saturating_add(1)
+    }
 }
 
 /// Values that are seen within a budget, as a representation of JSON.
@@ -131,7 +192,7 @@ impl Json for Budgeted {
         key.to_owned()
     }
 
-    /// A name holds nothing to go down into, and was paid for when it was come to.
+    /// Only for names that [`SeenMap`] does not hand over itself.
     fn with_string_node<T>((): &mut (), string: &str, judge: impl FnOnce(Seen<'_>) -> T) -> T {
         judge(Budget::default().see(&Value::String(string.to_owned())))
     }
@@ -156,11 +217,12 @@ impl<'a> Node<'a, Budgeted> for Seen<'a> {
 
     fn as_string(&self) -> Option<Cow<'a, str>> {
         let text = self.value.as_str()?;
-        self.budget.step(1 + (text.len() / TEXT_BYTES_PER_STEP) as u64);
+        self.budget.step(text_steps(text));
         Some(Cow::Borrowed(text))
     }
 
     fn as_number(&self) -> Option<&'a Number> {
+        self.budget.step(1);
         self.value.as_number()
     }
 
@@ -173,6 +235,7 @@ impl<'a> Node<'a, Budgeted> for Seen<'a> {
     }
 
     fn json_type(&self) -> JsonType {
+        self.budget.glance(1);
         match self.value {
             Value::Null => JsonType::Null,
             Value::Bool(_) => JsonType::Boolean,
@@ -196,14 +259,22 @@ impl<'a> Node<'a, Budgeted> for Seen<'a> {
     }
 
     fn equals_value(&self, expected: &Value) -> bool {
-        self.budget.step(1);
-        json::cmp::equal(self.value, expected)
+        let steps = match (self.value, expected) {
+            (Value::Array(items), Value::Array(others)) if items.len() == others.len() => weight(self.value),
+            (Value::Object(members), Value::Object(others)) if members.len() == others.len() => {
+                weight(self.value)
+            }
+            _ => 1,
+        };
+        // Past the budget the answer is void.
+        self.budget.step(steps) && json::cmp::equal(self.value, expected)
     }
 
-    /// Only errors ask for it.
+    /// Only errors ask for it, and nobody asks them: those of the branches of a union would each
+    /// hold a copy of it.
     fn to_value(&self) -> Cow<'a, Value> {
-        self.budget.step(ERROR_STEPS);
-        Cow::Borrowed(self.value)
+        self.budget.error();
+        Cow::Owned(Value::Null)
     }
 
     fn identity(&self) -> Option<NodeIdentity> {
@@ -231,6 +302,18 @@ impl<'a> json::Object<'a, Budgeted> for SeenMap<'a> {
     fn members(&self) -> Members<'a> {
         Members { members: self.members.iter(), budget: self.budget }
     }
+
+    /// A name holds nothing to go down into; to look at it takes its steps each time.
+    fn try_for_each_name_node<B>(
+        &self,
+        (): &mut (),
+        mut judge: impl FnMut(Seen<'_>) -> ControlFlow<B>,
+    ) -> ControlFlow<B> {
+        for (name, _) in self.members() {
+            judge(self.budget.see(&Value::String(name.to_owned())))?;
+        }
+        ControlFlow::Continue(())
+    }
 }
 
 impl<'a> json::Array<'a, Budgeted> for SeenList<'a> {
@@ -254,7 +337,7 @@ impl<'a> Iterator for Members<'a> {
     type Item = (&'a str, Seen<'a>);
 
     fn next(&mut self) -> Option<Self::Item> {
-        let (name, value) = self.members.next().filter(|_| self.budget.step(1))?;
+        let (name, value) = self.members.next().filter(|(name, _)| self.budget.name(name))?;
         Some((name.as_str(), Seen { value, budget: self.budget }))
     }
 }
@@ -296,7 +379,7 @@ mod tests {
             assert_eq!(validator.is_valid(Budget::to_judge(&value).see(&value)), is_valid, "{value}");
             let answers: Vec<_> = (0..400)
                 .map(|steps| {
-                    let budget = Budget(Cell::new(steps));
+                    let budget = Budget::of(steps);
                     let found = validator.is_valid(budget.see(&value));
                     (!budget.is_spent()).then_some(found)
                 })
@@ -304,5 +387,57 @@ mod tests {
             assert_eq!((answers.first(), answers.last()), (Some(&None), Some(&Some(is_valid))), "{value}");
             assert!(answers.into_iter().flatten().all(|found| found == is_valid), "{value}");
         }
+    }
+
+    /// Bytes of places, names and values that an error holds, those of the branches of a union too.
+    fn bytes(error: &jsonschema::ValidationError<'_>) -> usize {
+        use jsonschema::error::ValidationErrorKind::{AdditionalProperties, AnyOf, OneOfNotValid};
+        let more = match error.kind() {
+            AnyOf { context } | OneOfNotValid { context } => context.iter().flatten().map(bytes).sum(),
+            AdditionalProperties { unexpected } => unexpected.iter().map(|name| 24 + name.len()).sum(),
+            _ => 0,
+        };
+        200 + error.instance_path().as_str().len() + error.instance().to_string().len() + more
+    }
+
+    #[test]
+    fn what_errors_hold_is_bounded() {
+        let node = json!({ "items": { "$ref": "#" } });
+        let tree = json!({ "oneOf": [node, node, { "type": "integer" }] });
+        let lists = json!({ "additionalProperties": { "items": { "type": "integer" } } });
+        let required: Vec<_> = (0..1_000).map(|name| name.to_string()).collect();
+        let branches: Vec<_> = (0..100)
+            .map(|name| json!({ "properties": { name.to_string(): {} }, "additionalProperties": false }))
+            .collect();
+        let nested = |levels: usize, leaves: usize| {
+            (0..levels).fold(json!(vec!["x"; leaves]), |below, _| json!([below]))
+        };
+        let wide: Map<String, Value> = (0..20_000).map(|name| (format!("n{name}"), json!(1))).collect();
+        for (schema, value) in [
+            (&lists, json!({ "k".repeat(WAY_BYTES_MAX): vec!["x"; 50_000] })),
+            (&lists, json!({ "k".repeat(WAY_BYTES_MAX + 1): vec!["x"; 50_000] })),
+            (
+                &json!({ "additionalProperties": { "required": required } }),
+                json!({ "k".repeat(100_000): {} }),
+            ),
+            (&tree, nested(8, 50_000)),
+            (&json!({ "anyOf": branches }), Value::Object(wide)),
+        ] {
+            let validator: Validator = jsonschema::options_for().build(schema).unwrap();
+            assert!(!validator.is_valid(Budget::default().see(&value)), "{schema}");
+            let held = Budget::to_explain(&value).map(|budget| {
+                validator.iter_errors(budget.see(&value)).map(|error| bytes(&error)).sum::<usize>()
+            });
+            assert!(held.unwrap_or_default() < 20_000_000, "{schema}: {held:?}");
+        }
+    }
+
+    #[test]
+    fn a_name_takes_steps_with_its_length() {
+        let value = json!({ "k".repeat(TEXT_BYTES_PER_STEP * 100): 1 });
+        let budget = Budget::of(150);
+        let members = || json::Object::members(&budget.see(&value).as_object().unwrap()).count();
+        assert_eq!((members(), members()), (1, 0));
+        assert!(budget.is_spent());
     }
 }

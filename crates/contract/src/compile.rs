@@ -16,6 +16,9 @@ use crate::translate::{Dialect, Direction, translate};
 const NAME: &str = "bastide-contract:document";
 /// Largest compiled pattern, in bytes.
 const PATTERN_BYTES_MAX: usize = 1 << 20;
+/// Longest pattern that a client may send where `format: regex` asks for one, in bytes. To read
+/// one takes hundreds of times its memory.
+const SENT_PATTERN_BYTES_MAX: usize = 4 * 1024;
 
 /// Compiles the schemas of one OpenAPI document.
 pub(crate) struct Compiler<'d> {
@@ -95,11 +98,17 @@ pub(crate) fn alone(document: &Document) -> Result<Validator, Fault> {
 }
 
 fn options<'r>() -> jsonschema::ValidationOptions<'r, Arc<dyn jsonschema::Retrieve>, Budgeted> {
+    let regex = jsonschema::options().should_validate_formats(true).build(&json!({ "format": "regex" })).ok();
+    let is_regex = move |text: &str| {
+        text.len() <= SENT_PATTERN_BYTES_MAX
+            && regex.as_ref().is_some_and(|regex| regex.is_valid(&Value::from(text)))
+    };
     jsonschema::options_for()
         .offline()
         .should_validate_formats(true)
         .with_pattern_options(PatternOptions::regex().size_limit(PATTERN_BYTES_MAX))
         .with_format("byte", is_base64)
+        .with_format("regex", is_regex)
 }
 
 /// `format: byte` (OpenAPI 3.0): base64 (RFC 4648 §4).

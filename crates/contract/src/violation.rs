@@ -2,9 +2,10 @@
 
 use std::fmt;
 
+use jsonschema::ValidationError;
 use serde_json::Value;
 
-use crate::budget::{Budget, Validator};
+use crate::budget::{Budget, Seen, Validator};
 
 /// Most violations of one message that are told apart; more are not looked for.
 pub const VIOLATIONS_MAX: usize = 4;
@@ -168,22 +169,25 @@ pub(crate) fn judge(
 }
 
 /// What does not hold. To collect it can take far longer than the verdict, which is kept
-/// for each schema and value where they meet again.
+/// for each schema and value where they meet again, and far more memory: the validator
+/// collects everything before it hands out the first.
 fn explain(validator: &Validator, value: &Value, class: Class, place: &dyn Fn() -> String) -> Vec<Violation> {
-    let budget = Budget::to_explain(value);
-    let found: Vec<_> = validator.iter_errors(budget.see(value)).take(VIOLATIONS_MAX).collect();
-    if found.is_empty() || budget.is_spent() {
-        // Two ways of asking disagree, or there was no time to ask: the answer is no.
-        return vec![Violation::plain(class, place(), "schema")];
-    }
-    let found = found.into_iter().map(|error| Violation {
+    let told = |error: ValidationError<'_>| Violation {
         class,
         place: place(),
         pointer: cut(error.instance_path().as_str()),
         keyword: error.kind().keyword().to_owned(),
         schema: error.schema_path().as_str().to_owned(),
-    });
-    found.collect()
+    };
+    let within = |ask: &dyn Fn(Seen<'_>) -> Vec<Violation>| {
+        let budget = Budget::to_explain(value)?;
+        let found = ask(budget.see(value));
+        (!budget.is_spent() && !found.is_empty()).then_some(found)
+    };
+    within(&|seen| validator.iter_errors(seen).take(VIOLATIONS_MAX).map(told).collect())
+        .or_else(|| within(&|seen| validator.validate(seen).err().map(told).into_iter().collect()))
+        // Two ways of asking disagree, or there was no time to ask: the answer is no.
+        .unwrap_or_else(|| vec![Violation::plain(class, place(), "schema")])
 }
 
 fn cut(pointer: &str) -> String {

@@ -366,6 +366,78 @@ fn by(schema: &Value, body: &str) -> String {
     post(&Arc::new(contract), "/", JSON, body)
 }
 
+/// Whatever a keyword looks at, and however much of it stands in one value.
+#[test]
+fn every_look_takes_steps() {
+    fn times(count: usize, schema: impl Fn(usize) -> Value) -> Vec<Value> {
+        (0..count).map(schema).collect()
+    }
+    fn list(last: usize) -> Value {
+        json!([vec![0; 999], vec![last]].concat())
+    }
+    let name = "k".repeat(100_000);
+    let named = format!("{{\"{name}\":1}}");
+    let texts = format!("[\"{name}\",\"x{name}\"]");
+    let numbers = format!("[{}0]", "0,".repeat(2_000));
+    let other = list(1_000).to_string();
+    // Twenty of each, and so many.
+    type Schema = fn(usize) -> Value;
+    let cases: [(&str, usize, Schema, &str); 6] = [
+        (
+            "names by patterns",
+            300,
+            |count| {
+                let patterns = (0..count).map(|n| (format!("^{n}"), json!(false)));
+                json!({ "patternProperties": patterns.collect::<serde_json::Map<_, _>>() })
+            },
+            &named,
+        ),
+        (
+            "names as values",
+            300,
+            |count| {
+                let not = |n| json!({ "not": { "pattern": format!("^{n}") } });
+                json!({ "propertyNames": { "allOf": times(count, not) } })
+            },
+            &named,
+        ),
+        ("lists by equality", 400, |count| json!({ "not": { "enum": times(count, list) } }), &other),
+        (
+            "texts by uniqueness",
+            300,
+            |count| json!({ "allOf": times(count, |_| json!({ "uniqueItems": true })) }),
+            &texts,
+        ),
+        (
+            "numbers",
+            1_000,
+            |count| json!({ "items": { "allOf": times(count, |n| json!({ "maximum": n })) } }),
+            &numbers,
+        ),
+        (
+            "types",
+            500,
+            |count| {
+                let kind = |n| json!({ "type": "number", "minLength": n });
+                json!({ "items": { "allOf": times(count, kind) } })
+            },
+            &numbers,
+        ),
+    ];
+    for (what, many, schema, body) in cases {
+        assert_eq!(by(&schema(20), body), "", "{what}");
+        assert_says(&by(&schema(many), body), "more steps than the limit", what);
+    }
+}
+
+#[test]
+fn a_long_text_has_the_steps_for_a_long_text() {
+    let schema = json!({ "properties": { "file": { "pattern": "^[A-Za-z0-9+/=]*$", "format": "byte" } } });
+    let body = |last: &str| format!("{{\"file\":\"{}{last}\"}}", "A".repeat(7_000_000));
+    assert_eq!(by(&schema, &body("AAA=")), "");
+    assert_says(&by(&schema, &body("AAA-")), "/file: pattern", "another letter");
+}
+
 /// Lists that hash alike where hashes do not tell `[1,[1]]` from `[[1],1]`, and integers that are
 /// one double: whoever sees this test hang sees the attack.
 #[test]
@@ -386,6 +458,32 @@ fn unique_items_take_linear_time() {
         assert_eq!(by(schema, &format!("[{}]", items.join(","))), "");
         items.push(items[7].clone());
         assert_says(&by(schema, &format!("[{}]", items.join(","))), "body: uniqueItems", &items[7]);
+    }
+}
+
+#[test]
+fn what_is_wrong_with_a_long_body_is_told_as_far_as_that_takes_little() {
+    let schema = json!({ "additionalProperties": { "items": { "type": "integer" } } });
+    let body =
+        |name: usize, items: usize| format!("{{\"{}\":[{}1]}}", "k".repeat(name), "\"x\",".repeat(items));
+    let told = by(&schema, &body(3, 20));
+    assert_eq!(told.split("; ").count(), VIOLATIONS_MAX, "{told}");
+    let told = by(&schema, &body(3, 20_000));
+    assert!(told.starts_with("body /kkk/0: type") && told.split("; ").count() == 1, "{told}");
+    assert_eq!(by(&schema, &body(100_000, 20_000)), "body: schema");
+}
+
+#[test]
+fn a_pattern_that_a_client_sends_is_read_up_to_a_length() {
+    let schema = json!({ "format": "regex" });
+    for (pattern, expected) in [
+        ("^a(b|c)*$".to_owned(), ""),
+        ("(?=a)b".to_owned(), ""),
+        ("(".to_owned(), "body: format"),
+        ("a".repeat(4 * 1024), ""),
+        ("a".repeat(4 * 1024 + 1), "body: format"),
+    ] {
+        assert_says(&by(&schema, &format!("\"{pattern}\"")), expected, &pattern);
     }
 }
 
