@@ -87,6 +87,16 @@ impl Exclusion {
             }
     }
 
+    /// Whether it leaves nothing of a target.
+    pub(crate) fn takes_all_of(&self, target: &Target) -> bool {
+        self.variable == target.variable
+            && !target.count
+            && match &target.selector {
+                Selector::Name(name) => self.selector.takes(name),
+                selector => self.selector.is_all() || self.selector == *selector,
+            }
+    }
+
     /// Whether it could take something of a target out.
     pub(crate) fn may_take(&self, target: &Target) -> bool {
         self.variable == target.variable
@@ -112,6 +122,12 @@ mod tests {
         assert!(!exclusion.takes(Variable::ArgsNames, b"q", None));
         let all = Exclusion { variable: Variable::Args, selector: Selector::All };
         assert!(all.takes(Variable::Args, b"anything", None));
+        let target = |selector: Selector| Target { variable: Variable::Args, selector, count: false };
+        let name = |name: &str| Selector::Name(name.as_bytes().to_vec());
+        assert!(exclusion.takes_all_of(&target(name("Q"))) && !exclusion.takes_all_of(&target(name("qq"))));
+        assert!(all.takes_all_of(&target(name("q"))) && all.takes_all_of(&target(Selector::All)));
+        assert!(!exclusion.takes_all_of(&target(Selector::All)));
+        assert!(!all.takes_all_of(&Target { count: true, ..target(Selector::All) }));
         let slot = Exclusion { variable: Variable::Tx, selector: Selector::Slot(12) };
         assert!(slot.takes(Variable::Tx, b"x", Some(12)) && !slot.takes(Variable::Tx, b"x", Some(13)));
     }

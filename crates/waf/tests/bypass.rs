@@ -89,6 +89,9 @@ fn a_body_that_can_be_read_in_two_ways_is_denied_unless_a_rule_judges_that() {
     let line = judges("MULTIPART_LF_LINE \"!@eq 0\" \"t:none");
     let unmatched = judges("MULTIPART_UNMATCHED_BOUNDARY \"!@eq 0\" \"t:none");
     let heads = judges("MULTIPART_PART_HEADERS \"@rx (?i)charset\" \"t:none");
+    // As the Core Rule Set has it: another rule looks at what this one takes.
+    let types = judges("MULTIPART_PART_HEADERS \"@rx ^content-type: (.*)$\" \"capture,t:none,t:lowercase");
+    let encodings = judges("MULTIPART_PART_HEADERS \"@rx content-transfer-encoding\" \"t:none,t:lowercase");
     let charsets = judges("REQUEST_HEADERS:Content-Type \"@rx (?i)charset=utf-16\" \"t:none");
 
     let named = "Content-Disposition: form-data; name=\"q\"";
@@ -105,7 +108,8 @@ fn a_body_that_can_be_read_in_two_ways_is_denied_unless_a_rule_judges_that() {
         (json("; charset=utf-7"), &charsets),
         (post("application/x-www-form-urlencoded; charset=ibm037", "q=1"), &charsets),
         (of("Content-Type: text/plain; charset=utf-7"), &heads),
-        (of("Content-Transfer-Encoding: base64"), &heads),
+        (of("Content-Type: text/plain; charset=utf-7"), &types),
+        (of("Content-Transfer-Encoding: base64"), &encodings),
         (multipart(&[field("_charset_", "utf-7"), field("q", "1")]), &heads),
         (raw(&inner), &strict),
         (raw(&inner), &line),
@@ -150,6 +154,65 @@ fn a_body_that_can_be_read_in_two_ways_is_denied_unless_a_rule_judges_that() {
     assert_eq!(run(&own, &json("; charset=utf-7")).1, denied);
     for charset in ["", "; charset=utf-8", ";charset=Shift_JIS"] {
         assert_eq!(run(&own, &json(charset)).1, Verdict::Pass, "{charset}");
+    }
+    // What looks at something else, or has not looked while the body could be refused, judged nothing.
+    for (doubtful, unrelated) in [
+        (json("; charset=utf-7"), "REQUEST_HEADERS \"@rx charset=evil\" \"id:4,phase:1,deny"),
+        (
+            json("; charset=utf-7"),
+            "REQUEST_HEADERS|!REQUEST_HEADERS:Content-Type \"@rx charset=evil\" \"id:4,phase:1,deny",
+        ),
+        (
+            json("; charset=utf-7"),
+            "REQUEST_HEADERS:Content-Type|!REQUEST_HEADERS:/^content/ \"@rx charset=evil\" \"id:4,phase:1,deny",
+        ),
+        (
+            json("; charset=utf-7"),
+            "&REQUEST_HEADERS:Content-Type \"@eq 0\" \"id:4,phase:1,deny,msg:'charset'",
+        ),
+        (json("; charset=utf-7"), "REQUEST_HEADERS:Content-Type \"@rx charset\" \"id:4,phase:3,pass"),
+        (
+            of("Content-Type: text/plain; charset=utf-7"),
+            "MULTIPART_PART_HEADERS \"@contains ../\" \"id:4,phase:2,deny",
+        ),
+        (
+            of("Content-Type: text/plain; charset=utf-7"),
+            "MULTIPART_PART_HEADERS \"@rx content-transfer-encoding\" \"id:4,phase:2,deny",
+        ),
+        (
+            of("Content-Transfer-Encoding: base64"),
+            "MULTIPART_PART_HEADERS \"@contains ../\" \"id:4,phase:2,deny",
+        ),
+        (
+            of("Content-Transfer-Encoding: base64"),
+            "MULTIPART_PART_HEADERS \"@rx charset\" \"id:4,phase:2,deny",
+        ),
+        (
+            of("Content-Transfer-Encoding: base64"),
+            "&MULTIPART_PART_HEADERS:_charset_ \"!@eq 0\" \"id:4,phase:2,deny",
+        ),
+        (raw(&inner), "MULTIPART_STRICT_ERROR \"!@eq 0\" \"id:4,phase:5,pass,setvar:tx.a=1"),
+        (raw(&inner), "MULTIPART_STRICT_ERROR \"!@eq 0\" \"id:4,phase:1,deny"),
+        (raw(&inner), "&MULTIPART_STRICT_ERROR \"@eq 0\" \"id:4,phase:2,deny"),
+        (
+            raw(&inner),
+            "ARGS|MULTIPART_STRICT_ERROR|!MULTIPART_STRICT_ERROR \"@contains zzz\" \"id:4,phase:2,deny",
+        ),
+        (raw(&inner), "ARGS \"@contains zzz\" \"id:4,phase:2,deny,logdata:'%{MULTIPART_STRICT_ERROR}'"),
+        (raw(&inner), "ARGS \"@contains zzz\" \"id:4,phase:2,deny,msg:'%{MULTIPART_LF_LINE}'"),
+        (raw(&inner), "ARGS \"@contains zzz\" \"id:4,phase:2,deny,tag:'%{MULTIPART_STRICT_ERROR}'"),
+        (raw(&inner), "ARGS \"@contains zzz\" \"id:4,phase:2,pass,setvar:tx.a=%{MULTIPART_STRICT_ERROR}"),
+        (
+            raw(&inner),
+            "ARGS \"@contains zzz\" \"id:4,phase:2,deny,chain\"\nSecRule MULTIPART_STRICT_ERROR \"!@eq 0\" \"t:none",
+        ),
+        (
+            multipart(&[field("a", "one--frontier")]),
+            "ARGS \"@contains zzz\" \"id:4,phase:2,deny,logdata:'%{MULTIPART_UNMATCHED_BOUNDARY}'",
+        ),
+    ] {
+        let beside = set(&format!("SecRule {unrelated}\""), &Options::default());
+        assert_eq!(run(&beside, &doubtful).1, Verdict::Deny { status: 400, rule: 0 }, "{unrelated}");
     }
     // Nobody looks at its body.
     let head = rules(
@@ -233,6 +296,20 @@ fn a_body_that_cannot_be_read_to_its_end_is_denied_unless_a_rule_judges_that() {
         assert_eq!(run(&alone, &honest).1, Verdict::Pass, "{what}");
         assert_eq!(run(&judged, &broken).1, Verdict::Pass, "beside {what}");
         assert_eq!(run(&allowed, &broken).1, Verdict::Pass, "beside {what}");
+    }
+    // As in ModSecurity's own file, without its rule 200002.
+    let strict = "SecRule MULTIPART_STRICT_ERROR \"!@eq 0\" \"id:200003,phase:2,deny,status:400,\
+        msg:'Multipart request body failed strict validation: PE %{REQBODY_PROCESSOR_ERROR}'\"";
+    for unrelated in [
+        strict,
+        "SecRule REQBODY_ERROR \"!@eq 0\" \"id:4,phase:1,deny\"",
+        "SecRule REQBODY_ERROR \"!@eq 0\" \"id:4,phase:5,pass,log\"",
+        "SecRule &REQBODY_ERROR \"@eq 0\" \"id:4,phase:2,deny\"",
+        "SecRule ARGS|REQBODY_ERROR \"@contains zzz\" \"id:4,phase:2,deny\"\nSecRuleUpdateTargetById 4 \"!REQBODY_ERROR\"",
+        "SecAction \"id:4,phase:2,pass,setvar:tx.a=%{REQBODY_ERROR}\"",
+    ] {
+        let broken = post("application/json", "{\"a\":1,}");
+        assert_eq!(run(&set(unrelated), &broken).1, Verdict::Deny { status: 400, rule: 0 }, "{unrelated}");
     }
     let partial = set("SecRequestBodyNoFilesLimit 64\nSecRequestBodyLimitAction ProcessPartial\n");
     for long in [form(&"a".repeat(100)), post("application/json", &format!("[\"{}\"]", "a".repeat(100)))] {

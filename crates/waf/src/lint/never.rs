@@ -5,7 +5,7 @@ use crate::{
     action::{Act, Ctl},
     rule::{Link, Phase, Rule, Test},
     ruleset::{Note, RuleSet},
-    target::{Exclusion, Selector, Target},
+    target::Target,
     variable::Variable,
 };
 
@@ -67,11 +67,7 @@ fn operator(link: &Link, test: &Test, looked_at: &[&Target]) -> Option<String> {
 }
 
 fn is_excluded(target: &Target, link: &Link) -> bool {
-    let takes = |exclusion: &Exclusion| {
-        exclusion.variable == target.variable
-            && (exclusion.selector == Selector::All || exclusion.selector == target.selector)
-    };
-    !target.count && link.exclusions.iter().any(takes)
+    link.exclusions.iter().any(|exclusion| exclusion.takes_all_of(target))
 }
 
 /// The first phase in which a variable can have a value.

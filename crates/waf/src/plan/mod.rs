@@ -15,6 +15,7 @@
 mod apart;
 mod change;
 mod gate;
+mod judges;
 mod layer;
 mod needles;
 mod table;
@@ -22,6 +23,7 @@ mod table;
 pub(crate) use apart::Apart;
 pub(crate) use change::bound;
 pub(crate) use gate::{Alike, Family, Gate, Waiting, common, holds};
+pub(crate) use judges::Judges;
 pub(crate) use layer::{Layer, Variables, only};
 pub(crate) use needles::{Needles, Side};
 
@@ -165,8 +167,8 @@ pub(crate) struct Plan {
     /// Fixed variables that any target or macro reads.
     uses: [bool; crate::variable::COUNT],
     uses_request_body: bool,
-    /// Whether a rule looks for the character set of a request's content type.
-    judges_charsets: bool,
+    /// What rules judge of what is refused else.
+    pub(crate) judges: Judges,
     /// Whether MATCHED_VARS or MATCHED_VARS_NAMES is read by a rule's links.
     matched_vars: Vec<bool>,
     /// The patterns by which rules look at `TX`.
@@ -183,7 +185,7 @@ impl Plan {
             needles: [Needles::default(), Needles::default()],
             uses: [false; crate::variable::COUNT],
             uses_request_body: false,
-            judges_charsets: false,
+            judges: Judges::of(rules),
             matched_vars: Vec::with_capacity(rules.len()),
             patterns: patterns(rules, names),
         };
@@ -220,11 +222,6 @@ impl Plan {
     /// Whether anything reads a variable that the request's body has a part in.
     pub(crate) fn uses_request_body(&self) -> bool {
         self.uses_request_body
-    }
-
-    /// Whether a rule decides which character sets a request's content type may name.
-    pub(crate) fn judges_charsets(&self) -> bool {
-        self.judges_charsets
     }
 
     /// Whether a rule reads the list of its matches.
@@ -377,7 +374,6 @@ impl Plan {
             link.acts.iter().for_each(|act| act.templates().for_each(&mut template));
         }
         used.extend(rule.links.iter().flat_map(|link| link.targets.iter().map(|target| target.variable)));
-        self.judges_charsets |= rule.phase <= Phase::RequestBody && rule.links.iter().any(looks_for_charset);
         let lists = [Variable::MatchedVars, Variable::MatchedVarsNames];
         self.matched_vars.push(used.iter().any(|variable| lists.contains(variable)));
         for variable in used {
@@ -388,16 +384,6 @@ impl Plan {
             }
         }
     }
-}
-
-/// Whether a link looks at the content type, for the word.
-fn looks_for_charset(link: &Link) -> bool {
-    let content_type = |target: &Target| {
-        target.variable == Variable::RequestHeaders && target.selector.takes(b"content-type")
-    };
-    let test = link.test.as_ref();
-    test.is_some_and(|test| test.operator.argument().to_ascii_lowercase().contains("charset"))
-        && link.targets.iter().any(content_type)
 }
 
 /// A pattern by which a rule looks at `TX`.

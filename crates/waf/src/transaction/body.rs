@@ -247,7 +247,8 @@ impl State {
         // What stands behind the fault no rule sees: a rule may take that upon itself, else it does
         // not go on.
         let judged = [Variable::ReqbodyError, Variable::ReqbodyProcessorError];
-        let unread = error.is_some() && !over && !judged.iter().any(|variable| set.plan.uses(*variable));
+        let unread =
+            error.is_some() && !over && !judged.iter().any(|variable| set.plan.judges.tells(*variable));
         let doubtful = self.body.request_length > 0 && self.is_doubtful(set, parsed.as_ref());
         if (unread || doubtful) && self.ended == Ended::No {
             let _ = self.refuse(STATUS_UNREADABLE);

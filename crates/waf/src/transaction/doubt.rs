@@ -3,7 +3,7 @@
 use super::{body::multipart_flags, state::State};
 use crate::{
     body::{BodyKind, MultipartFlags, Parsed, charset},
-    plan::Plan,
+    plan::Judges,
     ruleset::RuleSet,
     variable::Variable,
 };
@@ -14,8 +14,8 @@ impl State {
     pub(super) fn is_doubtful(&self, set: &RuleSet, parsed: Option<&Parsed>) -> bool {
         let plan = &set.plan;
         let is_looked_at = parsed.is_some() || self.body.keeps_raw(plan);
-        (is_looked_at && !plan.judges_charsets() && self.is_in_foreign_charset())
-            || parsed.is_some_and(|parsed| is_ambiguous(plan, &parsed.multipart))
+        (is_looked_at && !plan.judges.charset && self.is_in_foreign_charset())
+            || parsed.is_some_and(|parsed| is_ambiguous(&plan.judges, &parsed.multipart))
     }
 
     fn is_in_foreign_charset(&self) -> bool {
@@ -27,16 +27,18 @@ impl State {
 }
 
 /// Whether a multipart body has parts that readers find elsewhere, or read otherwise.
-fn is_ambiguous(plan: &Plan, flags: &MultipartFlags) -> bool {
+fn is_ambiguous(judges: &Judges, flags: &MultipartFlags) -> bool {
     use Variable as V;
-    let strict = plan.uses(V::MultipartStrictError);
+    let strict = judges.tells(V::MultipartStrictError);
     let raised = multipart_flags(flags).into_iter().any(|(variable, up)| match variable {
         // The first two stand for others. On a boundary in quotes readers agree, and one that
         // has them in the body too is an error.
         V::MultipartStrictError | V::MultipartCrlfLfLines | V::MultipartBoundaryQuoted => false,
         // Honest texts have lines that begin with two dashes, but not with this boundary.
-        V::MultipartUnmatchedBoundary => flags.boundary_within && !plan.uses(variable),
-        _ => up && !strict && !plan.uses(variable),
+        V::MultipartUnmatchedBoundary => flags.boundary_within && !judges.tells(variable),
+        _ => up && !strict && !judges.tells(variable),
     });
-    raised || (flags.foreign_text && !plan.uses(V::MultipartPartHeaders))
+    raised
+        || (flags.foreign_charset && !judges.part_charset)
+        || (flags.foreign_encoding && !judges.part_encoding)
 }

@@ -47,8 +47,10 @@ pub(crate) struct MultipartFlags {
     pub(crate) unmatched_boundary: bool,
     /// The boundary stands where it is none.
     pub(crate) boundary_within: bool,
-    /// A field's text is said to be in a character set or an encoding in which it was not read.
-    pub(crate) foreign_text: bool,
+    /// A field's text is said to be in a character set in which it was not read.
+    pub(crate) foreign_charset: bool,
+    /// A field's text is said to be in a transfer encoding in which it was not read.
+    pub(crate) foreign_encoding: bool,
     /// `MULTIPART_FILE_LIMIT_EXCEEDED`
     pub(crate) file_limit_exceeded: bool,
     /// `MULTIPART_NAME`: the last part's name.
@@ -129,6 +131,23 @@ struct Header {
     name: Vec<u8>,
     value: Vec<u8>,
     line: Vec<u8>,
+}
+
+impl Header {
+    fn is(&self, name: &str) -> bool {
+        self.name.eq_ignore_ascii_case(name.as_bytes())
+    }
+
+    /// Whether it says of a field that its text is in another character set than it was read in.
+    fn is_in_foreign_charset(&self) -> bool {
+        self.is("content-type") && charset::is_foreign(&self.value, false)
+    }
+
+    /// Whether it says of a field that its text is not what stands there.
+    fn is_encoded(&self) -> bool {
+        let plain = |encoding: &str| self.value.trim_ascii().eq_ignore_ascii_case(encoding.as_bytes());
+        self.is("content-transfer-encoding") && !["", "7bit", "8bit", "binary"].into_iter().any(plain)
+    }
 }
 
 impl Multipart {
@@ -314,7 +333,7 @@ impl Multipart {
         if part.is_field {
             // The field that says in which set the others are (HTML, "form submission").
             let says = name.eq_ignore_ascii_case(b"_charset_");
-            self.parsed.multipart.foreign_text |= says && !charset::is_read(part.value.trim_ascii());
+            self.parsed.multipart.foreign_charset |= says && !charset::is_read(part.value.trim_ascii());
             self.parsed.args.push((Some(name), part.value));
         }
     }
@@ -444,19 +463,12 @@ impl Multipart {
         part.name = Some(name);
         part.is_field = said.filename.as_deref().is_none_or(disposition::names_no_file)
             || disposition::is_overlooked(&disposition.value);
-        flags.foreign_text |= part.is_field && part.headers.iter().any(is_foreign);
+        flags.foreign_charset |= part.is_field && part.headers.iter().any(Header::is_in_foreign_charset);
+        flags.foreign_encoding |= part.is_field && part.headers.iter().any(Header::is_encoded);
         part.filename = said.filename;
         part.in_body = true;
         Ok(())
     }
-}
-
-/// Whether a field's header says that its text is not what it was read as.
-fn is_foreign(header: &Header) -> bool {
-    let is = |name: &[u8]| header.name.eq_ignore_ascii_case(name);
-    let plain = |encoding: &str| header.value.trim_ascii().eq_ignore_ascii_case(encoding.as_bytes());
-    (is(b"content-type") && charset::is_foreign(&header.value, false))
-        || (is(b"content-transfer-encoding") && !["", "7bit", "8bit", "binary"].into_iter().any(plain))
 }
 
 /// How rules and log are told.
