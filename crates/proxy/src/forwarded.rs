@@ -11,7 +11,7 @@ use std::net::IpAddr;
 
 use crate::address::AddressList;
 
-/// Most hops that are read from the right.
+/// Most hops that are read from the right. An empty element counts as one.
 pub const HOPS_MAX: usize = 64;
 
 /// Why the client's address cannot be told.
@@ -48,16 +48,9 @@ pub fn client_address<'a>(
     if !trusted.contains(socket) {
         return Ok(socket);
     }
-    let standard = walk(trusted, forwarded.rev().flat_map(elements_from_right).map(forwarded_for))?;
-    let customary = walk(
-        trusted,
-        x_forwarded_for
-            .rev()
-            .flat_map(|value| {
-                value.rsplit(|&byte| byte == b',').map(<[u8]>::trim_ascii).filter(|part| !part.is_empty())
-            })
-            .map(node_address),
-    )?;
+    let standard = walk(trusted, forwarded.rev().flat_map(elements_from_right), forwarded_for)?;
+    let nodes = x_forwarded_for.rev().flat_map(|value| value.rsplit(|&byte| byte == b','));
+    let customary = walk(trusted, nodes, node_address)?;
     match (standard, customary) {
         (Some(one), Some(other)) if one != other => Err(UnknownClient::Disagreement),
         (Some(client), _) | (None, Some(client)) => Ok(client),
@@ -66,16 +59,21 @@ pub fn client_address<'a>(
 }
 
 /// The right-most untrusted hop, or the left-most of all when every one is trusted.
-fn walk(
+fn walk<'a>(
     trusted: &AddressList,
-    hops_from_right: impl Iterator<Item = Option<IpAddr>>,
+    hops_from_right: impl Iterator<Item = &'a [u8]>,
+    address_of: fn(&[u8]) -> Option<IpAddr>,
 ) -> Result<Option<IpAddr>, UnknownClient> {
     let mut last = None;
-    for (at, hop) in hops_from_right.enumerate() {
+    for (at, hop) in hops_from_right.map(<[u8]>::trim_ascii).enumerate() {
         if at == HOPS_MAX {
             return Err(UnknownClient::TooManyHops);
         }
-        let address = hop.ok_or(UnknownClient::NoAddress)?;
+        // A list may have empty elements (RFC 9110 §5.6.1.2).
+        if hop.is_empty() {
+            continue;
+        }
+        let address = address_of(hop).ok_or(UnknownClient::NoAddress)?;
         last = Some(address);
         if !trusted.contains(address) {
             break;
@@ -85,31 +83,34 @@ fn walk(
 }
 
 /// The elements of a `Forwarded` value, last first. A comma inside a quoted string
-/// separates nothing (RFC 7239 §4).
+/// separates nothing (RFC 7239 §4), so the value is read once, from its left; whatever stands
+/// before the last [`HOPS_MAX`] commas is one element, and one hop too many.
 fn elements_from_right(value: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let mut rest = Some(value);
-    std::iter::from_fn(move || {
-        let text = rest?;
-        let mut quoted = false;
-        let mut escaped = false;
-        let mut cut = None;
-        for (at, &byte) in text.iter().enumerate() {
-            match byte {
-                _ if escaped => escaped = false,
-                b'\\' if quoted => escaped = true,
-                b'"' => quoted = !quoted,
-                b',' if !quoted => cut = Some(at),
-                _ => {}
+    let (mut cuts, mut found) = ([0; HOPS_MAX], 0);
+    let (mut quoted, mut escaped) = (false, false);
+    for (at, &byte) in value.iter().enumerate() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if quoted => escaped = true,
+            b'"' => quoted = !quoted,
+            b',' if !quoted => {
+                if let Some(cut) = cuts.get_mut(found % HOPS_MAX) {
+                    *cut = at;
+                }
+                found += 1;
             }
+            _ => {}
         }
-        let (before, element) = match cut {
-            Some(at) => (text.get(..at), text.get(at + 1..).unwrap_or_default()),
-            None => (None, text),
-        };
-        rest = before;
-        Some(element.trim_ascii())
+    }
+    let mut rest = Some(value);
+    (found.saturating_sub(HOPS_MAX)..=found).rev().map_while(move |past| {
+        let text = rest?;
+        // The oldest of the cuts that are known is the last one to be asked for.
+        let cut = past.checked_sub(1).filter(|cut| cut + HOPS_MAX >= found);
+        let cut = cut.and_then(|cut| cuts.get(cut % HOPS_MAX));
+        rest = cut.and_then(|&at| text.get(..at));
+        Some(cut.map_or(text, |&at| text.get(at + 1..).unwrap_or_default()))
     })
-    .filter(|element| !element.is_empty())
 }
 
 /// The address in an element's `for` parameter. Two of them, none, or an element that
@@ -286,6 +287,49 @@ mod tests {
     }
 
     #[test]
+    fn empty_elements_are_hops_too() {
+        for (empty, right) in [(HOPS_MAX - 1, true), (HOPS_MAX, false), (60_000, false)] {
+            for (name, hop) in [("for=198.51.100.7", false), ("198.51.100.7", true)] {
+                let value = format!("{name}{}", ",".repeat(empty));
+                let spread = vec![""; empty];
+                let lines: Vec<&str> = std::iter::once(name).chain(spread).collect();
+                for values in [&[value.as_str()][..], &lines] {
+                    let (standard, customary) = if hop { (&[][..], values) } else { (values, &[][..]) };
+                    let expected = if right {
+                        Ok("198.51.100.7".parse().unwrap())
+                    } else {
+                        Err(UnknownClient::TooManyHops)
+                    };
+                    assert_eq!(ask("10.0.0.1", standard, customary), expected, "{name} {empty}");
+                }
+            }
+        }
+        // Those that a client sends stop no one: they stand to the left of what the proxy says.
+        let value = format!("{}for=198.51.100.7", ",".repeat(60_000));
+        assert_eq!(ask("10.0.0.1", &[&value], &[]), Ok("198.51.100.7".parse().unwrap()));
+    }
+
+    /// What [`elements_from_right`] does, cut by cut from the left.
+    fn elements_plainly(value: &[u8]) -> Vec<&[u8]> {
+        let (mut all, mut begin, mut quoted, mut escaped) = (Vec::new(), 0, false, false);
+        for (at, &byte) in value.iter().enumerate() {
+            match byte {
+                _ if escaped => escaped = false,
+                b'\\' if quoted => escaped = true,
+                b'"' => quoted = !quoted,
+                b',' if !quoted => {
+                    all.push(&value[begin..at]);
+                    begin = at + 1;
+                }
+                _ => {}
+            }
+        }
+        all.push(&value[begin..]);
+        all.reverse();
+        all
+    }
+
+    #[test]
     fn nodes_are_written_as_they_are_read() {
         for (address, text) in [
             ("192.0.2.1", "192.0.2.1"),
@@ -299,6 +343,15 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn elements_come_from_the_right_as_they_stand(value in r#"[,,,,;"\\a =]{0,200}"#) {
+            let plainly = elements_plainly(value.as_bytes());
+            let read: Vec<&[u8]> = elements_from_right(value.as_bytes()).collect();
+            let known = plainly.len().min(HOPS_MAX);
+            prop_assert_eq!(&read[..known], &plainly[..known]);
+            prop_assert_eq!(read.len(), plainly.len().min(HOPS_MAX + 1));
+        }
+
         #[test]
         fn any_bytes_are_read_without_a_panic_and_appended_truth_wins(
             noise in prop::collection::vec(any::<u8>(), 0..80),
