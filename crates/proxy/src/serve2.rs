@@ -17,7 +17,7 @@ use h2::{Reason, RecvStream};
 use crate::accept::CoreListener;
 use crate::admit::admit;
 use crate::deadline::Watch;
-use crate::http2::head::{as_http1, from_h2};
+use crate::http2::head::{as_http1, from_h2, list_bytes};
 use crate::limits::Limits;
 use crate::link::Link;
 use crate::listen::{Core, Trust};
@@ -51,7 +51,8 @@ pub(crate) async fn serve<W: World>(
     let limits = Rc::clone(&core.current().limits);
     let ticker = &core.context().ticker;
     let hits = &core.context().limit_hits;
-    let window = connection_window(&limits, carries_strangers(&*core.current().world, &info));
+    let carries_strangers = carries_strangers(&*core.current().world, &info);
+    let window = connection_window(&limits, carries_strangers);
     let out = Rc::new(RefCell::new(Gathering::new(link)));
     let metered = Metered::new(Rc::clone(&out), read, &limits, ticker, hits);
     let handshake = server::Builder::new()
@@ -76,16 +77,21 @@ pub(crate) async fn serve<W: World>(
         out,
         watch: Watch::new(ticker),
         core_listener: Rc::clone(core_listener),
-        streams: Rc::default(),
+        streams: Streams::new(heads_bytes_max(&limits, carries_strangers)),
         quiet: false,
         leaving: false,
         served: 0,
         trust: Trust::default(),
     };
     connection.watch.set_after(limits.idle_ms_max);
-    while let Some((request, respond)) = connection.next(&limits, core, &info).await? {
+    while let Some((request, mut respond)) = connection.next(&limits, core, &info).await? {
         core.count_request();
-        let open = OpenStream::enter(&connection.streams);
+        let Some(open) = connection.streams.enter(head_bytes(&request)) else {
+            hits.count("http2_heads_bytes_max");
+            // It may be sent again (RFC 9113 §8.7): nobody has looked at it.
+            respond.send_reset(Reason::REFUSED_STREAM);
+            continue;
+        };
         let (core, info) = (Rc::clone(core), Rc::clone(&info));
         let (pool, core_listener) = (Rc::clone(core.task_pool()), Rc::clone(core_listener));
         pool.spawn(Stream { core, core_listener, info, request, respond, open }, serve_stream);
@@ -108,6 +114,21 @@ fn connection_window(limits: &Limits, carries_strangers: bool) -> u32 {
     // No window is larger (RFC 9113 §6.9.1).
     let all = all.clamp(CONNECTION_WINDOW, i32::MAX.unsigned_abs());
     if carries_strangers { all } else { CONNECTION_WINDOW }
+}
+
+/// What the heads of the open streams of a connection may take, in bytes. They are copied out of
+/// HPACK's table, where a few bytes on the wire stand for many. Strangers on one connection have room
+/// for all its streams, as with [`connection_window`].
+fn heads_bytes_max(limits: &Limits, carries_strangers: bool) -> usize {
+    let all = (limits.http2_header_list_bytes_max as usize).saturating_mul(limits.http2_streams_max as usize);
+    let one = limits.http2_heads_bytes_max;
+    if carries_strangers { all.max(one) } else { one }
+}
+
+/// What the head of a request takes while its stream is open, in bytes.
+fn head_bytes(request: &http::Request<RecvStream>) -> usize {
+    let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
+    list_bytes(request.headers()) + target
 }
 
 /// A request, and what it needs to be served.
@@ -147,19 +168,42 @@ async fn serve_stream<W: World>(stream: Stream<W>) {
     exchange.finish().await;
 }
 
-/// A stream that is being served.
-struct OpenStream(Rc<Cell<usize>>);
+/// The streams of a connection that are being served.
+#[derive(Debug)]
+struct Streams {
+    open: Cell<usize>,
+    heads_bytes: Cell<usize>,
+    heads_bytes_max: usize,
+}
 
-impl OpenStream {
-    fn enter(count: &Rc<Cell<usize>>) -> Self {
-        count.set(count.get() + 1);
-        Self(Rc::clone(count))
+impl Streams {
+    fn new(heads_bytes_max: usize) -> Rc<Self> {
+        Rc::new(Self { open: Cell::default(), heads_bytes: Cell::default(), heads_bytes_max })
     }
+
+    /// One more, unless its head is too much beside those of the others. Alone, each is served.
+    fn enter(self: &Rc<Self>, head_bytes: usize) -> Option<OpenStream> {
+        let heads_bytes = self.heads_bytes.get().saturating_add(head_bytes);
+        if heads_bytes > self.heads_bytes_max && self.open.get() > 0 {
+            return None;
+        }
+        self.heads_bytes.set(heads_bytes);
+        self.open.set(self.open.get() + 1);
+        Some(OpenStream { streams: Rc::clone(self), head_bytes })
+    }
+}
+
+/// A stream that is being served.
+#[derive(Debug)]
+struct OpenStream {
+    streams: Rc<Streams>,
+    head_bytes: usize,
 }
 
 impl Drop for OpenStream {
     fn drop(&mut self) {
-        self.0.set(self.0.get() - 1);
+        self.streams.open.set(self.streams.open.get() - 1);
+        self.streams.heads_bytes.set(self.streams.heads_bytes.get() - self.head_bytes);
     }
 }
 
@@ -168,7 +212,7 @@ struct Connection {
     out: Shared,
     watch: Watch,
     core_listener: Rc<CoreListener>,
-    streams: Rc<Cell<usize>>,
+    streams: Rc<Streams>,
     /// Whether the idle time is running.
     quiet: bool,
     /// Whether GOAWAY was sent.
@@ -238,7 +282,7 @@ impl Connection {
             }
             break;
         }
-        let quiet = self.streams.get() == 0;
+        let quiet = self.streams.open.get() == 0;
         if quiet && !self.quiet {
             self.watch.set_after(limits.idle_ms_max);
         } else if !quiet {
@@ -267,5 +311,38 @@ impl Connection {
     fn leave(&mut self) {
         self.leaving = true;
         self.h2.graceful_shutdown();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn boundary_http2_heads_bytes_max() {
+        let streams = Streams::new(100);
+        let first = streams.enter(60).unwrap();
+        let second = streams.enter(40).unwrap();
+        assert!(streams.enter(1).is_none() && streams.enter(usize::MAX).is_none());
+        drop(second);
+        assert!(streams.enter(41).is_none());
+        let second = streams.enter(40).unwrap();
+        drop((first, second));
+        // However large, one alone is served: its own limit has let it come.
+        let large = streams.enter(1_000).unwrap();
+        assert!(streams.enter(1).is_none());
+        drop(large);
+        assert!(streams.enter(100).is_some());
+        assert_eq!((streams.open.get(), streams.heads_bytes.get()), (0, 0));
+    }
+
+    #[test]
+    fn strangers_on_one_connection_leave_each_other_room_for_their_heads() {
+        let limits = Limits::default();
+        let list = limits.http2_header_list_bytes_max as usize;
+        assert_eq!(heads_bytes_max(&limits, false), limits.http2_heads_bytes_max);
+        assert_eq!(heads_bytes_max(&limits, true), list * limits.http2_streams_max as usize);
+        let limits = Limits { http2_streams_max: 1, ..limits };
+        assert_eq!(heads_bytes_max(&limits, true), limits.http2_heads_bytes_max);
     }
 }

@@ -23,8 +23,7 @@ pub fn from_h2(
     let method = parts.method.as_str().as_bytes();
     let target = parts.uri.path_and_query().map_or("", |target| target.as_str()).as_bytes();
     let refuse = |class| Err(Refusal { class, seen: Box::new(seen(parts, target)) });
-    // RFC 9113 §6.5.2: each field counts with 32 bytes more.
-    let bytes: usize = parts.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum();
+    let bytes = list_bytes(&parts.headers);
     if bytes > limits.http2_header_list_bytes_max as usize {
         return refuse(Class::HeadTooLarge);
     }
@@ -62,6 +61,11 @@ pub fn from_h2(
         ended,
         written: Bytes::new(),
     })
+}
+
+/// The size of a list of fields (RFC 9113 §6.5.2): each counts with 32 bytes more.
+pub(crate) fn list_bytes(headers: &HeaderMap) -> usize {
+    headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum()
 }
 
 fn seen(parts: &request::Parts, target: &[u8]) -> Seen {

@@ -43,6 +43,12 @@ const TESTED_BY: &[(&str, &str, &str)] = &[
     ("trailer_bytes_max", "src/http1/chunk/tests.rs", "boundary_trailer_bytes_max"),
     ("chunk_extension_bytes_max", "src/http1/chunk/tests.rs", "boundary_chunk_extension_bytes_max"),
     ("http2_header_list_bytes_max", "src/http2/head/tests.rs", "boundary_http2_header_list_bytes_max"),
+    ("http2_heads_bytes_max", "src/serve2.rs", "boundary_http2_heads_bytes_max"),
+    (
+        "http2_heads_bytes_max",
+        "tests/hop/limits.rs",
+        "heads_that_reference_one_large_value_are_bounded_by_their_sum",
+    ),
     ("connections_max", "src/accept.rs", "connections_are_counted_exactly_at_the_limit_and_one_past"),
     (
         "connections_per_address_max",
