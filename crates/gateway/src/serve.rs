@@ -8,7 +8,7 @@ use std::task::Poll;
 
 use http::StatusCode;
 use model::event::{Outcome, Step};
-use model::{Principal, Switch, Timestamp};
+use model::{ClientNetwork, Principal, Switch, Timestamp};
 use proxy::address::AddressList;
 use proxy::listen::{Inherited, ListenError};
 use proxy::world::{Arrival, ConnectionInfo, Handler};
@@ -108,7 +108,8 @@ impl Gateway {
         step::limit::by_principal(self, journey, route, &principal, &mut grant)?;
         journey.enter(Step::Inspect.name());
         step::inspect::body_limit(self, journey, route, permit.subject().head(), exchange)?;
-        let exchange = &mut Held::new(exchange);
+        let share = self.upstreams.held_share(Some(ClientNetwork::of(journey.address)));
+        let exchange = &mut Held::new(exchange, share);
         let firewall =
             step::inspect::request(self, journey, route, permit.subject().head(), exchange).await?;
         let contract = step::contract::judge(self, journey, route, permit.subject().head(), exchange).await;

@@ -2,12 +2,11 @@
 //! then the protocol.
 
 use std::cell::Cell;
-use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use model::ClientNetwork;
@@ -15,9 +14,11 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 use tokio_rustls::server::TlsStream;
 
+use crate::by_network::ByNetwork;
 use crate::deadline::Watch;
 use crate::forwarded::append_node;
 use crate::handshakes::{RefusedHandshakes, is_refusal};
+use crate::held::HeldBudget;
 use crate::limits::{Hits, Limits};
 use crate::link::{Link, Wire};
 use crate::listen::{BACKLOG, Core};
@@ -39,7 +40,9 @@ const FIRST_BYTE_WITHIN: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 pub(crate) struct Connections {
     total: AtomicU64,
-    by_address: [Mutex<HashMap<ClientNetwork, u64>>; 16],
+    by_address: ByNetwork,
+    /// Bytes of bodies that are held before their requests go on.
+    pub(crate) held: Arc<HeldBudget>,
     /// Accepted since the start.
     pub(crate) accepted: AtomicU64,
     /// Closed at once because of a limit.
@@ -84,13 +87,15 @@ struct Padded(AtomicU64);
 
 impl Connections {
     pub(crate) fn new(cores: usize) -> Self {
+        let hits = Arc::<Hits>::default();
         Self {
             total: AtomicU64::new(0),
-            by_address: std::array::from_fn(|_| Mutex::default()),
+            by_address: ByNetwork::default(),
+            held: Arc::new(HeldBudget::new(Arc::clone(&hits))),
             accepted: AtomicU64::new(0),
             refused: AtomicU64::new(0),
             cut: AtomicU64::new(0),
-            hits: Arc::default(),
+            hits,
             handshakes_failed: AtomicU64::new(0),
             cleartext: AtomicU64::new(0),
             handshakes_said: LogLimiter::default(),
@@ -110,15 +115,6 @@ impl Connections {
         entered.map_err(|_| "connections_max")?;
         // From here on the guard takes the count back.
         Ok(Entered { connections: Arc::clone(self), network: None })
-    }
-
-    fn shard(&self, network: ClientNetwork) -> &Mutex<HashMap<ClientNetwork, u64>> {
-        let [.., last] = match network {
-            ClientNetwork::V4(address) => u64::from(address.to_bits()).to_be_bytes(),
-            ClientNetwork::V6(upper) => upper.to_be_bytes(),
-        };
-        let [first, ..] = &self.by_address;
-        self.by_address.get(usize::from(last & 15)).unwrap_or(first)
     }
 
     pub(crate) fn count_request(&self, core: usize) {
@@ -147,13 +143,9 @@ impl Entered {
     /// Counts it for an address, unless it would be one too many.
     fn count(&mut self, address: IpAddr, limits: &Limits) -> Result<(), &'static str> {
         let network = ClientNetwork::of(address);
-        let mut map = self.connections.shard(network).lock().unwrap_or_else(PoisonError::into_inner);
-        let count = map.entry(network).or_insert(0);
-        if *count >= limits.connections_per_address_max {
+        if !self.connections.by_address.add(network, 1, limits.connections_per_address_max) {
             return Err("connections_per_address_max");
         }
-        *count += 1;
-        drop(map);
         self.network = Some(network);
         Ok(())
     }
@@ -162,13 +154,8 @@ impl Entered {
 impl Drop for Entered {
     fn drop(&mut self) {
         self.connections.total.fetch_sub(1, Ordering::Relaxed);
-        let Some(network) = self.network else { return };
-        let mut map = self.connections.shard(network).lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = map.get_mut(&network) {
-            *count -= 1;
-            if *count == 0 {
-                map.remove(&network);
-            }
+        if let Some(network) = self.network {
+            self.connections.by_address.take_back(network, 1);
         }
     }
 }

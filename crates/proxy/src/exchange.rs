@@ -6,6 +6,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::StatusCode;
+use model::ClientNetwork;
 
 use crate::head::{Additions, Fields, Framing, ResponseHead};
 use crate::proxy_protocol::Origin;
@@ -36,6 +37,12 @@ pub enum BodyError {
     /// The peer was silent for too long.
     #[error("no body data within the time limit")]
     Timeout,
+    /// As much is held of other bodies as may be.
+    #[error("no room to hold it: {limit}")]
+    NoRoom {
+        /// The limit.
+        limit: &'static str,
+    },
     /// The connection or the stream broke.
     #[error("connection lost: {0}")]
     Io(#[from] io::Error),
@@ -60,6 +67,11 @@ pub trait Exchange {
 
     /// The two ends of the client's connection; `None` where there is none.
     fn origin(&self) -> Option<Origin>;
+
+    /// Whose exchange it is, where clients are counted; `None` where that is nobody's.
+    fn network(&self) -> Option<ClientNetwork> {
+        self.origin().map(|origin| ClientNetwork::of(origin.source.ip()))
+    }
 
     /// When the whole exchange has to be over (`request_ms_max`), as a moment of the core's ticker;
     /// 0: never. Says nothing of what the exchange becomes when it is a tunnel.

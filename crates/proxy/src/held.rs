@@ -1,15 +1,20 @@
 //! A request's body that is read before its request goes on: what was read is given
 //! out again, in its order, to whoever forwards it.
 
+mod budget;
+
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes, BytesMut};
+use model::ClientNetwork;
 
 use crate::exchange::{BodyError, Exchange, Frame};
 use crate::head::Fields;
 use crate::layer::Layer;
+use budget::UNCOUNTED_BYTES_MAX;
+pub use budget::{HeldBudget, HeldShare};
 
 /// Pieces past the first so many bytes are put together to blocks of as many: a piece alone
 /// would hold all the memory that it was read into.
@@ -28,6 +33,7 @@ pub enum Ahead {
 #[derive(Debug)]
 pub struct Held<'e, E> {
     inner: &'e mut E,
+    share: HeldShare<'e>,
     frames: VecDeque<Frame>,
     /// The block that is being filled; behind `frames`.
     block: BytesMut,
@@ -38,6 +44,9 @@ pub struct Held<'e, E> {
     /// What somebody else keeps: how much, and the last piece of it.
     lent: usize,
     last: Bytes,
+    /// The same as far as it is not what came, and whether anybody else keeps anything.
+    besides: usize,
+    is_kept: bool,
 }
 
 /// What was kept by somebody else is not what came: the request cannot go on.
@@ -46,9 +55,10 @@ pub struct NotTheSame;
 
 impl<'e, E: Exchange> Held<'e, E> {
     /// Nothing was read yet.
-    pub fn new(inner: &'e mut E) -> Self {
+    pub fn new(inner: &'e mut E, share: HeldShare<'e>) -> Self {
         Self {
             inner,
+            share,
             frames: VecDeque::new(),
             block: BytesMut::new(),
             bytes: 0,
@@ -56,6 +66,8 @@ impl<'e, E: Exchange> Held<'e, E> {
             drops_trailers: false,
             lent: 0,
             last: Bytes::new(),
+            besides: 0,
+            is_kept: false,
         }
     }
 
@@ -90,12 +102,23 @@ impl<'e, E: Exchange> Held<'e, E> {
     /// # Errors
     /// The body cannot be read.
     pub async fn lend_frame(&mut self) -> Result<Option<Bytes>, BodyError> {
+        self.is_kept = true;
         let data = self.next_frame().await?;
         if let Some(data) = &data {
             self.lent = self.lent.saturating_add(data.len());
             self.last = data.clone();
         }
         Ok(data)
+    }
+
+    /// Counts so many bytes that somebody else has made of the body and keeps besides.
+    ///
+    /// # Errors
+    /// There is no room for them.
+    pub fn keep_besides(&mut self, bytes: usize) -> Result<(), BodyError> {
+        self.is_kept = true;
+        self.besides = bytes;
+        self.share.hold(self.cost())
     }
 
     /// Takes back what was lent. `kept` may end within the last piece.
@@ -131,8 +154,26 @@ impl<'e, E: Exchange> Held<'e, E> {
         self.drops_trailers = true;
     }
 
+    /// What is held, in bytes, with what small pieces cost besides.
+    fn cost(&self) -> usize {
+        self.bytes.saturating_add(self.besides).saturating_add(self.frames.len() * size_of::<Frame>())
+    }
+
     async fn next_frame(&mut self) -> Result<Option<Bytes>, BodyError> {
-        match poll_fn(|cx| self.inner.poll_request(cx)).await? {
+        let cost = self.cost();
+        if cost > UNCOUNTED_BYTES_MAX {
+            self.share.hold(cost)?;
+        }
+        let Self { inner, share, .. } = self;
+        let next = poll_fn(|cx| {
+            let polled = inner.poll_request(cx);
+            // Whoever makes us wait with something in our hands is counted for it.
+            if polled.is_pending() {
+                share.hold(cost)?;
+            }
+            polled
+        });
+        match next.await? {
             Frame::Data(data) => {
                 self.bytes = self.bytes.saturating_add(data.len());
                 Ok(Some(data))
@@ -206,6 +247,10 @@ impl<E: Exchange> Layer for Held<'_, E> {
         self.inner
     }
 
+    fn network(&self) -> Option<ClientNetwork> {
+        self.share.network()
+    }
+
     fn poll_request(&mut self, cx: &mut Context<'_>) -> Poll<Result<Frame, BodyError>> {
         let frame = match self.frames.pop_front() {
             Some(frame) => frame,
@@ -213,6 +258,10 @@ impl<E: Exchange> Layer for Held<'_, E> {
             None if self.over => Frame::End,
             None => ready!(self.inner.poll_request(cx))?,
         };
+        // What somebody else keeps lasts as long as the exchange.
+        if self.frames.is_empty() && self.block.is_empty() && !self.is_kept {
+            self.share.release();
+        }
         Poll::Ready(Ok(match frame {
             Frame::Trailers(_) if self.drops_trailers => Frame::End,
             frame => frame,
@@ -226,18 +275,34 @@ mod tests {
     use crate::head::{Additions, ResponseHead};
     use crate::proxy_protocol::Origin;
     use std::io;
+    use std::sync::Arc;
+
+    use crate::limits::Limits;
+
+    /// A share of a budget of nobody else's.
+    fn unbounded() -> HeldShare<'static> {
+        Box::leak(Box::new(HeldBudget::new(Arc::default()))).share(&Limits::default(), None)
+    }
 
     /// A client's exchange with three pieces of body, which notes how it was given up.
     #[derive(Default)]
     struct Client {
         given: u8,
+        /// Whether each piece is waited for.
+        trickles: bool,
+        waited: bool,
         ends_with_trailers: bool,
         severed: bool,
         aborted: bool,
     }
 
     impl Exchange for Client {
-        fn poll_request(&mut self, _: &mut Context<'_>) -> Poll<Result<Frame, BodyError>> {
+        fn poll_request(&mut self, cx: &mut Context<'_>) -> Poll<Result<Frame, BodyError>> {
+            if self.trickles && !std::mem::replace(&mut self.waited, true) {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            self.waited = false;
             self.given += 1;
             Poll::Ready(Ok(match self.given {
                 1..=3 => Frame::Data(vec![self.given; 2].into()),
@@ -300,7 +365,7 @@ mod tests {
     #[tokio::test]
     async fn what_two_readers_read_ahead_is_one_body_and_goes_on_once() {
         let mut client = Client::default();
-        let mut held = Held::new(&mut client);
+        let mut held = Held::new(&mut client, unbounded());
         assert_eq!(held.read_frame().await.unwrap().as_deref(), Some(&[1, 1][..]));
         assert_eq!(held.read_ahead(3).await.unwrap(), Ahead::More);
         assert_eq!(held.body(), &[1, 1, 2, 2][..]);
@@ -311,6 +376,63 @@ mod tests {
         }
         assert_eq!(out, [1, 1, 2, 2, 3, 3]);
         assert!(matches!(poll_fn(|cx| Exchange::poll_request(&mut held, cx)).await, Ok(Frame::End)));
+    }
+
+    #[tokio::test]
+    async fn what_is_held_while_more_is_waited_for_is_counted_until_it_goes_on() {
+        let budget = HeldBudget::new(Arc::default());
+        let limits = Limits { held_bytes_per_address_max: 4 * 1024, ..Limits::default() };
+        let network = Some(ClientNetwork::of([10, 0, 0, 1].into()));
+        let share = || budget.share(&limits, network);
+        // Whoever sends all at once is not counted.
+        let mut client = Client::default();
+        let mut held = Held::new(&mut client, share());
+        assert_eq!(held.read_ahead(usize::MAX).await.unwrap(), Ahead::Whole);
+        assert!(budget.is_empty());
+        drop(held);
+
+        // Before anything came there is nothing to count.
+        let mut client = Client { trickles: true, ..Client::default() };
+        let mut held = Held::new(&mut client, share());
+        held.read_frame().await.unwrap();
+        assert!(budget.is_empty());
+        held.read_frame().await.unwrap();
+        assert!(!budget.is_empty());
+        let mut other = Client { trickles: true, ..Client::default() };
+        let refused = Held::new(&mut other, share()).read_ahead(usize::MAX).await;
+        assert!(matches!(refused, Err(BodyError::NoRoom { limit: "held_bytes_per_address_max" })));
+        assert_eq!(rest_of(&mut held).await, [1, 1, 2, 2, 3, 3]);
+        assert!(budget.is_empty(), "it has gone on");
+
+        // What others keep of it, or have made of it, is there until the end.
+        for besides in [false, true] {
+            let mut client = Client { trickles: true, ..Client::default() };
+            let mut held = Held::new(&mut client, share());
+            if besides {
+                held.keep_besides(1).unwrap();
+                assert!(held.keep_besides(4 * 1024 + 1).is_err());
+            } else {
+                while held.lend_frame().await.unwrap().is_some() {}
+                held.give_back(&Bytes::from_static(&[1, 1, 2, 2, 3, 3])).unwrap();
+            }
+            assert_eq!(rest_of(&mut held).await, [1, 1, 2, 2, 3, 3]);
+            assert!(!budget.is_empty());
+            drop(held);
+            assert!(budget.is_empty());
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_large_or_in_many_pieces_is_counted_also_where_it_comes_at_once() {
+        for (bytes, pieces, counted) in [(16 * 1024, 0, false), (16 * 1024 + 1, 0, true), (600, 600, true)] {
+            let budget = HeldBudget::new(Arc::default());
+            let mut client = Client::default();
+            let mut held = Held::new(&mut client, budget.share(&Limits::default(), None));
+            held.bytes = bytes;
+            held.frames = (0..pieces).map(|_| Frame::Data(Bytes::from_static(b"x"))).collect();
+            held.read_frame().await.unwrap();
+            assert_eq!(!budget.is_empty(), counted, "{bytes} {pieces}");
+        }
     }
 
     async fn rest_of(held: &mut Held<'_, Client>) -> Vec<u8> {
@@ -325,7 +447,7 @@ mod tests {
     async fn what_was_lent_comes_back_whole_also_where_less_of_it_was_kept() {
         for (pieces, kept) in [(3, 6), (3, 5), (3, 4), (2, 4), (2, 3), (1, 0), (0, 0)] {
             let mut client = Client::default();
-            let mut held = Held::new(&mut client);
+            let mut held = Held::new(&mut client, unbounded());
             let mut lent = Vec::new();
             for _ in 0..pieces {
                 lent.extend_from_slice(&held.lend_frame().await.unwrap().unwrap());
@@ -334,7 +456,7 @@ mod tests {
             assert_eq!(rest_of(&mut held).await, [1, 1, 2, 2, 3, 3], "{pieces} {kept}");
         }
         let mut client = Client::default();
-        let mut held = Held::new(&mut client);
+        let mut held = Held::new(&mut client, unbounded());
         while held.lend_frame().await.unwrap().is_some() {}
         // More than was lent, and less than the last piece explains.
         for kept in [7, 3] {
@@ -347,7 +469,7 @@ mod tests {
     #[tokio::test]
     async fn what_comes_in_small_pieces_is_held_in_blocks() {
         let mut client = Client::default();
-        let mut held = Held::new(&mut client);
+        let mut held = Held::new(&mut client, unbounded());
         let mut sent = Vec::new();
         for number in 0..4_000_u32 {
             let data = Bytes::from(number.to_be_bytes().repeat(16));
@@ -365,7 +487,7 @@ mod tests {
     async fn trailers_are_known_once_the_body_is_read_and_go_on_unless_they_are_dropped() {
         for (reads, drops) in [(true, false), (true, true), (false, false), (false, true)] {
             let mut client = Client { ends_with_trailers: true, ..Client::default() };
-            let mut held = Held::new(&mut client);
+            let mut held = Held::new(&mut client, unbounded());
             if drops {
                 held.drop_trailers();
             }
@@ -386,9 +508,9 @@ mod tests {
     #[test]
     fn a_cut_reaches_the_client_as_a_cut() {
         let mut client = Client::default();
-        Held::new(&mut client).sever();
+        Held::new(&mut client, unbounded()).sever();
         assert!(client.severed && !client.aborted);
-        Held::new(&mut client).abort();
+        Held::new(&mut client, unbounded()).abort();
         assert!(client.aborted);
     }
 }

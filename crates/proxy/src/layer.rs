@@ -3,6 +3,8 @@
 use std::io;
 use std::task::{Context, Poll};
 
+use model::ClientNetwork;
+
 use crate::exchange::{BodyError, Exchange, Frame};
 use crate::head::{Additions, ResponseHead};
 use crate::proxy_protocol::Origin;
@@ -19,6 +21,11 @@ pub trait Layer {
 
     /// The same, to act on.
     fn inner_mut(&mut self) -> &mut Self::Inner;
+
+    /// See [`Exchange::network`].
+    fn network(&self) -> Option<ClientNetwork> {
+        self.inner().network()
+    }
 
     /// See [`Exchange::poll_request`].
     ///
@@ -74,6 +81,10 @@ impl<L: Layer> Exchange for L {
 
     fn origin(&self) -> Option<Origin> {
         self.inner().origin()
+    }
+
+    fn network(&self) -> Option<ClientNetwork> {
+        Layer::network(self)
     }
 
     fn until_ms(&self) -> u64 {

@@ -13,6 +13,7 @@
 mod accept;
 pub mod address;
 pub mod admit;
+mod by_network;
 pub mod challenge;
 pub mod concurrency;
 mod control_bytes;
@@ -52,7 +53,7 @@ pub use admit::{Admission, Class, RawRequest, Refusal};
 pub use exchange::{BodyError, Exchange, Frame};
 pub use forward::{ForwardError, Outcome, ResponseEdit, forward};
 pub use head::{Additions, Fields, Known, RequestHead, ResponseHead, Version};
-pub use held::{Ahead, Held};
+pub use held::{Ahead, Held, HeldBudget, HeldShare};
 pub use layer::Layer;
 pub use limits::Limits;
 pub use listen::{Cores, ListenError};

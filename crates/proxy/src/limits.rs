@@ -174,6 +174,11 @@ limits! {
     path_segments_max: usize = 128, Count 1 => 4096, "path_segments";
     /// Request body; a route can set its own.
     body_bytes_max: u64 = 16 * MIB, Bytes 0 => 1 << 50, "body_bytes";
+    /// Request bodies that are held at the same time before they go on, for the firewall or
+    /// `validate:`; a request past it is refused.
+    held_bytes_max: u64 = 256 * MIB, Bytes 64 * KIB => 1 << 40, "held_bytes";
+    /// The same of one address (IPv6: one /64).
+    held_bytes_per_address_max: u64 = 32 * MIB, Bytes 64 * KIB => 1 << 40, "held_bytes_per_address";
     /// Trailer section of a chunked body.
     trailer_bytes_max: usize = 8 * KIB, Bytes 2 => 64 * KIB, "trailer_bytes";
     /// Extensions of one chunk (RFC 9112 §7.1.1); they are never forwarded.

@@ -468,7 +468,8 @@ fn new_core<W: World>(
     let ticker = Ticker::start(start);
     let pools = Pools::new(&ticker);
     let limit_hits = Arc::clone(&connections.hits);
-    let context = CoreContext { index, ticker, pools, limit_hits };
+    let held = Arc::clone(&connections.held);
+    let context = CoreContext { index, ticker, pools, limit_hits, held };
     let handler = world.on_core(&context, None);
     let limits = Rc::new(Limits::clone(world.limits()));
     let current = RefCell::new(Rc::new(Current { world: Arc::clone(world), handler, limits }));

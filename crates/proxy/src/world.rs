@@ -12,6 +12,7 @@ use crate::address::AddressList;
 use crate::admit::{Admission, Refusal};
 use crate::deadline::Ticker;
 use crate::exchange::Exchange;
+use crate::held::HeldBudget;
 use crate::limits::{Hits, Limits};
 use crate::tls::{ServerTls, TlsPeer};
 use crate::upstream::Pools;
@@ -68,6 +69,8 @@ pub struct CoreContext {
     pub pools: Rc<Pools>,
     /// How often each limit was met, over all cores.
     pub limit_hits: Arc<Hits>,
+    /// What is held of bodies, over all cores.
+    pub held: Arc<HeldBudget>,
 }
 
 /// Where to listen, and how.

@@ -181,6 +181,11 @@ impl Unpacker {
         Ok(Self { coding, decoder, place, packed: 0, packed_max, unpacked: 0, out, full: false })
     }
 
+    /// How many bytes were given out.
+    pub(crate) fn given(&self) -> usize {
+        usize::try_from(self.unpacked).unwrap_or(usize::MAX)
+    }
+
     /// Takes some of `input` in and gives what it unpacks to: at most [`STEP_BYTES`], and
     /// perhaps nothing. To be called until `input` is empty and nothing comes out.
     ///

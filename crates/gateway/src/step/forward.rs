@@ -168,6 +168,7 @@ pub fn refuse_body(gateway: &Gateway, journey: &mut Journey<'_>, error: BodyErro
             let why = "the request's body did not arrive in time";
             Refusal::new(journey.step, "request_body", StatusCode::REQUEST_TIMEOUT, why).into()
         }
+        BodyError::NoRoom { limit } => no_room(journey.step, limit).into(),
         // Somebody who went away gets no answer; the event says 499, as its readers expect.
         BodyError::Io(error) => {
             let status = StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST);
@@ -175,6 +176,12 @@ pub fn refuse_body(gateway: &Gateway, journey: &mut Journey<'_>, error: BodyErro
             Refusal::new(journey.step, "client_gone", status, why).into()
         }
     }
+}
+
+/// The refusal of a body that there is no room to hold.
+fn no_room(step: Step, limit: &str) -> Refusal {
+    let why = format!("the body waits for its end, and as much is held of others as {limit} allows");
+    Refusal::new(step, "held_bytes", StatusCode::SERVICE_UNAVAILABLE, why).with("retry-after", "1")
 }
 
 fn refuse(gateway: &Gateway, error: &ForwardError, route: &Route, journey: &mut Journey<'_>) -> Stop {
@@ -189,6 +196,9 @@ fn refuse(gateway: &Gateway, error: &ForwardError, route: &Route, journey: &mut 
             gateway.count_limit("trailer_bytes_max");
         }
         return inspect::malformed(why).into();
+    }
+    if let ForwardError::Request(BodyError::NoRoom { limit }) = error {
+        return no_room(journey.step, limit).into();
     }
     if let ForwardError::Cut(cut) = error {
         journey.step = cut.step;

@@ -159,7 +159,9 @@ async fn read_body<E: Exchange>(
             Reading::Not => return Ok(()),
             Reading::Plain => inspection.request_body(&data),
             Reading::Unpacked(unpacker) => loop {
-                match inspection.show_packed(Side::Request, unpacker, &mut data) {
+                let shown = inspection.show_packed(Side::Request, unpacker, &mut data);
+                exchange.keep_besides(unpacker.given()).map_err(Unread::Broken)?;
+                match shown {
                     Ok(Shown::Some) => tokio::task::yield_now().await,
                     shown => break shown.map(|shown| shown == Shown::Whole),
                 }

@@ -71,9 +71,10 @@ impl ForwardError {
     /// What to answer when no head was sent; `None` when nobody is there to read it.
     pub fn status(&self) -> Option<StatusCode> {
         Some(match self {
-            Self::NoService | Self::BreakerOpen { .. } | Self::Connect(DialError::Full) => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            Self::NoService
+            | Self::BreakerOpen { .. }
+            | Self::Connect(DialError::Full)
+            | Self::Request(BodyError::NoRoom { .. }) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Contract => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Path(_) => StatusCode::BAD_REQUEST,
             Self::Connect(DialError::Timeout) | Self::Timeout(_) => StatusCode::GATEWAY_TIMEOUT,

@@ -40,6 +40,8 @@ const TESTED_BY: &[(&str, &str, &str)] = &[
     ("uri_bytes_max", "src/http1/request/tests.rs", "boundary_uri_bytes_max"),
     ("path_segments_max", "src/admit/tests.rs", "boundary_path_segments_max"),
     ("body_bytes_max", "src/http1/body/tests.rs", "boundary_body_bytes_max"),
+    ("held_bytes_max", "src/held/budget.rs", "boundary_held_bytes_max"),
+    ("held_bytes_per_address_max", "src/held/budget.rs", "boundary_held_bytes_max"),
     ("trailer_bytes_max", "src/http1/chunk/tests.rs", "boundary_trailer_bytes_max"),
     ("chunk_extension_bytes_max", "src/http1/chunk/tests.rs", "boundary_chunk_extension_bytes_max"),
     ("http2_header_list_bytes_max", "src/http2/head/tests.rs", "boundary_http2_header_list_bytes_max"),

@@ -30,6 +30,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use model::ClientNetwork;
 
 pub use balance::Balance;
 pub use breaker::{Breaker, BreakerRule, BreakerState};
@@ -45,6 +46,7 @@ pub use settings::{
 };
 
 use crate::head::RequestHead;
+use crate::held::HeldShare;
 use crate::limits::Limits;
 use crate::route::RouteId;
 use crate::tls::ClientTls;
@@ -286,6 +288,11 @@ impl CoreUpstreams {
 
     pub(crate) fn context(&self) -> &CoreContext {
         &self.context
+    }
+
+    /// The share that the body of an exchange takes of what may be held.
+    pub fn held_share(&self, network: Option<ClientNetwork>) -> HeldShare<'_> {
+        self.context.held.share(self.limits(), network)
     }
 
     pub(crate) fn limits(&self) -> &Limits {
