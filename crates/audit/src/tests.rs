@@ -27,12 +27,13 @@ struct TestClock {
 
 impl TestClock {
     fn at(millis: u64) -> Arc<Self> {
-        Arc::new(Self {
-            wall_millis: AtomicU64::new(millis),
-            looks: AtomicU64::new(0),
-            began: Instant::now(),
-        })
+        Arc::new(Self { wall_millis: AtomicU64::new(millis), looks: AtomicU64::new(0), began: real_time() })
     }
+}
+
+#[expect(clippy::disallowed_methods, reason = "how long the writer sleeps is measured")]
+fn real_time() -> Instant {
+    Instant::now()
 }
 
 impl Clock for TestClock {
@@ -145,7 +146,7 @@ fn a_writer_with_nothing_to_do_sleeps_and_wakes_for_each_event() {
         // Now before it falls asleep, now while it does, now long after.
         thread::sleep(POLL * 9 + Duration::from_millis(n * 2));
         commit(&queue, n.into());
-        let committed = Instant::now();
+        let committed = real_time();
         wait_until("the line is written", || log.health().counts().written_events == n);
         assert!(committed.elapsed() < Duration::from_millis(500), "{n}: {:?}", committed.elapsed());
     }
@@ -154,7 +155,7 @@ fn a_writer_with_nothing_to_do_sleeps_and_wakes_for_each_event() {
     thread::sleep(POLL * 100);
     // The writer looks at most every second, twice each time.
     assert!(looks() - before <= 8, "{} looks within a second", looks() - before);
-    let closed = Instant::now();
+    let closed = real_time();
     log.close(LONG).unwrap();
     assert!(closed.elapsed() < Duration::from_millis(500), "{:?}", closed.elapsed());
 }
