@@ -64,19 +64,20 @@ pub(crate) struct Ends<'a> {
 }
 
 /// Ends a session: its cookie, its grants but those that go on offline, the tokens at the
-/// gateways, and the sessions at its clients.
+/// gateways, and the sessions at its clients. Gives whether it was this that ended it: of several who
+/// do so at once one tells of it and does the rest.
 pub(crate) async fn end(
     realm: &Realm,
     session: &Session,
     ends: Ends<'_>,
     now: Timestamp,
-) -> Result<(), Error> {
+) -> Result<bool, Error> {
     let records = &realm.records;
     let ended = Ended::Session { id: session.id.clone(), user: session.user.clone() };
     // What was given out last ends within the longest life of a token.
     let until = now.plus(realm.longest_token());
     let gone = Transaction::new()
-        .delete(records.key(Kind::Session, &[&session.id]), Expect::Any)
+        .delete(records.key(Kind::Session, &[&session.id]), Expect::Present)
         .delete(records.key(Kind::UserSession, &[&session.user, &session.id]), Expect::Any);
     let gone = revocation::write(realm, gone, Named::Session(&session.id), until)?;
     let gone = ended.note(realm, gone, now)?;
@@ -84,10 +85,14 @@ pub(crate) async fn end(
     let event = realm.event_of(&session.user, Event { why: ends.why, ..event }).await;
     match records.commit_and_tell(gone, realm.telling(event)).await? {
         Written::Done => {}
-        Written::Conflict => return Err(Error::Contended("a session that ends")),
+        Written::Conflict if records.exists(Kind::Session, &[&session.id]).await? => {
+            return Err(Error::Contended("a session that ends"));
+        }
+        Written::Conflict => return Ok(false),
     }
     tell(realm, &session.id, &session.user, now).await?;
-    ended.done(realm).await
+    ended.done(realm).await?;
+    Ok(true)
 }
 
 /// Tells the clients of a session that has ended, and ends its grants. Its session gone, nobody
@@ -128,7 +133,7 @@ impl Realm {
         match session::get(self, id, self.now()).await? {
             Some(found) => {
                 let ends = Ends { why: "ended_by_administrator", call: None };
-                end(self, &found.value, ends, self.now()).await.map(|()| true)
+                end(self, &found.value, ends, self.now()).await
             }
             None => Ok(false),
         }

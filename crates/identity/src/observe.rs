@@ -3,7 +3,9 @@
 //!
 //! INVARIANT: whatever is done leaves its event, although whoever asked for it hangs up meanwhile. The
 //! store finishes what it was given, so the event is told by a task that waits for it in their place:
-//! `Records::commit_and_tell`.
+//! `Records::commit_and_tell`. Two exceptions: a full audit queue drops events other than those of
+//! logins, counted, and where the store does not say whether a change was made, the log says so in the
+//! event's place.
 //!
 //! INVARIANT: what was typed as the name of somebody who does not exist is told to nobody: it may be
 //! a password that was typed into the wrong field. A keyed hash of it stands in its place, by which

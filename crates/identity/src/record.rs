@@ -406,6 +406,9 @@ impl Records {
         let records = self.clone();
         let committed = tokio::spawn(async move {
             let written = records.commit(transaction).await;
+            if let Err(Error::Store(error @ store::Error::Unknown(_))) = &written {
+                tracing::error!("what was done may have no event: {error}");
+            }
             follow(matches!(written, Ok(Written::Done))).await;
             written
         });

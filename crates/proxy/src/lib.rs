@@ -1,11 +1,20 @@
 //! The reverse proxy that gateway and mesh share: from a socket's bytes to a request that
 //! may be judged, and from a [`Cleared`] request to an upstream and back.
 //!
-//! The way through it: [`listen`] accepts, [`tls`] decrypts, [`http1`] and [`http2`]
-//! parse, [`admit`] refuses what two readers could read differently and makes
-//! [`Admitted`]; [`route`] makes [`Routed`]; the caller asks `policy::decide`, which
-//! wraps it into a [`policy::Permit`]; [`rate`] grants; [`clear`] makes [`Cleared`];
-//! [`forward()`] takes it to an upstream of [`upstream`].
+//! The way through it: [`listen`] holds the cores, a thread with a runtime and listeners of its own
+//! each, and gives them the newest [`World`]; `accept` takes connections, bounded, and [`tls`]
+//! decrypts; `serve1` and `serve2` loop over the requests of a connection, which [`http1`] and
+//! [`http2`] parse; [`admit`] refuses what two readers could read differently and makes
+//! [`Admitted`]; [`route`] makes [`Routed`]. Then the connection calls [`Handler::serve`] with an
+//! [`Exchange`], the request and the way to answer it. The handler is the caller's: it asks
+//! `policy::decide`, which wraps the request into a [`policy::Permit`]; [`rate`] grants; [`clear`]
+//! makes [`Cleared`]; [`forward()`] takes it to an upstream of [`upstream`]. While it is under way,
+//! [`live`] has the handler's [`Judge`] repeat its judgement when something was published.
+//!
+//! Where to look: towards the client `accept`, `plain_http`, [`proxy_protocol`], [`tls`], `serve1`,
+//! `serve2`, `stream2`, `opaque`; on the way [`head`], [`admit`], [`route`], [`rate`],
+//! [`concurrency`], `held`, [`way`]; towards the upstream [`forward`](mod@forward), [`forwarded`],
+//! [`upstream`]; for the control plane [`fetch`] and [`telemetry`].
 //!
 //! What it must never do: hand bytes of a refused head to an upstream, forward
 //! anything that is not [`Cleared`], hold a lock across cores on the way.

@@ -1,4 +1,13 @@
 //! The process: its state folder, its clock, its life from start to drain.
+//!
+//! The way through it: [`serve`] is the life of `bastide serve`. `beginning` and `serve/start` open
+//! what it begins with ([`state`], [`storage`], [`realms`], [`mesh`], [`audit_handle`]); `serve/hosting`
+//! starts what answers in this process; then one loop waits for whatever changes: files ([`watch`]),
+//! signals, keys, realms. `serve/reload` makes a new snapshot of a changed configuration, or keeps the
+//! old one and says why; `serve/succession` and [`handover`] give the sockets to a newer binary.
+//! [`run`] is the same for one program of the mesh.
+//!
+//! What waits in the loop's arms holds up the others: what asks a store or a peer is done beside it.
 
 pub mod administration;
 pub mod audit_handle;

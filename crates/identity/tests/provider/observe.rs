@@ -303,6 +303,15 @@ async fn logouts_and_changes_of_what_one_logs_in_with_are_told() {
     let event = one(&testbed).await;
     assert_eq!((event.why, event.address), ("ended_by_administrator", None));
 
+    // Of several who end one session at once, one has done it.
+    browser.log_in_for("web", &[]).await;
+    let session = one(&testbed).await.session;
+    let end = || testbed.realm.end_session(&session);
+    let (first, second, third) = tokio::join!(end(), end(), end());
+    assert_eq!([first, second, third].map(|ended| usize::from(ended.unwrap())).iter().sum::<usize>(), 1);
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert_eq!(told(&testbed).len(), 1);
+
     browser.log_in_for("web", &[]).await;
     told(&testbed);
     let page = browser.go("/realms/shop/account/password").await;
