@@ -66,8 +66,9 @@ enum From {
         "It writes OUT/realm.yaml for the configuration (the realm and its roles) and OUT/NAME.json with clients and\n\
          users for `bastide apply`, readable for their owner alone. The report says what became of each entity,\n\
          with its location in the source. What would become more open is closed: addresses with wildcards are left out,\n\
-         clients whose secrets or keys cannot be imported are disabled. See docs/migration.md.",
-        "0 translated, 1 a client is closed, 2 wrong usage, 3 a file cannot be read or OUT cannot be written",
+         clients whose secrets, keys or login cannot be imported are disabled, and users whose second factor cannot.\n\
+         See docs/migration.md.",
+        "0 translated, 1 a client or user is closed, 2 wrong usage, 3 a file cannot be read or OUT cannot be written",
         "kc.sh export --realm shop --users realm_file --file shop-realm.json\n\
          bastide import keycloak shop-realm.json --issuer https://id.example.org/realms/shop\n\
          bastide apply -f imported/shop.json --dry-run"

@@ -7,8 +7,12 @@ use identity::settings::STANDARD_SCOPES;
 use identity::{Client, ClientAuthentication, GrantType, RealmSettings};
 use serde_json::Value;
 
-use super::roles::{Roles, named};
-use super::{INTERNAL_CLIENTS, Importer, QUIET_SCOPES, Records, flag, items, text, texts};
+use super::flow::{self, Demands, TWO_FACTORS};
+use super::roles::Roles;
+use super::{
+    INTERNAL_CLIENTS, Importer, LEVELS, QUIET_SCOPES, Records, entries, flag, is_issued_before, items, text,
+    texts, unknown_steps,
+};
 use crate::config::BackChannel;
 use crate::config::node::Node;
 use crate::import::Outcome;
@@ -16,11 +20,11 @@ use crate::import::Outcome;
 /// The hash of no secret: nobody can find a text with it.
 pub(super) const NOBODYS_HASH: &str = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 
-pub(super) fn read(
-    importer: &mut Importer<'_>,
+pub(super) fn read<'n>(
+    importer: &mut Importer<'n>,
     settings: &RealmSettings,
-    roles: &Roles,
-    trees: &[Node],
+    roles: &Roles<'n>,
+    trees: &'n [Node],
 ) -> Records {
     let mut clients = Records::new();
     for node in items(importer.realm, "clients") {
@@ -79,7 +83,7 @@ impl<'n> Translation<'_, 'n> {
         text(self.node.get("attributes")?, name).filter(|value| !value.is_empty())
     }
 
-    fn client(&mut self, id: &str, settings: &RealmSettings, roles: &Roles, trees: &[Node]) -> Client {
+    fn client(&mut self, id: &str, settings: &RealmSettings, roles: &Roles<'n>, trees: &'n [Node]) -> Client {
         let node = self.node;
         let authentication = self.authentication();
         let mut client = Client::new(id, authentication);
@@ -94,9 +98,17 @@ impl<'n> Translation<'_, 'n> {
         client.dpop_bound_access_tokens = is("dpop.bound.access.tokens");
         client.certificate_bound_access_tokens = is("tls.client.certificate.bound.access.tokens");
         client.require_pushed_requests = is("require.pushed.authorization.requests");
-        client.roles = service_roles(id, roles, trees);
+        let account = service_account(id, trees);
+        client.roles = account.iter().flat_map(|user| roles.of(user)).collect();
+        if account.iter().any(|user| text(user, "enabled") == Some("false"))
+            && client.grant_types.remove(&GrantType::ClientCredentials)
+        {
+            let note = "its service account was switched off: give it the grant to let it in";
+            self.find("client_credentials", Outcome::Closed, note);
+        }
+        self.login(&mut client);
         self.others(&client);
-        if text(node, "enabled") == Some("false") {
+        if text(node, "enabled") == Some("false") || self.importer.is_off {
             client.disabled = true;
         }
         if self.closed.is_some() {
@@ -268,6 +280,100 @@ impl<'n> Translation<'_, 'n> {
         lists.iter().flat_map(|list| texts(realm, list)).collect()
     }
 
+    /// What people have to show for it.
+    fn login(&mut self, client: &mut Client) {
+        if self.attribute("acr.loa.map").is_some() {
+            self.find("acr.loa.map", Outcome::Dropped, LEVELS);
+        }
+        let mut demands = self.importer.flow.clone();
+        for (flow, name) in entries(self.node, "authenticationFlowBindingOverrides") {
+            let Some(name) = name.text().filter(|name| !name.is_empty()) else { continue };
+            if flow != "browser" {
+                let note = "it is of a way to log in that OAuth 2.1 no longer has";
+                self.find(&format!("{flow} flow"), Outcome::Dropped, note);
+                continue;
+            }
+            demands = flow::demands(self.importer.realm, name);
+            let note = match (demands.second, demands.roles.is_empty(), demands.unknown.is_empty()) {
+                (_, _, false) => None,
+                (true, _, true) => {
+                    Some((Outcome::Translated, "everybody shows a second factor for it: `acr: \"2\"`"))
+                }
+                (false, false, true) => {
+                    // By a role only the realm asks.
+                    demands.second = true;
+                    Some((
+                        Outcome::Changed,
+                        "everybody shows a second factor for it, not only some roles: `acr: \"2\"`",
+                    ))
+                }
+                (false, true, true) => {
+                    Some((Outcome::Translated, "a password, and a second factor of those who have one"))
+                }
+            };
+            if let Some((outcome, note)) = note {
+                self.find("browser flow", outcome, note);
+            }
+        }
+        self.minimum(&mut demands);
+        if !(client.allows(GrantType::AuthorizationCode) || client.allows(GrantType::DeviceCode)) {
+            return;
+        }
+        if !demands.unknown.is_empty() {
+            self.closed.get_or_insert_with(|| unknown_steps(&demands.unknown));
+        }
+        if demands.second || !demands.unknown.is_empty() {
+            client.acr = Some(TWO_FACTORS.to_owned());
+        }
+    }
+
+    /// The levels that every login for it has to reach, or does where a request names none.
+    fn minimum(&mut self, demands: &mut Demands) {
+        let least = self.attribute("minimum.acr.value").map(str::to_owned);
+        if let Some(name) = least {
+            match self.level(&name).and_then(|level| demands.at(level)) {
+                Some(at) => {
+                    let note = if at.second { "`acr: \"2\"`" } else { "a password reaches it" };
+                    *demands = at;
+                    self.find(&format!("minimum.acr.value {name:?}"), Outcome::Translated, note);
+                }
+                None => {
+                    let level = format!("what reaches the level {name:?}, which its flow does not tell");
+                    demands.unknown.insert(level);
+                }
+            }
+        }
+        let usual = self.attribute("default.acr.values").unwrap_or_default().to_owned();
+        for name in usual.split("##").filter(|name| !name.is_empty()) {
+            let what = format!("default.acr.values {name:?}");
+            match self.level(name).and_then(|level| demands.at(level)) {
+                Some(at) if at.second && !demands.second => {
+                    demands.second = true;
+                    self.find(&what, Outcome::Changed, "`acr: \"2\"`: no request can ask for less");
+                }
+                Some(at) if at.unknown.is_empty() => {
+                    self.find(&what, Outcome::Translated, "its logins reach it")
+                }
+                _ => {
+                    let note = "its flow does not tell what reaches it: people log in for it by a password and the factors that they have; ask for more by `acr`";
+                    self.find(&what, Outcome::Dropped, note);
+                }
+            }
+        }
+    }
+
+    /// The level of authentication of this name.
+    fn level(&self, name: &str) -> Option<u32> {
+        let realm = self.importer.realm.get("attributes").and_then(|own| text(own, "acr.loa.map"));
+        let maps = [self.attribute("acr.loa.map"), realm];
+        let of = |map: &str| {
+            let map: Value = serde_json::from_str(map).ok()?;
+            let level = map.get(name)?;
+            level.as_u64().or_else(|| level.as_str()?.parse().ok()).and_then(|level| level.try_into().ok())
+        };
+        maps.into_iter().flatten().find_map(of).or_else(|| name.parse().ok())
+    }
+
     /// What is said and not taken.
     fn others(&mut self, client: &Client) {
         for mapper in items(self.node, "protocolMappers") {
@@ -280,6 +386,9 @@ impl<'n> Translation<'_, 'n> {
         }
         if flag(self.node, "authorizationServicesEnabled") {
             self.find("authorization services", Outcome::Dropped, "write them as Cedar policies");
+        }
+        if is_issued_before(self.node) {
+            self.find("`notBefore`", Outcome::Translated, "nothing that Keycloak issued is good here");
         }
         if !texts(self.node, "webOrigins").is_empty() {
             self.find("web origins", Outcome::Dropped, "CORS is a setting of the gateway's route");
@@ -300,9 +409,8 @@ fn fit(client: &Client, uri: &str) -> Result<(), String> {
     redirect_fault(uri, client.is_public()).map_or(Ok(()), Err)
 }
 
-/// The roles of the account that Keycloak keeps for a client.
-fn service_roles(id: &str, roles: &Roles, trees: &[Node]) -> BTreeSet<String> {
+/// The account that Keycloak keeps for a client.
+fn service_account<'n>(id: &str, trees: &'n [Node]) -> Vec<&'n Node> {
     let accounts = trees.iter().flat_map(|tree| items(tree, "users"));
-    let own = accounts.filter(|user| text(user, "serviceAccountClientId") == Some(id));
-    own.flat_map(|user| roles.known(named(user))).collect()
+    accounts.filter(|user| text(user, "serviceAccountClientId") == Some(id)).collect()
 }

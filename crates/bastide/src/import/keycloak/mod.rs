@@ -1,11 +1,12 @@
 //! A realm of Keycloak, as `kc.sh export` writes it, as a realm of ours.
 //!
-//! The way through it: `roles` flattens composites and groups, `people` takes users with
-//! their hashes, `client` the clients; what is a setting becomes `realm.yaml` for the
-//! configuration, and what is a record a file for `bastide apply`.
+//! The way through it: `roles` flattens composites and groups, `flow` reads what a login demands,
+//! `people` takes users with what they show (`credential`), `client` the clients; what is a setting
+//! becomes `realm.yaml` for the configuration, and what is a record a file for `bastide apply`.
 //!
 //! INVARIANT: nothing becomes more open than it was. A redirect URI with a wildcard is left
-//! out, a client whose secret or keys cannot be taken is switched off, and both are said.
+//! out, a client whose secret, keys or login cannot be taken is switched off, and so is a person whose
+//! second factor cannot; all of it is said.
 //!
 //! INVARIANT: what is written out is what `bastide apply` takes. What cannot be a client or a person
 //! here is left out, and said.
@@ -19,8 +20,12 @@ use serde_json::{Value, json};
 use super::yaml::{Yaml, quoted};
 use super::{Finding, Imported, Outcome, SideFile, Unreadable};
 use crate::config::node::{self, At, Node, Value as NodeValue};
+use flow::Demands;
+use roles::Roles;
 
 mod client;
+mod credential;
+mod flow;
 mod people;
 mod roles;
 
@@ -28,7 +33,7 @@ mod roles;
 const INTERNAL_CLIENTS: [&str; 6] =
     ["account", "account-console", "admin-cli", "broker", "realm-management", "security-admin-console"];
 /// Parts of an export that are taken, or that say nothing here.
-const HANDLED: [&str; 34] = [
+const HANDLED: [&str; 39] = [
     "id",
     "realm",
     "displayName",
@@ -63,15 +68,17 @@ const HANDLED: [&str; 34] = [
     "requiredCredentials",
     "browserSecurityHeaders",
     "revokeRefreshToken",
+    "authenticationFlows",
+    "authenticatorConfig",
+    "browserFlow",
+    "verifyEmail",
+    "requiredActions",
 ];
 /// Parts that are left out for a reason that an operator wants to know.
-const LEFT: [(&str, &str); 14] = [
+const LEFT: [(&str, &str); 11] = [
     ("identityProviders", "logging in by another provider is not there yet"),
     ("identityProviderMappers", "logging in by another provider is not there yet"),
     ("components", "new signing keys are made, and users of an LDAP directory are not imported"),
-    ("authenticationFlows", "the way of a login is `acr_levels` and the realm's own"),
-    ("authenticatorConfig", "the way of a login is the realm's own"),
-    ("requiredActions", "nobody is asked to do something at the next login"),
     ("smtpServer", "mail is set in the configuration"),
     ("passwordPolicy", "passwords are judged by the realm's own rules"),
     ("clientProfiles", "what a client has to do is set on each"),
@@ -119,7 +126,14 @@ pub fn import(texts: &[String], wanted: &Wanted) -> Result<Imported, Unreadable>
         let message = "expected an export of a realm, with `realm` and `clients`".to_owned();
         return Err(Unreadable { line: 1, column: 1, message });
     };
-    let mut importer = Importer { realm, findings: Vec::new() };
+    let mut importer = Importer {
+        realm,
+        findings: Vec::new(),
+        is_off: text(realm, "enabled") == Some("false"),
+        flow: flow::demands(realm, text(realm, "browserFlow").unwrap_or("browser")),
+        factor_roles: BTreeMap::new(),
+        second_factor: None,
+    };
     Ok(importer.translate(&trees, wanted))
 }
 
@@ -166,6 +180,14 @@ pub fn fuzz(bytes: &[u8]) {
 struct Importer<'n> {
     realm: &'n Node,
     findings: Vec<Finding>,
+    /// Whether the realm was switched off.
+    is_off: bool,
+    /// What a login demands of people, whatever the client.
+    flow: Demands,
+    /// The class that people of a role have to reach.
+    factor_roles: BTreeMap<String, String>,
+    /// The role of those who have to have a second factor, once somebody has.
+    second_factor: Option<String>,
 }
 
 impl<'n> Importer<'n> {
@@ -187,9 +209,10 @@ impl<'n> Importer<'n> {
         let mut settings = RealmSettings::new(&tidy, &issuer);
         self.lifetimes(&mut settings);
         self.scopes(&mut settings);
-        let roles = roles::read(self);
+        let mut roles = roles::read(self);
+        self.login(&roles);
         let clients = client::read(self, &settings, &roles, trees);
-        let users = people::read(self, wanted, &roles, &clients, trees);
+        let users = people::read(self, wanted, &mut roles, &clients, trees);
         self.rest();
         let document = json!({ "realm": tidy, "clients": clients, "users": users });
         let records = format!("{tidy}.json");
@@ -209,6 +232,86 @@ impl<'n> Importer<'n> {
                     .to_owned(),
             ],
         }
+    }
+
+    /// What the realm demands of a login.
+    fn login(&mut self, roles: &Roles<'n>) {
+        let realm = self.realm;
+        let at = realm
+            .get("browserFlow")
+            .or_else(|| realm.get("authenticationFlows"))
+            .map_or(realm.at, |one| one.at);
+        let what = "login of the realm";
+        let Demands { second, roles: of_roles, unknown, .. } = self.flow.clone();
+        if second {
+            let note = "everybody shows a second factor: `acr: \"2\"` of each client";
+            self.find(at, what, Outcome::Translated, note);
+        } else if realm.get("authenticationFlows").is_some_and(|flows| !flows.items().is_empty()) {
+            let note = "a password, and a second factor of those who have one; the rest of the flows is not translated";
+            self.find(at, what, Outcome::Translated, note);
+        }
+        for role in of_roles {
+            match roles.written(&role) {
+                Some(role) => {
+                    let note = format!("who has role {role:?} shows a second factor: `factors.roles`");
+                    self.find(at, what, Outcome::Translated, note);
+                    self.factor_roles.insert(role, flow::TWO_FACTORS.to_owned());
+                }
+                None => {
+                    let note =
+                        format!("a second factor was asked of role {role:?}, which is not in the export");
+                    self.find(at, what, Outcome::Dropped, note);
+                }
+            }
+        }
+        if !unknown.is_empty() {
+            self.find(
+                at,
+                what,
+                Outcome::Closed,
+                format!("every client is switched off: {}", unknown_steps(&unknown)),
+            );
+        }
+        if self.is_off {
+            self.find(realm.at, "realm", Outcome::Closed, "it was switched off: its clients and users are");
+        }
+        if is_issued_before(realm) {
+            self.find(
+                realm.at,
+                "`notBefore`",
+                Outcome::Translated,
+                "nothing that Keycloak issued is good here",
+            );
+        }
+        if let Some(verify) = realm.get("verifyEmail").filter(|verify| verify.text() == Some("true")) {
+            let note = "who has not shown that their address is theirs chooses a password by a link to it; those who are added later are not asked to";
+            self.find(verify.at, "verifyEmail", Outcome::Changed, note);
+        }
+        if let Some(reset) = realm.get("resetPasswordAllowed").filter(|reset| reset.text() == Some("false")) {
+            let note = "where the realm has `mail:`, whoever reads somebody's mail can choose another password for them";
+            self.find(reset.at, "resetPasswordAllowed", Outcome::Changed, note);
+        }
+        for action in items(realm, "requiredActions") {
+            if flag(action, "defaultAction") && flag(action, "enabled") {
+                let name = text(action, "alias").unwrap_or_default();
+                let note = "users who are added later are not asked to do it; `acr` of clients and `factors.roles` ask for a second factor";
+                self.find(action.at, format!("default action {name}"), Outcome::Dropped, note);
+            }
+        }
+        if let Some(map) = realm.get("attributes").and_then(|own| own.get("acr.loa.map")) {
+            self.find(map.at, "acr.loa.map", Outcome::Dropped, LEVELS);
+        }
+    }
+
+    /// The role of those who have to have a second factor; they are asked for one by `factors.roles`.
+    fn second_factor_role(&mut self, roles: &mut Roles<'n>) -> String {
+        self.second_factor
+            .get_or_insert_with(|| {
+                let role = roles.declare(people::SECOND_FACTOR);
+                self.factor_roles.insert(role.clone(), flow::TWO_FACTORS.to_owned());
+                role
+            })
+            .clone()
     }
 
     fn lifetimes(&mut self, settings: &mut RealmSettings) {
@@ -307,12 +410,14 @@ impl<'n> Importer<'n> {
 }
 
 /// `realm.yaml`.
-fn configuration(settings: &RealmSettings, importer: &Importer<'_>, roles: &roles::Roles) -> String {
+fn configuration(settings: &RealmSettings, importer: &Importer<'_>, roles: &Roles<'_>) -> String {
     let seconds = |life: std::time::Duration| Yaml::text(format!("{}s", life.as_secs()));
     let lifetimes = &settings.lifetimes;
     let shown = text(importer.realm, "displayName").filter(|name| !name.is_empty());
     let scopes = settings.scopes.iter().map(|(name, about)| (name.clone(), Yaml::text(about)));
-    let realm = [
+    let factors = importer.factor_roles.iter().map(|(role, class)| (role.clone(), Yaml::text(class)));
+    let factors = Yaml::Map(vec![("roles".to_owned(), Yaml::Map(factors.collect()))]);
+    let mut realm = vec![
         ("issuer", Yaml::text(&settings.issuer)),
         ("display_name", Yaml::text(shown.unwrap_or(&settings.name))),
         (
@@ -332,6 +437,9 @@ fn configuration(settings: &RealmSettings, importer: &Importer<'_>, roles: &role
         ),
         ("scopes", Yaml::Map(scopes.collect())),
     ];
+    if !importer.factor_roles.is_empty() {
+        realm.push(("factors", factors));
+    }
     let mut out =
         String::from("# Made by `bastide import keycloak`: for `include:` in bastide.yaml.\nrealms:\n");
     out.push_str(&format!("  {}:\n", quoted(&settings.name)));
@@ -353,6 +461,23 @@ fn configuration(settings: &RealmSettings, importer: &Importer<'_>, roles: &role
         out.truncate(out.len() - "roles:\n".len());
     }
     out
+}
+
+/// What is said of names for levels of authentication.
+const LEVELS: &str = "classes are called \"1\" and \"2\" here, and \"2\" is two factors: a request that asks for another name in `acr_values` gets no stronger login";
+
+/// What is said of steps that are not known here.
+fn unknown_steps(steps: &BTreeSet<String>) -> String {
+    let steps: Vec<&str> = steps.iter().map(String::as_str).collect();
+    format!(
+        "a login has to take {}, and nothing here does: `acr: \"2\"` asks for a second factor of ours in its place; enable it where that is enough",
+        steps.join(", ")
+    )
+}
+
+/// Whether what was issued before some moment counts for nothing.
+fn is_issued_before(node: &Node) -> bool {
+    text(node, "notBefore").is_some_and(|moment| moment != "0")
 }
 
 /// A text below a key.

@@ -1,24 +1,29 @@
-//! Users with the hashes of their passwords.
+//! Users, with what they show when they log in, and what they had to do at their next login.
+//!
+//! INVARIANT: who could not log in, or not before they had done something, does not get in here by what
+//! they had until then.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
 use model::Timestamp;
 use serde_json::{Map, Value, json};
 
-use super::roles::{Roles, named};
-use super::{Importer, Records, Wanted, entries, flag, items, text, texts};
-use crate::config::node::Node;
+use super::roles::Roles;
+use super::{Importer, Records, Wanted, credential, entries, flag, is_issued_before, items, text, texts};
+use crate::config::node::{At, Node};
 use crate::import::Outcome;
 
-pub(super) fn read(
-    importer: &mut Importer<'_>,
+/// The role of those who have to have a second factor, and may have none yet.
+pub(super) const SECOND_FACTOR: &str = "second-factor";
+
+pub(super) fn read<'n>(
+    importer: &mut Importer<'n>,
     wanted: &Wanted,
-    roles: &Roles,
+    roles: &mut Roles<'n>,
     clients: &Records,
-    trees: &[Node],
+    trees: &'n [Node],
 ) -> Records {
+    let shared = shared_addresses(trees);
     let mut users = Records::new();
     let mut seen = BTreeSet::new();
     let mut ids: BTreeSet<&str> = clients.keys().map(String::as_str).collect();
@@ -37,7 +42,15 @@ pub(super) fn read(
             importer.find(user.at, what, Outcome::Dropped, format!("they cannot be one here: {error}"));
             continue;
         }
-        let mut record = one(importer, wanted, user, &what, roles);
+        let mut person = Person { importer: &mut *importer, user, what, closed: Vec::new(), second: false };
+        let mut record = person.record(wanted, roles, &shared);
+        let Person { what, closed, second, .. } = person;
+        if second {
+            let role = importer.second_factor_role(roles);
+            if let Some(Value::Array(own)) = record.get_mut("roles") {
+                own.push(json!(role));
+            }
+        }
         if let Some(id) = text(user, "id") {
             match identity::User::new(id, name, Timestamp::default()).check() {
                 Ok(()) if ids.insert(id) => {
@@ -49,166 +62,197 @@ pub(super) fn read(
                 }
             }
         }
+        let is_off = record.get("disabled") == Some(&json!(true));
         users.insert(name.to_owned(), Value::Object(record));
-        importer.find(user.at, what, Outcome::Translated, "a user");
+        if closed.is_empty() {
+            let note = if is_off { "a user, switched off" } else { "a user" };
+            importer.find(user.at, what, Outcome::Translated, note);
+        } else {
+            let note = format!("{}: `bastide user enable NAME` lets them in", closed.join("; "));
+            importer.find(user.at, what, Outcome::Closed, note);
+        }
     }
     users
 }
 
-fn one(
-    importer: &mut Importer<'_>,
-    wanted: &Wanted,
-    user: &Node,
-    what: &str,
-    roles: &Roles,
-) -> Map<String, Value> {
-    let mut record = Map::new();
-    let (first, last) = (text(user, "firstName"), text(user, "lastName"));
-    let name =
-        [first, last].into_iter().flatten().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ");
-    if !name.is_empty() {
-        record.insert("name".to_owned(), json!(name));
-    }
-    if let Some(email) = email(importer, user, what) {
-        record.insert("email".to_owned(), json!(email));
-        record.insert("email_verified".to_owned(), json!(flag(user, "emailVerified")));
-    }
-    record.insert("disabled".to_owned(), json!(text(user, "enabled") == Some("false")));
-    let groups = texts(user, "groups");
-    let mut own = roles.known(named(user));
-    for group in &groups {
-        own.extend(roles.of_groups.get(*group).into_iter().flatten().cloned());
-    }
-    record.insert("roles".to_owned(), json!(own));
-    let groups: BTreeSet<&str> = groups.into_iter().map(|path| path.trim_start_matches('/')).collect();
-    record.insert("groups".to_owned(), json!(groups));
-    let mut attributes = Map::new();
-    for (name, value) in [("given_name", first), ("family_name", last)] {
-        if let Some(value) = value.filter(|value| !value.is_empty()) {
-            attributes.insert(name.to_owned(), json!(value));
+/// Verified addresses that several have, folded.
+fn shared_addresses(trees: &[Node]) -> BTreeSet<String> {
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    for user in trees.iter().flat_map(|tree| items(tree, "users")).filter(|user| flag(user, "emailVerified"))
+    {
+        if let Some(email) = text(user, "email") {
+            *counts.entry(email.trim().to_lowercase()).or_default() += 1;
         }
     }
-    for (name, values) in entries(user, "attributes") {
-        let values: Vec<&str> = values.items().iter().filter_map(Node::text).collect();
-        let value = match values.as_slice() {
-            [one] => json!(one),
-            many => json!(many),
-        };
-        attributes.insert(name.to_owned(), value);
-    }
-    record.insert("attributes".to_owned(), Value::Object(attributes));
-    if let Some(hash) = credentials(importer, wanted, user, what) {
-        record.insert("password_hash".to_owned(), json!(hash));
-    }
-    for action in texts(user, "requiredActions") {
-        let note = "nobody is asked to do something at the next login";
-        importer.find(user.at, format!("required action {action} of {what}"), Outcome::Dropped, note);
-    }
-    if text(user, "federationLink").is_some_and(|link| !link.is_empty()) {
-        let note = "their password is in a directory, which is not asked: give them another";
-        importer.find(user.at, format!("federation link of {what}"), Outcome::Dropped, note);
-    }
-    for identity in items(user, "federatedIdentities") {
-        let provider = text(identity, "identityProvider").unwrap_or_default();
-        let note = "logging in by another provider is not there yet";
-        importer.find(identity.at, format!("link of {what} to {provider:?}"), Outcome::Dropped, note);
-    }
-    record
+    counts.into_iter().filter(|(_, count)| *count > 1).map(|(email, _)| email).collect()
 }
 
-/// The address, where it can be one here.
-fn email<'n>(importer: &mut Importer<'_>, user: &'n Node, what: &str) -> Option<&'n str> {
-    let email = text(user, "email").filter(|email| !email.is_empty())?;
-    let mut probe = identity::User::new("id", "name", Timestamp::default());
-    probe.email = Some(email.to_owned());
-    match probe.check() {
-        Ok(()) => Some(email),
-        Err(_) => {
-            let note = "it is not one address: give them another";
-            importer.find(user.at, format!("e-mail address of {what}"), Outcome::Dropped, note);
-            None
-        }
-    }
+/// One user on their way.
+struct Person<'a, 'n> {
+    importer: &'a mut Importer<'n>,
+    user: &'n Node,
+    what: String,
+    /// Why they are switched off, besides that they were.
+    closed: Vec<String>,
+    /// Whether they have to have a second factor.
+    second: bool,
 }
 
-/// The hash of the password; other credentials are said to be left out.
-fn credentials(importer: &mut Importer<'_>, wanted: &Wanted, user: &Node, what: &str) -> Option<String> {
-    let mut found = None;
-    for credential in items(user, "credentials") {
-        let kind = text(credential, "type").unwrap_or_default();
-        if kind != "password" {
-            let note = "they have to enrol it again";
-            importer.find(credential.at, format!("credential {kind:?} of {what}"), Outcome::Dropped, note);
-            continue;
+impl<'n> Person<'_, 'n> {
+    fn find(&mut self, at: At, part: &str, outcome: Outcome, note: impl Into<String>) {
+        let what = format!("{part} of {}", self.what);
+        self.importer.find(at, what, outcome, note);
+    }
+
+    fn record(
+        &mut self,
+        wanted: &Wanted,
+        roles: &Roles<'n>,
+        shared: &BTreeSet<String>,
+    ) -> Map<String, Value> {
+        let user = self.user;
+        let mut record = Map::new();
+        let (first, last) = (text(user, "firstName"), text(user, "lastName"));
+        let name =
+            [first, last].into_iter().flatten().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ");
+        if !name.is_empty() {
+            record.insert("name".to_owned(), json!(name));
         }
-        // A realm that was written by hand has the password itself.
-        let clear = text(credential, "value").filter(|value| !value.is_empty());
-        let hash = clear.map_or_else(|| phc(credential), wanted.hash).and_then(|hash| {
-            identity::check_password_hash(&hash)?;
-            Ok(hash)
-        });
-        match hash {
-            Ok(hash) => {
-                found = Some(hash);
-                if flag(credential, "temporary") {
-                    let note = "it stays theirs: nobody is asked to choose another at the next login";
-                    importer.find(
-                        credential.at,
-                        format!("temporary password of {what}"),
-                        Outcome::Changed,
-                        note,
-                    );
-                }
+        let verified = flag(user, "emailVerified");
+        let email = self.email();
+        if let Some(email) = email {
+            let is_shared = verified && shared.contains(&email.trim().to_lowercase());
+            if is_shared {
+                let note =
+                    "several have it verified, and one can: nobody has, until they show that it is theirs";
+                self.find(user.at, "e-mail address", Outcome::Changed, note);
             }
-            Err(why) => {
-                let note = format!("{why}: give them another password");
-                importer.find(credential.at, format!("password of {what}"), Outcome::Dropped, note);
+            record.insert("email".to_owned(), json!(email));
+            record.insert("email_verified".to_owned(), json!(verified && !is_shared));
+        }
+        let groups = texts(user, "groups");
+        let mut own = roles.of(user);
+        for group in &groups {
+            own.extend(roles.of_groups.get(*group).into_iter().flatten().cloned());
+        }
+        record.insert("roles".to_owned(), json!(own));
+        let groups: BTreeSet<&str> = groups.into_iter().map(|path| path.trim_start_matches('/')).collect();
+        record.insert("groups".to_owned(), json!(groups));
+        let mut attributes = Map::new();
+        for (name, value) in [("given_name", first), ("family_name", last)] {
+            if let Some(value) = value.filter(|value| !value.is_empty()) {
+                attributes.insert(name.to_owned(), json!(value));
             }
         }
-    }
-    found
-}
-
-/// Keycloak's two texts of JSON as one PHC string.
-fn phc(credential: &Node) -> Result<String, String> {
-    let read = |key: &str| {
-        let text = text(credential, key).ok_or_else(|| format!("there is no {key}"))?;
-        serde_json::from_str::<Value>(text).map_err(|error| format!("{key} is not JSON: {error}"))
-    };
-    let (secret, about) = (read("secretData")?, read("credentialData")?);
-    let member =
-        |name: &str| secret.get(name).and_then(Value::as_str).ok_or_else(|| format!("it has no {name}"));
-    let decode = |name: &'static str| {
-        let text = member(name)?;
-        STANDARD.decode(text).map_err(|_| format!("its {name} is not base64"))
-    };
-    let (hash, salt) = (decode("value")?, decode("salt")?);
-    let rounds = about.get("hashIterations").and_then(Value::as_u64).unwrap_or_default();
-    let (salt_text, hash_text) = (STANDARD_NO_PAD.encode(&salt), STANDARD_NO_PAD.encode(&hash));
-    let length = hash.len();
-    let algorithm = about.get("algorithm").and_then(Value::as_str).unwrap_or_default();
-    let name = match algorithm {
-        "pbkdf2" => "pbkdf2-sha1",
-        "pbkdf2-sha256" | "pbkdf2-sha512" => algorithm,
-        "argon2" => {
-            let more = |name: &str| {
-                let value = about.get("additionalParameters").and_then(|all| all.get(name));
-                value.and_then(|values| values.get(0)).and_then(Value::as_str).unwrap_or_default()
+        for (name, values) in entries(user, "attributes") {
+            let values: Vec<&str> = values.items().iter().filter_map(Node::text).collect();
+            let value = match values.as_slice() {
+                [one] => json!(one),
+                many => json!(many),
             };
-            let kind = more("type");
-            if !["i", "d", "id"].contains(&kind) || more("version") != "1.3" {
-                return Err(format!("argon2{kind} of version {} is not known", more("version")));
-            }
-            let (memory, lanes) = (more("memory"), more("parallelism"));
-            if memory.parse::<u32>().is_err() || lanes.parse::<u32>().is_err() {
-                return Err("its argon2 has no memory or parallelism".to_owned());
-            }
-            return Ok(format!("$argon2{kind}$v=19$m={memory},t={rounds},p={lanes}${salt_text}${hash_text}"));
+            attributes.insert(name.to_owned(), value);
         }
-        other => return Err(format!("hashes by {other:?} are not known")),
-    };
-    if rounds == 0 {
-        return Err("it has no number of iterations".to_owned());
+        record.insert("attributes".to_owned(), Value::Object(attributes));
+        let choose = self.actions(email.is_some() && !verified);
+        let shown = credential::read(self.importer, wanted, user, &self.what, choose);
+        if let Some(hash) = shown.password_hash {
+            record.insert("password_hash".to_owned(), json!(hash));
+        }
+        // Exports without credentials say who has a code.
+        let is_lost = shown.lost || flag(user, "totp") && shown.apps.is_empty();
+        if !shown.apps.is_empty() {
+            record.insert("totp".to_owned(), json!(shown.apps));
+        }
+        if is_lost {
+            self.second = true;
+            let why =
+                "none of their second factors can be taken, so they are asked to enrol one at the next login";
+            self.closed.push(why.to_owned());
+        }
+        if is_issued_before(user) {
+            self.find(
+                user.at,
+                "`notBefore`",
+                Outcome::Translated,
+                "nothing that Keycloak issued is good here",
+            );
+        }
+        if text(user, "federationLink").is_some_and(|link| !link.is_empty()) {
+            let note = "their password is in a directory, which is not asked: give them another";
+            self.find(user.at, "federation link", Outcome::Dropped, note);
+        }
+        for identity in items(user, "federatedIdentities") {
+            let provider = text(identity, "identityProvider").unwrap_or_default();
+            let note = "logging in by another provider is not there yet: who has no password besides does not get in";
+            let what = format!("link of {} to {provider:?}", self.what);
+            self.importer.find(identity.at, what, Outcome::Dropped, note);
+        }
+        let is_off =
+            text(user, "enabled") == Some("false") || self.importer.is_off || !self.closed.is_empty();
+        record.insert("disabled".to_owned(), json!(is_off));
+        record
     }
-    Ok(format!("${name}$i={rounds},l={length}${salt_text}${hash_text}"))
+
+    /// What they had to do at the next login. Gives why their password is not taken: it let them in only to
+    /// do that.
+    fn actions(&mut self, unverified: bool) -> Option<&'static str> {
+        let user = self.user;
+        let mut choose = None;
+        if unverified && flag(self.importer.realm, "verifyEmail") {
+            choose = Some("they had to show that their address is theirs first, which a link to it does");
+        }
+        for action in texts(user, "requiredActions") {
+            let (outcome, note) = match action {
+                "UPDATE_PASSWORD" => {
+                    choose = Some("it let them in only to choose another");
+                    (Outcome::Changed, "their password is not taken: they choose another")
+                }
+                "VERIFY_EMAIL" if unverified => {
+                    choose =
+                        Some("they had to show that their address is theirs first, which a link to it does");
+                    (
+                        Outcome::Changed,
+                        "their password is not taken: they choose another by a link to their address",
+                    )
+                }
+                "CONFIGURE_TOTP" | "webauthn-register" | "webauthn-register-passwordless" => {
+                    self.second = true;
+                    (
+                        Outcome::Translated,
+                        "a role of theirs asks for a second factor: who has none enrols one",
+                    )
+                }
+                "CONFIGURE_RECOVERY_AUTHN_CODES" => {
+                    (Outcome::Dropped, "recovery codes are made with the first factor that they enrol")
+                }
+                "VERIFY_EMAIL"
+                | "UPDATE_PROFILE"
+                | "VERIFY_PROFILE"
+                | "UPDATE_EMAIL"
+                | "update_user_locale"
+                | "TERMS_AND_CONDITIONS"
+                | "terms_and_conditions"
+                | "delete_account" => (Outcome::Dropped, "nobody is asked to do this at the next login"),
+                other => {
+                    self.closed.push(format!("they had to do {other:?} first, which is not known here"));
+                    (Outcome::Closed, "it is not known here: they are switched off")
+                }
+            };
+            self.find(user.at, &format!("required action {action}"), outcome, note);
+        }
+        choose
+    }
+
+    /// The address, where it can be one here.
+    fn email(&mut self) -> Option<&'n str> {
+        let email = text(self.user, "email").filter(|email| !email.is_empty())?;
+        let mut probe = identity::User::new("id", "name", Timestamp::default());
+        probe.email = Some(email.to_owned());
+        if probe.check().is_ok() {
+            return Some(email);
+        }
+        let note = "it is not one address: give them another";
+        self.find(self.user.at, "e-mail address", Outcome::Dropped, note);
+        None
+    }
 }

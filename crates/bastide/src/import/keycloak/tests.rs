@@ -1,5 +1,7 @@
 use super::*;
 
+mod security;
+
 /// What `kc.sh export --users realm_file` writes of a small realm.
 const REALM: &str = include_str!("../../../tests/keycloak/shop-realm.json");
 
@@ -77,8 +79,8 @@ fn clients_come_closed_where_they_would_be_more_open() {
         ("client \"orders-api\"", Outcome::Dropped),
         ("password grant of client \"shop\"", Outcome::Dropped),
         ("protocol mapper \"department\"", Outcome::Dropped),
-        ("credential \"otp\" of user \"alice\"", Outcome::Dropped),
-        ("required action UPDATE_PASSWORD of user \"bob\"", Outcome::Dropped),
+        ("credential \"otp\" of user \"alice\"", Outcome::Translated),
+        ("required action UPDATE_PASSWORD of user \"bob\"", Outcome::Changed),
         ("identityProviders", Outcome::Dropped),
         ("group \"/company\"", Outcome::Changed),
     ] {
@@ -88,7 +90,7 @@ fn clients_come_closed_where_they_would_be_more_open() {
     assert!(imported.is_closed());
     // Nothing secret is in the report.
     let report = serde_json::to_string(&imported.findings).unwrap();
-    assert!(!report.contains("yWl8cXt3") && !report.contains("Ca/W1uHP"));
+    assert!(!report.contains("yWl8cXt3") && !report.contains("Ca/W1uHP") && !report.contains("dJRKNqYW"));
 }
 
 /// An export with one more client and one more person for each thing that cannot be so here.
@@ -205,7 +207,7 @@ fn a_realm_that_was_written_by_hand_has_keycloaks_scopes_and_clear_passwords() {
               "attributes": { "backchannel.logout.url": "https://10.0.0.7/logout" } },
         ],
         "users": [
-            { "username": "alice", "credentials": [{ "type": "password", "value": "correct horse", "temporary": true }] },
+            { "username": "alice", "credentials": [{ "type": "password", "value": "correct horse" }] },
             { "username": "bob", "credentials": [{ "type": "password", "value": "" }] },
         ],
     });
@@ -223,7 +225,6 @@ fn a_realm_that_was_written_by_hand_has_keycloaks_scopes_and_clear_passwords() {
         let found = imported.findings.iter().find(|found| found.what == what);
         found.unwrap_or_else(|| panic!("{what}: {:#?}", imported.findings)).note.clone()
     };
-    assert!(note("temporary password of user \"alice\"").contains("stays theirs"));
     assert!(
         note("back-channel logout of client \"told\"")
             .starts_with("\"http://app:8080/logout\": http:// is for")
@@ -240,15 +241,19 @@ fn a_realm_that_was_written_by_hand_has_keycloaks_scopes_and_clear_passwords() {
     assert_eq!(records["clients"]["web"]["scopes"], json!(["email", "openid", "orders:read"]));
 }
 
-#[test]
-fn the_configuration_is_one_that_loads() {
-    let (_, _, yaml) = imported();
+fn loaded(yaml: &str) -> crate::config::Configuration {
     let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("realm.yaml"), &yaml).unwrap();
+    std::fs::write(folder.path().join("realm.yaml"), yaml).unwrap();
     let main = "include: realm.yaml\nlisten: [ 127.0.0.1:0 ]\nroutes: []\n";
     std::fs::write(folder.path().join("bastide.yaml"), main).unwrap();
     let loaded = crate::config::load(&folder.path().join("bastide.yaml"), &|_| None, &crate::config::Disk);
-    let loaded = loaded.unwrap_or_else(|faults| panic!("{faults:?}\n{yaml}"));
+    loaded.unwrap_or_else(|faults| panic!("{faults:?}\n{yaml}"))
+}
+
+#[test]
+fn the_configuration_is_one_that_loads() {
+    let (_, _, yaml) = imported();
+    let loaded = loaded(&yaml);
     let realm = &loaded.realms[0].settings;
     assert_eq!((realm.name.as_str(), realm.display_name.as_str()), ("shop", "The shop"));
     assert_eq!(realm.lifetimes.access_token.as_secs(), 300);

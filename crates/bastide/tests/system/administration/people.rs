@@ -1,9 +1,10 @@
-//! Users, and whose an address is.
+//! People who come from elsewhere, and whose an address is.
 
+use bastide::demo::client::{Request, http1};
 use serde_json::{Value, json};
 
-use super::{POLICIES, call, start};
-use crate::support::Upstream;
+use super::{CALLBACK, CHALLENGE, POLICIES, audit, call, fixture, start, testbed};
+use crate::support::{TestBed, Upstream, get_request};
 
 #[tokio::test]
 async fn an_address_that_somebody_verified_is_given_to_nobody_else() {
@@ -41,4 +42,97 @@ async fn an_address_that_somebody_verified_is_given_to_nobody_else() {
     // Given up, it is free.
     assert_eq!(put("bob", "", user("bob", false)).await.0, 200);
     assert_eq!(put("eve", "", user("eve", true)).await.0, 200);
+}
+
+/// Where a login goes with this password: its status, and the page that it leads to.
+async fn login(testbed: &TestBed, username: &str, password: &str) -> (u16, String) {
+    let begin = get_request(&format!(
+        "/authorize?client_id=web&redirect_uri={CALLBACK}&response_type=code&scope=openid&code_challenge={CHALLENGE}\
+         &code_challenge_method=S256"
+    ));
+    let begun = http1::ask(&testbed.endpoint(), &begin).await.unwrap();
+    let cookie = begun.field("set-cookie").unwrap().split(';').next().unwrap().to_owned();
+    let flow = begun.field("location").unwrap().split("flow=").nth(1).unwrap().to_owned();
+    let page = get_request(&format!("/login?flow={flow}")).field("cookie", &cookie);
+    let page = String::from_utf8(http1::ask(&testbed.endpoint(), &page).await.unwrap().body).unwrap();
+    let csrf = page.split("name=\"csrf\" value=\"").nth(1).unwrap().split('"').next().unwrap();
+    let mut post = Request::new("POST", "localhost", "/login")
+        .field("content-type", "application/x-www-form-urlencoded")
+        .field("origin", "https://localhost")
+        .field("cookie", &cookie);
+    post.body = format!("flow={flow}&csrf={csrf}&username={username}&password={password}").into_bytes();
+    let answer = http1::ask(&testbed.endpoint(), &post).await.unwrap();
+    let to = answer.field("location").unwrap_or_default().split('?').next().unwrap_or_default().to_owned();
+    (answer.status, to)
+}
+
+#[tokio::test]
+async fn people_of_keycloak_show_the_second_factor_that_they_had() {
+    const PASSWORD: &str = "correct horse battery staple";
+    let upstream = Upstream::start().await;
+    let mut testbed = testbed(&upstream, POLICIES).await;
+    let mut realm: Value =
+        serde_json::from_str(&std::fs::read_to_string(fixture("keycloak/shop-realm.json")).unwrap()).unwrap();
+    let users = realm["users"].as_array_mut().unwrap();
+    let alice = users[0].clone();
+    let mut of_another = alice.clone();
+    (of_another["username"], of_another["id"]) = (json!("erin"), json!("erin"));
+    of_another["email"] = json!("erin@example.org");
+    of_another["credentials"][1]["credentialData"] =
+        json!(r#"{"subType":"totp","digits":8,"counter":0,"period":30,"algorithm":"HmacSHA256"}"#);
+    users.push(of_another);
+    std::fs::write(testbed.path("realm.json"), realm.to_string()).unwrap();
+    let run = |testbed: &TestBed, arguments: &[&str], code: i32| {
+        let (found, out, err) = testbed.bastide(arguments);
+        assert_eq!(found, code, "{arguments:?}: {out}{err}");
+        out
+    };
+    run(&testbed, &["import", "keycloak", "realm.json", "--issuer", "https://localhost"], 1);
+    let mut records: Value =
+        serde_json::from_slice(&std::fs::read(testbed.path("imported/shop.json")).unwrap()).unwrap();
+    // Into the realm that is there, whose clients stay; its roles and factors as they were imported.
+    records["realm"] = json!("town");
+    records.as_object_mut().unwrap().remove("clients");
+    std::fs::write(testbed.path("people.json"), records.to_string()).unwrap();
+    let rules = std::fs::read_to_string(testbed.path("bastide.yaml")).unwrap();
+    let rules = rules.replacen("customer: {}", "customer: {}, second-factor: {}", 1);
+    let factors = "issuer: https://localhost\n    factors: { roles: { second-factor: \"2\" } }\n";
+    let rules = rules.replacen("issuer: https://localhost\n", factors, 1);
+    std::fs::write(testbed.path("bastide.yaml"), rules).unwrap();
+    assert!(std::fs::read_to_string(testbed.path("imported/realm.yaml")).unwrap().contains("factors:"));
+    testbed.start_gateway().await;
+    run(&testbed, &["apply", "-f", "people.json", "--dry-run"], 1);
+    let applied = run(&testbed, &["apply", "-f", "people.json"], 0);
+    assert!(applied.contains("totp") && !applied.contains("MRFFES2O"), "{applied}");
+    assert!(!run(&testbed, &["apply", "-f", "people.json", "--dry-run"], 0).contains("totp"));
+    // Nobody has a password before the factor that they show beside it.
+    let written = audit(&testbed);
+    let place = |of: &str| written.find(&format!("/users/{}/{of}", alice["id"].as_str().unwrap()));
+    assert!(place("factors/p2").unwrap() < place("password").unwrap(), "{written}");
+    let enrolled = run(&testbed, &["user", "factors", "alice"], 0);
+    assert!(enrolled.contains("p2") && enrolled.contains("totp") && enrolled.contains("phone"), "{enrolled}");
+    assert_eq!(login(&testbed, "alice", PASSWORD).await, (303, "/login/factor".to_owned()));
+    // Hers cannot be moved: she is out until an administrator lets her in, and then enrols another.
+    assert_eq!(login(&testbed, "erin", PASSWORD).await.0, 401);
+    run(&testbed, &["user", "enable", "erin"], 0);
+    assert_eq!(login(&testbed, "erin", PASSWORD).await, (303, "/login/enrol".to_owned()));
+    // Without a person: the same again changes nothing, and another one's secret is refused.
+    let path = "/v1/realms/town/users/erin/factors/from-elsewhere";
+    let secret = |secret: &str| Some(json!({ "name": "phone", "secret": secret }));
+    for (given, status) in [
+        (secret("GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ"), 204),
+        (secret("gezdgnbvgy3tqojqgezdgnbvgy3tqojq"), 204),
+        (secret("GEZDGNBV"), 422),
+        (secret("not base32!"), 422),
+    ] {
+        assert_eq!(call(&testbed, "PUT", path, given.clone()).await.0, status, "{given:?}");
+    }
+    assert_eq!(
+        call(&testbed, "GET", "/v1/realms/town/users/erin/factors", None).await.1["items"]
+            .as_array()
+            .unwrap()
+            .len(),
+        1
+    );
+    testbed.stop_gateway().await;
 }
