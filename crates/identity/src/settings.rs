@@ -40,6 +40,8 @@ pub struct RealmSettings {
     /// The scopes that there are besides OpenID Connect's own, and what the consent page
     /// says of each.
     pub scopes: BTreeMap<String, String>,
+    /// The order in which pages name those scopes; others come after, by name.
+    pub scope_order: Vec<String>,
     /// The APIs that access tokens can be for (RFC 8707), by identifier.
     pub resources: BTreeMap<String, Resource>,
     /// Which claims tokens carry.
@@ -179,6 +181,7 @@ impl RealmSettings {
             algorithms: vec![Algorithm::Es256, Algorithm::EdDsa, Algorithm::Rs256],
             lifetimes: Lifetimes::default(),
             scopes: BTreeMap::new(),
+            scope_order: Vec::new(),
             resources: BTreeMap::new(),
             claims: default_rules(),
             acr_levels: AcrLevel::defaults(),

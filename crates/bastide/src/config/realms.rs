@@ -421,6 +421,7 @@ impl Decoder<'_> {
         if let Some(node) = table.get("scopes") {
             for (scope, text) in self.named(node, "a map of scopes") {
                 settings.scopes.extend(self.text(text).map(|text| (scope.text.clone(), text.to_owned())));
+                settings.scope_order.push(scope.text.clone());
             }
         }
         settings.resources = self.resources(table.get("resources"));

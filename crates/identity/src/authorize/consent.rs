@@ -18,6 +18,7 @@ use crate::realm::Realm;
 use crate::record::{Change, Kind, Stored, Written};
 use crate::refusal::{Answer, Code, Refusal};
 use crate::session::{self, Session};
+use crate::settings::RealmSettings;
 use crate::text::{Language, Notice};
 
 /// What a person consented to.
@@ -82,7 +83,8 @@ pub(crate) fn withdrawn(
     realm.records.write(changes, Kind::Withdrawn, path, &now, until, Expect::Any)
 }
 
-/// What the page says of each scope.
+/// What the page says of each scope: first who it is, then what there is here, in the order of the
+/// configuration, and last that it goes on while nobody is there.
 pub(crate) fn describe(realm: &Realm, language: Language, scopes: &BTreeSet<String>) -> Vec<String> {
     let texts = &language.texts().consent;
     let text = |scope: &String| match scope.as_str() {
@@ -97,7 +99,22 @@ pub(crate) fn describe(realm: &Realm, language: Language, scopes: &BTreeSet<Stri
             described.cloned().unwrap_or_else(|| other.to_owned())
         }
     };
-    scopes.iter().map(text).collect()
+    let mut scopes: Vec<&String> = scopes.iter().collect();
+    scopes.sort_by_key(|scope| place(&realm.settings, scope));
+    scopes.into_iter().map(text).collect()
+}
+
+/// Where a scope stands among others.
+fn place<'s>(settings: &RealmSettings, scope: &'s str) -> (usize, usize, &'s str) {
+    const ABOUT_THE_PERSON: [&str; 5] = ["openid", "profile", "email", "phone", "address"];
+    match ABOUT_THE_PERSON.iter().position(|name| *name == scope) {
+        Some(place) => (0, place, scope),
+        None if scope == "offline_access" => (2, 0, scope),
+        None => {
+            let place = settings.scope_order.iter().position(|name| name == scope);
+            (1, place.unwrap_or(usize::MAX), scope)
+        }
+    }
 }
 
 /// Answers `GET /consent`: the page.

@@ -1,5 +1,7 @@
 //! Authorization requests: what is told to whom, and what a browser is asked.
 
+use std::sync::Arc;
+
 use axum::body::Body;
 use axum::http::{Request, header};
 use identity::{Client, Written};
@@ -7,7 +9,8 @@ use serde_json::json;
 use store::Expect;
 
 use crate::support::{
-    Browser, CALLBACK, ISSUER, Reply, TestBed, authorization, form, payload, query, read_form, secret, web,
+    Browser, CALLBACK, HandClock, ISSUER, Reply, TestBed, authorization, form, payload, query, read_form,
+    secret, web,
 };
 
 #[tokio::test]
@@ -243,6 +246,43 @@ async fn consent_is_asked_once_and_for_more_again() {
     }
     // A trusted client asks only when it wants to.
     assert!(browser.authorize("web", &[("prompt", "consent")]).await.text.contains("asks for access"));
+}
+
+#[tokio::test]
+async fn the_page_names_scopes_in_the_order_of_the_configuration() {
+    let clock = HandClock::new();
+    let store = store::Store::in_memory(Arc::clone(&clock) as Arc<dyn model::Clock>).unwrap();
+    let own = ["zebra", "apple", "middle"];
+    let testbed = TestBed::on(store, clock, |settings| {
+        for name in own.iter().chain(&["last"]) {
+            settings.scopes.insert((*name).to_owned(), format!("see the {name}"));
+        }
+        settings.scope_order = own.map(str::to_owned).to_vec();
+    })
+    .await;
+    let all = "address apple email last middle offline_access openid phone profile zebra";
+    let mut other = web("other", secret());
+    other.trusted = false;
+    other.scopes = all.split(' ').map(str::to_owned).collect();
+    testbed.put(other).await;
+    let mut browser = Browser::new(&testbed);
+    let page = browser.authorize("other", &[("scope", all)]).await;
+    let consent = browser.log_in(&page).await;
+    let texts = [
+        "know who you are",
+        "your name and profile",
+        "your e-mail address",
+        "your phone number",
+        "your postal address",
+        "see the zebra",
+        "see the apple",
+        "see the middle",
+        "see the last",
+        "while you are away",
+    ];
+    let places =
+        texts.map(|text| consent.text.find(text).unwrap_or_else(|| panic!("{text}: {}", consent.text)));
+    assert!(places.is_sorted(), "{places:?} {}", consent.text);
 }
 
 #[tokio::test]

@@ -37,6 +37,12 @@ fn who_is_asked_for_a_factor_is_what_it_says() {
 }
 
 #[test]
+fn scopes_are_named_in_the_order_in_which_they_are_written() {
+    let found = read_with(&around("    scopes: { zebra: a, apple: b, middle: c }\n"), &[]).unwrap();
+    assert_eq!(found.realms[0].settings.scope_order, ["zebra", "apple", "middle"]);
+}
+
+#[test]
 fn a_slip_of_the_pen_asks_nobody_and_is_refused() {
     for (written, said) in [
         (
