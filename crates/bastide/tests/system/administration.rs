@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use crate::support::{TestBed, Upstream, get_request, read, until};
 
-const SECRET: &str = "a-client-secret-of-more-than-32-characters";
+pub(crate) const SECRET: &str = "a-client-secret-of-more-than-32-characters";
 /// RFC 7636 appendix B.
 const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
 pub(crate) const CHALLENGE: &str = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";

@@ -5,12 +5,14 @@ use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Command, Stdio};
 
+use bastide::admin::client::AdminClient;
 use serde_json::Value;
 
+use crate::administration::{POLICIES, SECRET, rules};
 use crate::hosts::all_or_skip;
 use crate::mesh_servers::{as_nobody_special, postgres};
 use crate::peers::free_port;
-use crate::support::{BASTIDE, Process, TestBed, until};
+use crate::support::{BASTIDE, Process, TestBed, Upstream, until};
 
 const REST: &str = "services: { a: [ http://127.0.0.1:9 ] }
 routes: [ { match: localhost/**, to: a, authenticate: none, allow: anyone } ]
@@ -289,5 +291,41 @@ async fn a_frozen_database_is_no_secret_and_a_wrong_password_is_told_at_once() {
     assert!(code == 3 && err.contains("no answer"), "{err}");
     database.freeze(false);
     until("that it answers", async || (testbed.admin("/readyz").await.status == 200).then_some(())).await;
+    testbed.stop_gateway().await;
+}
+
+/// On SQLite it is compared and set by the same transaction.
+#[tokio::test]
+async fn of_many_who_are_given_one_address_at_once_one_has_it_verified() {
+    let Some(bin) = postgres() else {
+        all_or_skip("the store in PostgreSQL", "Debian's postgresql is not installed");
+        return;
+    };
+    let (database, upstream) = (Database::start(&bin).await, Upstream::start().await);
+    let storage = database.storage("right");
+    let mut testbed = TestBed::prepare("routes: []\n");
+    std::fs::write(testbed.path("secret.txt"), SECRET).unwrap();
+    testbed.configure(&format!("{}{}", rules(&upstream, POLICIES), storage.strip_prefix(REST).unwrap()));
+    assert_eq!(testbed.bastide(&["init"]).0, 0);
+    testbed.start_gateway().await;
+    let socket = testbed.path("state/admin.sock");
+    for round in 0..4 {
+        let statuses: Vec<u16> = std::thread::scope(|scope| {
+            let ask = |number: usize| {
+                let admin = AdminClient::Running(socket.clone());
+                scope.spawn(move || {
+                    let name = format!("user-{round}-{number}");
+                    let user = serde_json::json!({
+                        "username": name, "email": format!("office-{round}@example.org"), "email_verified": true,
+                    });
+                    admin.call("PUT", &format!("/v1/realms/town/users/{name}"), Some(&user)).unwrap().status
+                })
+            };
+            let asked: Vec<_> = (0..12).map(ask).collect();
+            asked.into_iter().map(|asked| asked.join().unwrap()).collect()
+        });
+        assert_eq!(statuses.iter().filter(|status| **status == 200).count(), 1, "{statuses:?}");
+        assert!(statuses.iter().all(|status| [200, 409].contains(status)), "{statuses:?}");
+    }
     testbed.stop_gateway().await;
 }
