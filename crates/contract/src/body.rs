@@ -80,7 +80,9 @@ impl BodyCheck {
 
     /// Judges the whole body. Takes time with its length: tens of milliseconds per megabyte
     /// where a schema looks at each value a few times, and up to about a second where it looks as
-    /// often as the budget allows.
+    /// often as the budget allows. A pattern takes linear time too, and that is seconds where it
+    /// may begin anywhere and goes on for hundreds of letters of its own beginning
+    /// (`[a-m][a-z ]{200}`).
     ///
     /// # Errors
     /// What is wrong with it.
