@@ -93,6 +93,6 @@ pub use seclang::fault::{Fault, LoadFaults, Place};
 pub use settings::{EngineMode, LimitAction, Settings};
 pub use sources::{SourceFault, Sources, resolve};
 pub use transaction::{
-    Budget, Connection, Intake, KeptBody, Match, RequestHead, ResponseHead, Spare, Step, Transaction,
+    Budget, Cause, Connection, Intake, KeptBody, Match, RequestHead, ResponseHead, Spare, Step, Transaction,
     Verdict, Watch,
 };

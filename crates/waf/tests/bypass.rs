@@ -7,7 +7,7 @@ mod support;
 
 use std::sync::{Arc, OnceLock};
 use support::{Raw, rules, run};
-use waf::{Budget, EngineMode, LimitAction, Options, RuleSet, Transaction, Verdict};
+use waf::{Budget, Cause, EngineMode, LimitAction, Options, RuleSet, Transaction, Verdict};
 
 const HEAD: &str = "SecRuleEngine On\nSecRequestBodyAccess On\n";
 
@@ -124,7 +124,7 @@ fn a_body_that_can_be_read_in_two_ways_is_denied_unless_a_rule_judges_that() {
         (multipart(&[field("a", "one--frontier")]), &unmatched),
     ] {
         let what = String::from_utf8_lossy(&doubtful.body);
-        let denied = Verdict::Deny { status: 400, rule: 0 };
+        let denied = Verdict::Deny { status: 400, rule: 0, cause: Some(Cause::BodyAmbiguous) };
         assert_eq!(run(&alone, &doubtful).1, denied, "{what}");
         assert_eq!(run(judging, &doubtful).1, Verdict::Pass, "{what}");
         let (transaction, verdict) = run(&detecting, &doubtful);
@@ -150,7 +150,7 @@ fn a_body_that_can_be_read_in_two_ways_is_denied_unless_a_rule_judges_that() {
     let own = "SecRule REQUEST_HEADERS:Content-Type \"@rx (?i)charset\" \"id:102,phase:1,deny,status:400,t:none,chain\"\n\
         SecRule REQUEST_HEADERS:Content-Type \"!@rx (?i)^[a-z/+.-]+; *charset=(?:utf-8|shift_jis)$\" \"t:none\"";
     let own = set(own, &Options::default());
-    let denied = Verdict::Deny { status: 400, rule: 102 };
+    let denied = Verdict::Deny { status: 400, rule: 102, cause: None };
     assert_eq!(run(&own, &json("; charset=utf-7")).1, denied);
     for charset in ["", "; charset=utf-8", ";charset=Shift_JIS"] {
         assert_eq!(run(&own, &json(charset)).1, Verdict::Pass, "{charset}");
@@ -212,7 +212,11 @@ fn a_body_that_can_be_read_in_two_ways_is_denied_unless_a_rule_judges_that() {
         ),
     ] {
         let beside = set(&format!("SecRule {unrelated}\""), &Options::default());
-        assert_eq!(run(&beside, &doubtful).1, Verdict::Deny { status: 400, rule: 0 }, "{unrelated}");
+        assert_eq!(
+            run(&beside, &doubtful).1,
+            Verdict::Deny { status: 400, rule: 0, cause: Some(Cause::BodyAmbiguous) },
+            "{unrelated}"
+        );
     }
     // Nobody looks at its body.
     let head = rules(
@@ -272,7 +276,25 @@ fn matches_that_find_no_place_are_denied() {
     let options = Options { engine: Some(EngineMode::DetectionOnly), ..Options::default() };
     let (transaction, verdict) = run(&rules(&text, &options), &form(1_000, "b=call()"));
     assert_eq!(verdict, Verdict::Pass);
-    assert_eq!(transaction.intended(), Some(&Verdict::Deny { status: 500, rule: 0 }));
+    assert_eq!(
+        transaction.intended(),
+        Some(&Verdict::Deny { status: 500, rule: 0, cause: Some(Cause::MatchesTooMany) })
+    );
+}
+
+/// Rules that name variables after what a client sends run out of them.
+#[test]
+fn variables_that_find_no_place_are_denied() {
+    let text = format!(
+        "{HEAD}SecArgumentsLimit 5000\nSecRule ARGS_NAMES \"@rx ^(n.*)$\" \"id:1,phase:2,pass,capture,setvar:tx.%{{TX.1}}=1\"\n"
+    );
+    let set = rules(&text, &Options::default());
+    let form = |names: usize| {
+        let pairs: String = (0..names).map(|number| format!("n{number}=1&")).collect();
+        run(&set, &post("application/x-www-form-urlencoded", &pairs)).1
+    };
+    assert_eq!(form(1_000), Verdict::Pass);
+    assert_eq!(form(1_001), Verdict::Deny { status: 500, rule: 0, cause: Some(Cause::NamesTooMany) });
 }
 
 /// What stood behind a fault of a body passed unseen where no rule asked for the fault.
@@ -292,7 +314,11 @@ fn a_body_that_cannot_be_read_to_its_end_is_denied_unless_a_rule_judges_that() {
         (open, multipart(&[field("a", "one")])),
     ] {
         let what = String::from_utf8_lossy(&honest.body);
-        assert_eq!(run(&alone, &broken).1, Verdict::Deny { status: 400, rule: 0 }, "beside {what}");
+        assert_eq!(
+            run(&alone, &broken).1,
+            Verdict::Deny { status: 400, rule: 0, cause: Some(Cause::BodyUnreadable) },
+            "beside {what}"
+        );
         assert_eq!(run(&alone, &honest).1, Verdict::Pass, "{what}");
         assert_eq!(run(&judged, &broken).1, Verdict::Pass, "beside {what}");
         assert_eq!(run(&allowed, &broken).1, Verdict::Pass, "beside {what}");
@@ -309,7 +335,11 @@ fn a_body_that_cannot_be_read_to_its_end_is_denied_unless_a_rule_judges_that() {
         "SecAction \"id:4,phase:2,pass,setvar:tx.a=%{REQBODY_ERROR}\"",
     ] {
         let broken = post("application/json", "{\"a\":1,}");
-        assert_eq!(run(&set(unrelated), &broken).1, Verdict::Deny { status: 400, rule: 0 }, "{unrelated}");
+        assert_eq!(
+            run(&set(unrelated), &broken).1,
+            Verdict::Deny { status: 400, rule: 0, cause: Some(Cause::BodyUnreadable) },
+            "{unrelated}"
+        );
     }
     let partial = set("SecRequestBodyNoFilesLimit 64\nSecRequestBodyLimitAction ProcessPartial\n");
     for long in [form(&"a".repeat(100)), post("application/json", &format!("[\"{}\"]", "a".repeat(100)))] {

@@ -7,7 +7,7 @@ mod support;
 use proptest::prelude::*;
 use std::sync::Arc;
 use support::{Files, Raw, connection, memory, rules, run, run_with};
-use waf::{Budget, Options, ResponseHead, RuleSet, Transaction, Verdict};
+use waf::{Budget, Cause, Options, ResponseHead, RuleSet, Transaction, Verdict};
 
 fn load(text: &str) -> Result<RuleSet, String> {
     load_files(&[("test.conf", text)])
@@ -286,7 +286,7 @@ fn rules_do_what_the_manual_says() {
 
 #[test]
 fn disruptive_actions_stop_and_their_neighbours_pass() {
-    let deny = |status| Verdict::Deny { status, rule: 1 };
+    let deny = |status| Verdict::Deny { status, rule: 1, cause: None };
     assert_eq!(verdict("SecRule ARGS x \"id:1,deny\"", "/?a=x"), deny(403));
     assert_eq!(verdict("SecRule ARGS x \"id:1,deny\"", "/?a=y"), Verdict::Pass);
     assert_eq!(verdict("SecRule ARGS x \"id:1,deny,status:418\"", "/?a=x"), deny(418));
@@ -311,7 +311,7 @@ fn detection_only_has_no_effect_but_the_record() {
     let set = rules("SecRuleEngine DetectionOnly\nSecRule ARGS x \"id:1,deny\"", &Options::default());
     let (transaction, verdict) = run(&set, &get("/?a=x"));
     assert_eq!(verdict, Verdict::Pass);
-    assert_eq!(transaction.intended(), Some(&Verdict::Deny { status: 403, rule: 1 }));
+    assert_eq!(transaction.intended(), Some(&Verdict::Deny { status: 403, rule: 1, cause: None }));
     assert_eq!(transaction.matches().len(), 1);
 }
 
@@ -319,7 +319,10 @@ fn detection_only_has_no_effect_but_the_record() {
 fn an_operator_that_cannot_answer_is_a_denial() {
     let text = "SecRule ARGS:a \"@rx ^%{ARGS.p}$\" \"id:1,pass\"";
     let longer = format!("/?a=x&p={}", "y".repeat(8_192));
-    assert!(matches!(verdict(text, &longer), Verdict::Deny { status: 500, rule: 0 }));
+    assert!(matches!(
+        verdict(text, &longer),
+        Verdict::Deny { status: 500, rule: 0, cause: Some(Cause::Operator) }
+    ));
     assert_eq!(verdict(text, "/?a=x&p=x"), Verdict::Pass);
 }
 
@@ -366,7 +369,7 @@ fn collections_outlive_a_transaction_until_they_expire() {
     let (memory, start) = (memory(), 1_700_000_000_000);
     let at = |seconds: i64| run_with(&set, &get("/"), &memory, start + seconds * 1_000).1;
     assert_eq!([at(0), at(1)], [Verdict::Pass, Verdict::Pass]);
-    assert_eq!(at(2), Verdict::Deny { status: 429, rule: 2 });
+    assert_eq!(at(2), Verdict::Deny { status: 429, rule: 2, cause: None });
     assert_eq!(at(63), Verdict::Pass);
     assert_eq!(memory.len(), 1);
 }
@@ -477,7 +480,10 @@ fn a_body_at_the_limit_is_read_and_one_byte_more_is_refused_or_cut() {
     };
     let reject = rules(&text("Reject"), &Options::default());
     assert_eq!(run(&reject, &body(64)).1, Verdict::Pass);
-    assert_eq!(run(&reject, &body(65)).1, Verdict::Deny { status: 413, rule: 0 });
+    assert_eq!(
+        run(&reject, &body(65)).1,
+        Verdict::Deny { status: 413, rule: 0, cause: Some(Cause::BodyTooLong) }
+    );
     let partial = rules(&text("ProcessPartial"), &Options::default());
     let ids =
         |length| run(&partial, &body(length)).0.matches().iter().map(|found| found.rule).collect::<Vec<_>>();
@@ -678,7 +684,7 @@ fn an_action_without_a_test_is_counted_and_named_as_itself() {
     let set = rules(&format!("SecRuleEngine On\n{closed}"), &Options::default());
     for arguments in [0, 1, 8, 9, 100] {
         let (transaction, verdict) = run(&set, &get(&format!("/?{}", "a=1&".repeat(arguments))));
-        assert_eq!(verdict, Verdict::Deny { status: 403, rule: 11 });
+        assert_eq!(verdict, Verdict::Deny { status: 403, rule: 11, cause: None });
         let last = transaction.matches().last().unwrap();
         assert_eq!((last.rule, last.log_data.as_str()), (11, "11 closed"), "{arguments}");
         assert_eq!(transaction.matches().len(), arguments.min(8) + 1);
@@ -697,7 +703,7 @@ fn the_highest_severity_is_of_rules_that_matched_whole() {
     let text = "SecRule ARGS:a x \"id:1,phase:2,pass,severity:CRITICAL,chain\"\nSecRule ARGS:b y \"\"\n\
         SecRule HIGHEST_SEVERITY \"@le 2\" \"id:2,phase:2,deny\"";
     assert_eq!(verdict(text, "/?a=x&b=z"), Verdict::Pass);
-    assert_eq!(verdict(text, "/?a=x&b=y"), Verdict::Deny { status: 403, rule: 2 });
+    assert_eq!(verdict(text, "/?a=x&b=y"), Verdict::Deny { status: 403, rule: 2, cause: None });
 }
 
 #[test]

@@ -6,7 +6,7 @@ mod support;
 
 use std::sync::Arc;
 use support::{Raw, connection, memory, rules, run, run_with};
-use waf::{Budget, Intake, Options, ResponseHead, RuleSet, Transaction, Verdict};
+use waf::{Budget, Cause, Intake, Options, ResponseHead, RuleSet, Transaction, Verdict};
 
 const NOW_MS: i64 = 1_700_000_000_000;
 
@@ -103,7 +103,10 @@ fn ctl_options_change_what_the_rest_of_the_transaction_does() {
     let limited = |ctl: &str| {
         run(&loaded(&format!("SecAction \"id:9,phase:1,pass,nolog,ctl:{ctl}\"\n{rule}")), &form("a=x&b=y")).1
     };
-    assert_eq!(limited("requestBodyLimit=6"), Verdict::Deny { status: 413, rule: 0 });
+    assert_eq!(
+        limited("requestBodyLimit=6"),
+        Verdict::Deny { status: 413, rule: 0, cause: Some(Cause::BodyTooLong) }
+    );
     assert_eq!(limited("requestBodyLimit=7"), Verdict::Pass);
     for (ctl, audited) in [("auditEngine=Off", false), ("auditEngine=On", true)] {
         let text = format!("SecAction \"id:9,phase:1,pass,nolog,ctl:{ctl}\"\n{rule}");
@@ -131,7 +134,8 @@ fn the_limit_of_an_answer_may_be_changed_for_one_transaction() {
         let text = format!("{rule}SecAction \"id:9,phase:1,pass,nolog,ctl:responseBodyLimit={limit}\"");
         let mut transaction = answered(&text, &[(b"content-type", b"text/html")]);
         let taken = transaction.response_body_chunk(b"a leak");
-        let over = Intake::Refused(Verdict::Deny { status: 500, rule: 0 });
+        let over =
+            Intake::Refused(Verdict::Deny { status: 500, rule: 0, cause: Some(Cause::ResponseTooLong) });
         assert_eq!(taken, if refused { over } else { Intake::More }, "{limit}");
     }
 }

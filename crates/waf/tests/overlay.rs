@@ -5,7 +5,7 @@ mod support;
 
 use std::sync::Arc;
 use support::{Raw, rules, run};
-use waf::{Chosen, EngineMode, Excluded, LimitAction, Options, Overlay, RuleSet, Verdict};
+use waf::{Cause, Chosen, EngineMode, Excluded, LimitAction, Options, Overlay, RuleSet, Verdict};
 
 const RULES: &str = r#"
 SecRuleEngine On
@@ -111,11 +111,14 @@ fn overlays_share_what_is_compiled_and_leave_it_alone() {
     assert!(over.shares_rules(&shared) && over.shares_rules(&beside));
     assert!(!over.shares_rules(&rules(RULES, &Options::default())));
     assert_eq!(over.statistics().rules + 1, shared.statistics().rules);
-    assert_eq!(ids(&shared, REQUESTS[2]), (Verdict::Deny { status: 403, rule: 10 }, vec![10]));
+    assert_eq!(ids(&shared, REQUESTS[2]), (Verdict::Deny { status: 403, rule: 10, cause: None }, vec![10]));
     assert_eq!(ids(&beside, REQUESTS[7]), (Verdict::Pass, vec![]));
-    assert_eq!(ids(&over, REQUESTS[7]), (Verdict::Deny { status: 410, rule: 20 }, vec![20]));
+    assert_eq!(ids(&over, REQUESTS[7]), (Verdict::Deny { status: 410, rule: 20, cause: None }, vec![20]));
     // An overlay over an overlay is laid over the rules.
-    assert_eq!(ids(&overlaid(&over, &[], &[]), REQUESTS[2]).0, Verdict::Deny { status: 403, rule: 10 });
+    assert_eq!(
+        ids(&overlaid(&over, &[], &[]), REQUESTS[2]).0,
+        Verdict::Deny { status: 403, rule: 10, cause: None }
+    );
 }
 
 #[test]
@@ -131,7 +134,10 @@ fn settings_of_an_overlay_count() {
     settings.engine = EngineMode::On;
     let limiting = Arc::new(shared.overlaid(&overlay(settings)).unwrap());
     let long = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: 7\r\n\r\na=1&b=2";
-    assert_eq!(ids(&limiting, long).0, Verdict::Deny { status: 413, rule: 0 });
+    assert_eq!(
+        ids(&limiting, long).0,
+        Verdict::Deny { status: 413, rule: 0, cause: Some(Cause::BodyTooLong) }
+    );
     assert_eq!(ids(&shared, long).0, Verdict::Pass);
 }
 

@@ -13,7 +13,7 @@ use http::StatusCode;
 use model::{Clock, RequestId, Timestamp};
 use proxy::Fields;
 use tokio::sync::Semaphore;
-use waf::{Budget, EngineMode, Intake, Match, Pass, Step, Transaction, Verdict};
+use waf::{Budget, Cause, EngineMode, Intake, Match, Pass, Step, Transaction, Verdict};
 
 use super::unpack::{Coding, Unpacker, Unreadable};
 use super::work::{NOTHING, SLICE, Work, rest};
@@ -29,8 +29,8 @@ const STEP_COST_BYTES: usize = 1024;
 /// Why a message does not go on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Stopped {
-    /// It is refused with this status.
-    Deny { status: u16, rule: u64 },
+    /// It is refused with this status: by a rule, or by the engine itself.
+    Deny { status: u16, rule: u64, cause: Option<Cause> },
     /// The connection ends without an answer.
     Drop { rule: u64 },
     /// The client is sent elsewhere.
@@ -535,7 +535,7 @@ fn millis(time: Timestamp) -> i64 {
 fn stopped(verdict: Verdict) -> Option<Stopped> {
     match verdict {
         Verdict::Pass => None,
-        Verdict::Deny { status, rule } => Some(Stopped::Deny { status, rule }),
+        Verdict::Deny { status, rule, cause } => Some(Stopped::Deny { status, rule, cause }),
         Verdict::Drop { rule } => Some(Stopped::Drop { rule }),
         Verdict::Redirect { status, location, rule } => Some(Stopped::Redirect { status, location, rule }),
     }

@@ -265,17 +265,10 @@ fn begin(
 pub(crate) fn refuse(stopped: &Stopped) -> Stop {
     let status = |status: u16| StatusCode::from_u16(status).ok().filter(|s| s.as_u16() >= 300);
     match stopped {
-        Stopped::Deny { status: said, rule } => {
+        Stopped::Deny { status: said, rule, cause } => {
             let status = status(*said).unwrap_or(StatusCode::FORBIDDEN);
             // The engine itself refuses what no rule could judge.
-            let why = match (*rule, status) {
-                (0, StatusCode::BAD_REQUEST) => {
-                    "the firewall cannot read the body to its end, or a service could read it differently"
-                        .to_owned()
-                }
-                (0, _) => "the body has more bytes than the firewall's rules are given to see".to_owned(),
-                (rule, _) => format!("rule {rule} of the firewall"),
-            };
+            let why = cause.map_or_else(|| format!("rule {rule} of the firewall"), |cause| cause.to_string());
             Refusal::new(Step::Inspect, "firewall", status, why).into()
         }
         Stopped::Drop { rule } => {
@@ -290,7 +283,7 @@ pub(crate) fn refuse(stopped: &Stopped) -> Stop {
             let refusal = Refusal::new(Step::Inspect, "firewall", status, why);
             match String::from_utf8(location.clone()) {
                 Ok(location) => refusal.with("location", location).into(),
-                Err(_) => refuse(&Stopped::Deny { status: 403, rule: *rule }),
+                Err(_) => refuse(&Stopped::Deny { status: 403, rule: *rule, cause: None }),
             }
         }
         Stopped::Unreadable { status, why } => {
@@ -331,18 +324,56 @@ pub fn malformed(why: &str) -> Refusal {
 
 #[cfg(test)]
 mod tests {
+    use waf::Cause;
+
     use super::*;
 
     #[test]
     fn what_no_rule_refused_has_a_reason_of_its_own() {
-        for (status, rule, said) in [
-            (400, 0, "cannot read the body to its end"),
-            (413, 0, "more bytes than the firewall's rules"),
-            (500, 0, "more bytes than the firewall's rules"),
-            (400, 7, "rule 7 of the firewall"),
+        for (status, rule, cause, said) in [
+            (400, 0, Some(Cause::BodyUnreadable), "the firewall cannot read the body to its end"),
+            (
+                400,
+                0,
+                Some(Cause::BodyAmbiguous),
+                "a service could read the body differently than the firewall",
+            ),
+            (
+                413,
+                0,
+                Some(Cause::BodyTooLong),
+                "the body has more bytes than the firewall's rules are given to see",
+            ),
+            (
+                500,
+                0,
+                Some(Cause::ResponseTooLong),
+                "the response has more bytes than the firewall's rules are given to see",
+            ),
+            (
+                500,
+                0,
+                Some(Cause::ValuesTooMany),
+                "the message's values take more memory than the firewall's rules have",
+            ),
+            (500, 0, Some(Cause::Operator), "a rule of the firewall could not be evaluated"),
+            (
+                500,
+                0,
+                Some(Cause::MatchesTooMany),
+                "more values match than a rule of the firewall is given to see",
+            ),
+            (
+                500,
+                0,
+                Some(Cause::NamesTooMany),
+                "the firewall's rules keep more variables than they have room for",
+            ),
+            (400, 7, None, "rule 7 of the firewall"),
         ] {
-            let Stop::Refuse(refusal) = refuse(&Stopped::Deny { status, rule }) else { panic!("{status}") };
-            assert!(refusal.reason.contains(said), "{status} {rule}: {}", refusal.reason);
+            let stopped = Stopped::Deny { status, rule, cause };
+            let Stop::Refuse(refusal) = refuse(&stopped) else { panic!("{status}") };
+            assert_eq!(refusal.reason, said, "{cause:?}");
             assert_eq!(refusal.status.as_u16(), status);
         }
     }

@@ -1,6 +1,7 @@
 //! What a match does: variables, collections, changes of the engine.
 
 use super::{
+    cause::Cause,
     evaluate::Here,
     state::{ActAt, Matched, State},
     tx::{Value, parse_number},
@@ -30,7 +31,7 @@ impl State {
             match self.matched_vars.len() < MATCHED_VARS_MAX {
                 true => self.matched_vars.push(Matched::clone(&self.matched_var)),
                 // INVARIANT: what found no place is not taken for harmless.
-                false => self.intervene_internal(),
+                false => self.intervene_internal(Cause::MatchesTooMany),
             }
         }
     }
@@ -136,7 +137,7 @@ impl State {
                 let name = self.text(set, name);
                 match self.tx.entry(&set.names, name) {
                     Some(kept) => apply(kept, &change.change, value),
-                    None => self.intervene_internal(),
+                    None => self.intervene_internal(Cause::NamesTooMany),
                 }
             }
             (SetName::Text(name), collection) => {

@@ -1,7 +1,8 @@
 //! Bodies as they come in: buffered within their limits, read by a processor.
 
 use super::{
-    Intake, Verdict,
+    Intake,
+    cause::Cause,
     state::{Ended, State},
     tx::parse_number,
 };
@@ -20,12 +21,6 @@ const XML_DEPTH_MAX: usize = 256;
 const PARTS_MAX: usize = 1_000;
 /// Bytes of uploaded files that are kept where a rule reads FILES_TMP_CONTENT.
 const FILES_CONTENT_BYTES_MAX: usize = 1 << 20;
-/// The status of a request body over its limit (RFC 9110, 15.5.14).
-const STATUS_TOO_LARGE: u16 = 413;
-/// The status of a request body that cannot be read to its end, or in two ways.
-const STATUS_UNREADABLE: u16 = 400;
-/// The status of a response body over its limit, as ModSecurity answers.
-const STATUS_RESPONSE_TOO_LARGE: u16 = 500;
 
 /// A body without a length that came so far gets room for all that may come: pages that
 /// nothing is written to cost nothing, and it is not copied while it grows.
@@ -179,20 +174,20 @@ impl State {
         }
         body.cut = true;
         let reject = set.settings.request_body_limit_action == LimitAction::Reject;
-        self.over_limit(reject, STATUS_TOO_LARGE)
+        self.over_limit(reject, Cause::BodyTooLong)
     }
 
     /// A body went over its limit.
-    fn over_limit(&mut self, reject: bool, status: u16) -> Intake {
+    fn over_limit(&mut self, reject: bool, cause: Cause) -> Intake {
         match reject {
-            true => self.refuse(status),
+            true => self.refuse(cause),
             false => Intake::Enough,
         }
     }
 
     /// The engine itself has something against the transaction.
-    fn refuse(&mut self, status: u16) -> Intake {
-        let verdict = Verdict::Deny { status, rule: 0 };
+    fn refuse(&mut self, cause: Cause) -> Intake {
+        let verdict = cause.verdict();
         self.intended.get_or_insert(verdict.clone());
         if self.engine != EngineMode::On {
             return Intake::Enough;
@@ -242,7 +237,7 @@ impl State {
         let error = parsed.as_ref().and_then(|parsed| parsed.error.clone());
         if over && let Some(true) = parsed.as_ref().map(|parsed| parsed.over_no_files_limit) {
             let reject = set.settings.request_body_limit_action == LimitAction::Reject;
-            let _ = self.over_limit(reject, STATUS_TOO_LARGE);
+            let _ = self.over_limit(reject, Cause::BodyTooLong);
         }
         // What stands behind the fault no rule sees: a rule may take that upon itself, else it does
         // not go on.
@@ -251,7 +246,7 @@ impl State {
             error.is_some() && !over && !judged.iter().any(|variable| set.plan.judges.tells(*variable));
         let doubtful = self.body.request_length > 0 && self.is_doubtful(set, parsed.as_ref());
         if (unread || doubtful) && self.ended == Ended::No {
-            let _ = self.refuse(STATUS_UNREADABLE);
+            let _ = self.refuse(if unread { Cause::BodyUnreadable } else { Cause::BodyAmbiguous });
         }
         let flag = |set: bool| if set { b"1".as_slice() } else { b"0" };
         let any_error = error.as_ref().or(self.body.query_error.as_ref());
@@ -356,7 +351,7 @@ impl State {
         self.body.response_cut = true;
         self.over_limit(
             set.settings.response_body_limit_action == LimitAction::Reject,
-            STATUS_RESPONSE_TOO_LARGE,
+            Cause::ResponseTooLong,
         )
     }
 

@@ -1,7 +1,9 @@
 //! Rules against a transaction: a phase, a rule, a link, a value.
 
 use super::{
-    Watch, record,
+    Watch,
+    cause::Cause,
+    record,
     state::{Ended, State},
     store::Seen,
     tx::Value,
@@ -60,7 +62,7 @@ impl State {
             // INVARIANT: values that found no place are never taken for harmless ones, also
             // where every rule that asked for them was passed over.
             if self.store.values.overflow && self.ended == Ended::No {
-                self.intervene_internal();
+                self.intervene_internal(Cause::ValuesTooMany);
                 return true;
             }
             let position = self.candidates.next(self.position);
@@ -549,7 +551,7 @@ impl State {
     /// What an operator left besides its answer. One that could not answer is a denial.
     fn take_found(&mut self) {
         if self.found.fault().is_some() {
-            self.intervene_internal();
+            self.intervene_internal(Cause::Operator);
         }
         if !self.found.place().is_empty() {
             self.geo = self.found.place().to_vec();

@@ -4,6 +4,7 @@ mod act;
 mod body;
 mod calendar;
 mod candidates;
+mod cause;
 mod collections;
 mod doubt;
 mod evaluate;
@@ -18,6 +19,7 @@ mod values;
 mod volatile;
 
 pub use body::KeptBody;
+pub use cause::Cause;
 pub(crate) use opening::Opening;
 pub(crate) use settled::Settled;
 pub use state::Spare;
@@ -106,8 +108,10 @@ pub enum Verdict {
     Deny {
         /// The status that the rule names, 403 where it names none.
         status: u16,
-        /// The deciding rule; 0 for a limit of the engine.
+        /// The deciding rule; 0 where the engine itself denies.
         rule: u64,
+        /// What the engine has against it, where no rule decided.
+        cause: Option<Cause>,
     },
     /// Close the connection without an answer.
     Drop {

@@ -4,6 +4,7 @@ use super::{
     Connection, Match, Verdict,
     body::Body,
     candidates::Candidates,
+    cause::Cause,
     collections::Collections,
     evaluate::Origin,
     store::Store,
@@ -21,8 +22,6 @@ use crate::{
 };
 use std::collections::HashMap;
 
-/// The status of a transaction that the engine itself could not judge.
-const STATUS_INTERNAL: u16 = 500;
 /// Longest address that `redirect` sends, bytes.
 const LOCATION_BYTES_MAX: usize = 4_096;
 
@@ -294,14 +293,14 @@ impl State {
                 location.truncate(LOCATION_BYTES_MAX);
                 Verdict::Redirect { status: rule.status, location, rule: rule.id }
             }
-            _ => Verdict::Deny { status: rule.status, rule: rule.id },
+            _ => Verdict::Deny { status: rule.status, rule: rule.id, cause: None },
         }
     }
 
     /// The engine could not judge: the transaction is denied, whatever the rules say,
     /// unless the rules may not interfere at all.
-    pub(super) fn intervene_internal(&mut self) {
-        let verdict = Verdict::Deny { status: STATUS_INTERNAL, rule: 0 };
+    pub(super) fn intervene_internal(&mut self, cause: Cause) {
+        let verdict = cause.verdict();
         self.intended.get_or_insert(verdict.clone());
         if self.engine == EngineMode::On && !matches!(self.ended, Ended::Verdict(_)) {
             self.ended = Ended::Verdict(verdict);

@@ -87,7 +87,7 @@ fn judge_from(rules: &'static str, client: [u8; 4], plain: bool) -> (Verdict, Op
 fn rules_read_the_place_that_was_looked_up() {
     const KNOWN: [u8; 4] = [203, 0, 113, 9];
     const UNKNOWN: [u8; 4] = [10, 0, 0, 1];
-    let denied = |rule| Verdict::Deny { status: 403, rule };
+    let denied = |rule| Verdict::Deny { status: 403, rule, cause: None };
     let (known, unknown) = ((denied(2), Some("XA".to_owned())), (Verdict::Pass, None));
     let elsewhere = (Verdict::Pass, Some("XA".to_owned()));
     for (rules, of_known, of_unknown) in [
@@ -133,7 +133,11 @@ fn values_without_a_place_stop_the_transaction() {
             assert!(well.request_is_judged() && well.pass().is_some());
         }
         let over = judge(rules, VALUES_FEW, false);
-        assert_eq!(over.verdict(), Verdict::Deny { status: 500, rule: 0 }, "{rules}");
+        assert_eq!(
+            over.verdict(),
+            Verdict::Deny { status: 500, rule: 0, cause: Some(Cause::ValuesTooMany) },
+            "{rules}"
+        );
         assert!(over.pass().is_none(), "{rules}");
     }
 }
@@ -144,7 +148,10 @@ fn without_the_right_to_interfere_it_is_only_noted() {
         "SecRuleEngine DetectionOnly\nSecRule ARGS \"@rx attack\" \"id:1,phase:2,deny,t:none,t:hexEncode\"";
     let over = judge(rules, VALUES_FEW, false);
     assert_eq!(over.verdict(), Verdict::Pass);
-    assert_eq!(over.intended(), Some(&Verdict::Deny { status: 500, rule: 0 }));
+    assert_eq!(
+        over.intended(),
+        Some(&Verdict::Deny { status: 500, rule: 0, cause: Some(Cause::ValuesTooMany) })
+    );
 }
 
 /// Holds the request's values and what `hexEncode` makes of its argument, bytes.

@@ -288,14 +288,12 @@ impl Trial<'_> {
     }
 }
 
-fn done(transaction: &mut Transaction, step: Step, watch: &mut impl waf::Watch) -> Verdict {
-    match step {
-        Step::Done(verdict) => verdict,
-        Step::Yield => match transaction.resume_watched(Budget::UNLIMITED, watch) {
-            Step::Done(verdict) => verdict,
-            // A budget without a bound is never used up; if it were, the request is refused.
-            Step::Yield => Verdict::Deny { status: 500, rule: 0 },
-        },
+fn done(transaction: &mut Transaction, mut step: Step, watch: &mut impl waf::Watch) -> Verdict {
+    loop {
+        match step {
+            Step::Done(verdict) => return verdict,
+            Step::Yield => step = transaction.resume_watched(Budget::UNLIMITED, watch),
+        }
     }
 }
 
@@ -335,8 +333,10 @@ impl Outcome {
         match &self.verdict {
             Verdict::Pass if self.found.is_empty() => "passed".to_owned(),
             Verdict::Pass => "passed, with matches".to_owned(),
-            Verdict::Deny { status, rule: 0 } => format!("blocked with {status} by a limit of the engine"),
-            Verdict::Deny { status, rule } => format!("blocked with {status} by rule {rule}"),
+            Verdict::Deny { status, cause: Some(cause), .. } => {
+                format!("blocked with {status} by the engine itself: {cause}")
+            }
+            Verdict::Deny { status, rule, cause: None } => format!("blocked with {status} by rule {rule}"),
             Verdict::Drop { rule } => format!("blocked by rule {rule}, connection dropped"),
             Verdict::Redirect { status, location, rule } => {
                 format!("redirected with {status} to {} by rule {rule}", String::from_utf8_lossy(location))
@@ -396,7 +396,7 @@ impl Outcome {
     fn json(&self, top: usize) -> Value {
         let (status, rule) = match &self.verdict {
             Verdict::Pass => (None, None),
-            Verdict::Deny { status, rule } | Verdict::Redirect { status, rule, .. } => {
+            Verdict::Deny { status, rule, .. } | Verdict::Redirect { status, rule, .. } => {
                 (Some(*status), Some(*rule))
             }
             Verdict::Drop { rule } => (None, Some(*rule)),
