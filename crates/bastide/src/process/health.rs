@@ -74,7 +74,7 @@ pub(super) fn start_admin(
     let inventory = Arc::clone(&parts.process.inventory);
     let (well, ready) = (Arc::clone(shared), Arc::clone(shared));
     let admin = Arc::new(MetricsListener {
-        metrics: Box::new(move || metrics.render()),
+        metrics: Arc::new(move || metrics.render()),
         unwell: Box::new(move || well.unwell()),
         unready: Box::new(move || ready.unready()),
         undocumented: Box::new(move || serde_json::to_string(&inventory.report()).unwrap_or_default()),

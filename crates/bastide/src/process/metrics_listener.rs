@@ -11,8 +11,9 @@ use axum::routing::get;
 
 /// What the listener can show. Each function is called per request.
 pub struct MetricsListener {
-    /// Prometheus text.
-    pub metrics: Box<dyn Fn() -> String + Send + Sync>,
+    /// Prometheus text. It is asked for on a thread that nobody else waits for: what it reads of the
+    /// system may take long.
+    pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
     /// Reasons why the process is not well; empty when it is.
     pub unwell: Box<dyn Fn() -> Vec<String> + Send + Sync>,
     /// Reasons why it should not get requests; empty when it should.
@@ -35,7 +36,13 @@ pub fn router(admin: Arc<MetricsListener>) -> Router {
 }
 
 async fn metrics(State(admin): State<Arc<MetricsListener>>) -> Response {
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], (admin.metrics)()).into_response()
+    let metrics = Arc::clone(&admin.metrics);
+    match tokio::task::spawn_blocking(move || metrics()).await {
+        Ok(text) => {
+            ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
+        }
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
 }
 
 async fn undocumented(State(admin): State<Arc<MetricsListener>>) -> Response {

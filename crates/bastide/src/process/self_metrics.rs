@@ -28,11 +28,25 @@ impl Usage {
         let pages = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
         let mut pages = pages.split_ascii_whitespace().map(|word| word.parse::<u64>().unwrap_or(0) * page);
         let [virtual_bytes, resident_bytes] = [(); 2].map(|()| pages.next().unwrap_or(0));
-        // The look at the folder is one of them.
-        let open = std::fs::read_dir("/proc/self/fd").map_or(0, |all| all.count().saturating_sub(1));
+        let open_files = open_files_by_size().unwrap_or_else(open_files_by_list);
         let open_files_max = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-        Self { cpu, resident_bytes, virtual_bytes, open_files: open as u64, open_files_max }
+        Self { cpu, resident_bytes, virtual_bytes, open_files, open_files_max }
     }
+}
+
+/// The folder of the files that this process has open, one entry each.
+const OPEN_FILES: &str = "/proc/self/fd";
+
+/// How many they are, by the size of their folder: from Linux 6.2 on that is their number, and
+/// was 0 before.
+fn open_files_by_size() -> Option<u64> {
+    std::fs::metadata(OPEN_FILES).map(|folder| folder.len()).ok().filter(|open| *open > 0)
+}
+
+/// The same by a look at each, which takes long where they are many.
+fn open_files_by_list() -> u64 {
+    // The look at the folder is one of them.
+    std::fs::read_dir(OPEN_FILES).map_or(0, |all| all.count().saturating_sub(1)) as u64
 }
 
 /// Writes what this process is and what it uses.
@@ -50,19 +64,45 @@ pub(super) fn write(started: Timestamp, out: &mut Exposition) {
 
 #[cfg(test)]
 mod tests {
+    use std::process::Command;
+
     use super::*;
+
+    /// Set for a process that has this test alone: other tests open files and take memory beside it.
+    const ALONE: &str = "BASTIDE_TEST_ALONE";
 
     #[test]
     fn the_system_says_what_this_process_uses() {
+        if std::env::var_os(ALONE).is_none() {
+            let name = format!("{}::the_system_says_what_this_process_uses", module_path!());
+            let (_, name) = name.split_once("::").unwrap();
+            let mut test = Command::new(std::env::current_exe().unwrap());
+            let ended = test.args(["--exact", name, "--test-threads=1"]).env(ALONE, "1").output().unwrap();
+            let said = String::from_utf8_lossy(&ended.stdout);
+            assert!(ended.status.success() && said.contains("1 passed"), "{said}");
+            return;
+        }
         let before = Usage::now();
-        let files: Vec<_> = (0..10).map(|_| std::fs::File::open("/dev/null").unwrap()).collect();
+        let files: Vec<_> = (0..50).map(|_| std::fs::File::open("/dev/null").unwrap()).collect();
         let memory = vec![1_u8; 64 << 20];
         let after = Usage::now();
-        // Other tests of this process open and close files beside it.
-        assert!(after.open_files >= 10 && before.open_files > 0, "{before:?} {after:?}");
-        assert!(after.open_files <= after.open_files_max);
-        assert!(after.resident_bytes > 64 << 20 && after.virtual_bytes > after.resident_bytes, "{after:?}");
-        assert!(after.cpu > before.cpu, "{before:?} {after:?}");
+        assert_eq!(after.open_files, before.open_files + 50);
+        assert_eq!(open_files_by_list(), after.open_files);
+        // A kernel before 6.2 does not say.
+        assert!([None, Some(after.open_files)].contains(&open_files_by_size()));
+        let limits = std::fs::read_to_string("/proc/self/limits").unwrap();
+        let line = limits.lines().find_map(|line| line.strip_prefix("Max open files")).unwrap();
+        assert_eq!(line.split_whitespace().next(), Some(&*after.open_files_max.to_string()), "{line}");
+        for [before, after] in
+            [[before.resident_bytes, after.resident_bytes], [before.virtual_bytes, after.virtual_bytes]]
+        {
+            let more = after - before;
+            assert!((60 << 20..80 << 20).contains(&more), "{more} bytes more");
+        }
+        // Of all that this process has used so far, and no longer than it runs.
+        let took = after.cpu - before.cpu;
+        assert!(took > Duration::ZERO && after.cpu < Duration::from_secs(60), "{before:?} {after:?}");
         drop((files, memory));
+        assert_eq!(Usage::now().open_files, before.open_files);
     }
 }
