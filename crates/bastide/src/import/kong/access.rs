@@ -50,6 +50,25 @@ impl Permit {
     }
 }
 
+/// Whom a plugin is for.
+pub(super) struct Somebody {
+    pub(super) name: String,
+    /// How policies name it.
+    pub(super) selectors: Vec<Permit>,
+    /// Not where it is only mentioned: then it has no credential here, but could be given a key.
+    pub(super) is_in_file: bool,
+}
+
+impl Somebody {
+    pub(super) fn of(consumer: &Consumer<'_>) -> Self {
+        Self { name: consumer.name.clone(), selectors: consumer.selectors(), is_in_file: true }
+    }
+
+    fn mentioned(name: &str) -> Self {
+        Self { name: name.to_owned(), selectors: vec![has_key(name)], is_in_file: false }
+    }
+}
+
 /// Settings of openid-connect that keep somebody out and have no counterpart.
 const OIDC_RESTRICTING: &[&str] = &[
     "audience_required",
@@ -112,11 +131,68 @@ impl<'n> Importer<'n> {
             self.say(entity, &place, Outcome::Translated, "a principal in the policies");
             self.consumers.push(consumer);
         }
+        self.members();
         for group in self.consumers.iter().flat_map(|consumer| &consumer.groups) {
             if !self.roles.contains(group) {
                 self.roles.push(group.clone());
             }
         }
+    }
+
+    /// decK lists members in their group too.
+    fn members(&mut self) {
+        for group in self.source.list(self.source.top, "consumer_groups", "consumer_group") {
+            let Some(of) = group_called(&group) else { continue };
+            for node in group.items("consumers") {
+                let member = Entity::new(node, None);
+                let keys = ["username", "id", "custom_id"].into_iter();
+                let names: Vec<String> = node
+                    .text()
+                    .map(deck)
+                    .into_iter()
+                    .chain(keys.filter_map(|key| member.text(key)))
+                    .collect();
+                let mut is_known = false;
+                for consumer in &mut self.consumers {
+                    if names.iter().any(|name| consumer.entity.is_called(name)) {
+                        is_known = true;
+                        consumer.member_of.push(of.clone());
+                    }
+                }
+                let name = names.into_iter().next().filter(|name| !is_known && !name.is_empty());
+                if let Some(name) = name {
+                    let note = "it is not in the file: it has no credential here, and a key of this name does not get \
+                                in where a plugin of the group applies";
+                    let place = format!("consumer {name:?} of consumer group {of:?}");
+                    self.say(member, &place, Outcome::Closed, note);
+                    self.strangers.push((of.clone(), name));
+                }
+            }
+        }
+    }
+
+    /// Each consumer that is called so, or is in the group of this name.
+    pub(super) fn consumers_of(&self, name: Option<&str>, group: Option<&str>) -> Vec<Somebody> {
+        let groups = group.filter(|_| name.is_none()).map(|group| self.names_of_group(group));
+        let groups = groups.unwrap_or_default();
+        let is_one = |consumer: &&Consumer<'n>| match name {
+            Some(name) => consumer.entity.is_called(name),
+            None => consumer.member_of.iter().any(|of| groups.contains(of)),
+        };
+        let mut found: Vec<Somebody> = self.consumers.iter().filter(is_one).map(Somebody::of).collect();
+        let strangers = self.strangers.iter().filter(|(of, _)| groups.contains(of));
+        found.extend(strangers.map(|(_, stranger)| Somebody::mentioned(stranger)));
+        let unknown = name.filter(|name| found.is_empty() && !name.is_empty());
+        found.extend(unknown.map(Somebody::mentioned));
+        found
+    }
+
+    /// A group is referred to by its name or its id.
+    fn names_of_group(&self, group: &str) -> Vec<String> {
+        let groups = self.source.list(self.source.top, "consumer_groups", "consumer_group").into_iter();
+        let meant = groups.filter(|known| known.is_called(group));
+        let names = meant.flat_map(|known| ["name", "id"].into_iter().filter_map(move |key| known.text(key)));
+        names.chain([group.to_owned()]).collect()
     }
 
     fn jwt_secret(&mut self, secret: Entity<'n>, place: &str, consumer: &mut Consumer<'n>) {
@@ -440,7 +516,7 @@ impl Consumer<'_> {
     pub(super) fn selectors(&self) -> Vec<Permit> {
         let mut all = Vec::new();
         if self.keys {
-            all.push(Permit::of(&format!("principal == ApiKey::{}", cedar(&self.name)), String::new()));
+            all.push(has_key(&self.name));
         }
         for name in &self.certificates {
             all.push(Permit::of(&format!("principal == Client::{}", cedar(name)), String::new()));
@@ -458,7 +534,17 @@ fn anonymous_of(plugin: &Plugin<'_>) -> Option<String> {
 }
 
 fn group_name(node: &crate::config::node::Node) -> Option<String> {
-    node.text().map(deck).or_else(|| Entity::new(node, None).text("name"))
+    node.text().map(deck).or_else(|| group_called(&Entity::new(node, None)))
+}
+
+/// The name of a consumer group, else its id.
+pub(super) fn group_called(group: &Entity<'_>) -> Option<String> {
+    group.text("name").or_else(|| group.text("id"))
+}
+
+/// Who comes with the API key of this name.
+pub(super) fn has_key(name: &str) -> Permit {
+    Permit::of(&format!("principal == ApiKey::{}", cedar(name)), String::new())
 }
 
 /// A text of Cedar.

@@ -77,6 +77,8 @@ struct Importer<'n> {
     route_names: Names,
     services: Vec<(String, Yaml)>,
     consumers: Vec<Consumer<'n>>,
+    /// Groups, each with a member that is not in the file.
+    strangers: Vec<(String, String)>,
     plugins: Rc<Vec<Plugin<'n>>>,
     issuers: Vec<Yaml>,
     roles: Vec<String>,
@@ -106,6 +108,7 @@ pub fn import(text: &str, listen: Listen) -> Result<Imported, Unreadable> {
         route_names: Names::default(),
         services: Vec::new(),
         consumers: Vec::new(),
+        strangers: Vec::new(),
         plugins: Rc::default(),
         issuers: Vec::new(),
         roles: Vec::new(),
@@ -198,7 +201,7 @@ impl<'n> Importer<'n> {
         }
         for group in self.source.list(top, "consumer_groups", "consumer_group") {
             for entity in self.source.plugins(group) {
-                found.push((entity, None, None, None, group.text("name").or(Some(String::new()))));
+                found.push((entity, None, None, None, access::group_called(&group).or(Some(String::new()))));
             }
         }
         let mut plugins = Vec::new();

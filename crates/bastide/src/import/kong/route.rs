@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::rc::Rc;
 
 use super::Importer;
-use super::access::{Access, Consumer, Permit, cedar};
+use super::access::{Access, Permit, Somebody, cedar};
 use super::key_of;
 use super::matching::{Besides, Matched, Pattern, knows_places, shape};
 use super::place::Place;
@@ -377,7 +377,7 @@ impl<'n> Importer<'n> {
             (format!("consumer group {name:?}"), group, source::CONSUMER_GROUP, of)
         });
         let consumers = self.consumers.iter().map(|consumer| {
-            let of = vec![(consumer.name.clone(), consumer.selectors())];
+            let of = vec![Somebody::of(consumer)];
             (format!("consumer {:?}", consumer.name), consumer.entity, source::CONSUMER, of)
         });
         let plugins = self.plugins.iter().filter(|plugin| plugin.of_somebody()).map(|plugin| {
@@ -392,25 +392,14 @@ impl<'n> Importer<'n> {
             }
             for (at, why) in closed {
                 self.say_at(at, &what, Outcome::Closed, &why);
-                for (consumer, selectors) in &of {
+                for Somebody { name, selectors, .. } in &of {
                     for (number, selector) in selectors.iter().enumerate() {
-                        let id = format!("{consumer}, for {}:{}, {}", at.line, at.column, number + 1);
+                        let id = format!("{name}, for {}:{}, {}", at.line, at.column, number + 1);
                         self.policy(&id, "forbid", selector, None);
                     }
                 }
             }
         }
-    }
-
-    /// Each consumer that is called so, or in a group of this name, and how a policy names it.
-    fn consumers_of(&self, name: Option<&str>, group: Option<&str>) -> Vec<(String, Vec<Permit>)> {
-        let is_one = |consumer: &&Consumer<'n>| match (name, group) {
-            (Some(name), _) => consumer.entity.is_called(name),
-            (None, Some(group)) => consumer.member_of.iter().any(|of| of == group),
-            (None, None) => false,
-        };
-        let found = self.consumers.iter().filter(is_one);
-        found.map(|consumer| (consumer.name.clone(), consumer.selectors())).collect()
     }
 
     /// Plugins of consumers and their groups.
@@ -430,7 +419,7 @@ impl<'n> Importer<'n> {
         }
     }
 
-    fn of_somebody(&mut self, plugin: &Plugin<'n>, of: &[(String, Vec<Permit>)], routes: &[String]) {
+    fn of_somebody(&mut self, plugin: &Plugin<'n>, of: &[Somebody], routes: &[String]) {
         let place = plugin.place();
         let (outcome, note, unless) = match plugin.name.as_str() {
             "ip-restriction" => match in_ranges(plugin) {
@@ -456,16 +445,29 @@ impl<'n> Importer<'n> {
                 }
             },
         };
+        let (outcome, note) = match (of.iter().any(|one| one.is_in_file), of.is_empty()) {
+            (true, _) => (outcome, note),
+            (false, true) => (
+                Outcome::Closed,
+                "no consumer in the file is in the group: who is has no credential here, and needs a policy \
+                 before getting one"
+                    .to_owned(),
+            ),
+            (false, false) => (
+                Outcome::Closed,
+                format!("{note}; whom it is for is not in the file and has no credential here"),
+            ),
+        };
         self.say(plugin.entity, &place, outcome, &note);
         let everywhere = plugin.route.is_none() && plugin.service.is_none();
         let scopes: Vec<Option<&str>> =
             if everywhere { vec![None] } else { routes.iter().map(|route| Some(route.as_str())).collect() };
         let line = plugin.entity.at().line;
-        for (consumer, selectors) in of {
+        for Somebody { name, selectors, .. } in of {
             for (number, selector) in selectors.iter().enumerate() {
                 for route in &scopes {
                     let id = format!(
-                        "{} of {consumer}, line {line}, {} {}",
+                        "{} of {name}, line {line}, {} {}",
                         plugin.name,
                         number + 1,
                         route.unwrap_or("")

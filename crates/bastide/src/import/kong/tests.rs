@@ -450,6 +450,65 @@ fn who_has_a_key_that_kong_does_not_know_does_not_get_in() {
     assert!(!imported.is_closed(), "{:#?}", imported.findings);
 }
 
+/// A group of which only the group itself said who is in it kept nobody out.
+#[test]
+fn members_of_a_group_are_known_from_either_side() {
+    let source = |of_bob: &str, of_gold: &str, plugin: &str| {
+        one_route(
+            "",
+            &format!(
+                "plugins:\n- name: key-auth\n{plugin}consumers:\n- {{ username: bob, id: b-1, custom_id: c-1, \
+                 keyauth_credentials: [ {{ key: x }} ]{of_bob} }}\n- {{ username: eve, keyauth_credentials: [ {{ key: y }} \
+                 ] }}\nconsumer_groups:\n- {{ name: gold, id: g-1{of_gold} }}\n"
+            ),
+        )
+    };
+    let forbids = |imported: &Imported, name: &str| {
+        let policies = text(imported, "policies/kong.cedar");
+        policies.contains(&format!("\nforbid (principal == ApiKey::\"{name}\", action, resource);"))
+    };
+    let ends = ", plugins: [ { name: request-termination } ]";
+    let top = |group: &str| format!("- {{ name: request-termination, consumer_group: {group} }}\n");
+    let (what, whole) = ("plugin request-termination of consumer group", "a forbid policy");
+    for (of_bob, of_gold, plugin) in [
+        (", groups: [ { name: gold } ]", ends.to_owned(), String::new()),
+        (", groups: [ gold ]", ends.to_owned(), String::new()),
+        (", groups: [ { id: g-1 } ]", ends.to_owned(), String::new()),
+        ("", format!(", consumers: [ {{ username: bob }} ]{ends}"), String::new()),
+        ("", format!(", consumers: [ {{ id: b-1 }} ]{ends}"), String::new()),
+        ("", format!(", consumers: [ {{ custom_id: c-1 }} ]{ends}"), String::new()),
+        ("", format!(", consumers: [ bob ]{ends}"), String::new()),
+        ("", ", consumers: [ { username: bob } ]".to_owned(), top("gold")),
+        (", groups: [ { name: gold } ]", String::new(), top("g-1")),
+        ("", ", consumers: [ { username: bob } ]".to_owned(), top("{ id: g-1 }")),
+    ] {
+        let imported = imported(&source(of_bob, &of_gold, &plugin));
+        assert_eq!(outcome(&imported, what, Outcome::Translated).note, whole, "{of_bob}{of_gold}");
+        assert!(forbids(&imported, "bob") && !forbids(&imported, "eve"), "{of_bob}{of_gold}{plugin}");
+        loaded(&imported);
+    }
+    // Whom the file only mentions could be given a key.
+    let stranger = imported(&source("", &format!(", consumers: [ {{ username: zoe }} ]{ends}"), ""));
+    assert!(forbids(&stranger, "zoe") && !forbids(&stranger, "bob") && !forbids(&stranger, "eve"));
+    outcome(&stranger, "consumer \"zoe\" of consumer group \"gold\"", Outcome::Closed);
+    assert!(outcome(&stranger, what, Outcome::Closed).note.contains("not in the file"));
+    loaded(&stranger);
+    let alone = imported(&source("", "", "- { name: request-termination, consumer: zoe }\n"));
+    assert!(forbids(&alone, "zoe"));
+    outcome(&alone, "plugin request-termination of consumer \"zoe\"", Outcome::Closed);
+    // Of both a known one and a stranger, both are kept out.
+    let both =
+        imported(&source("", &format!(", consumers: [ {{ username: zoe }}, {{ id: b-1 }} ]{ends}"), ""));
+    assert!(forbids(&both, "zoe") && forbids(&both, "bob") && both.is_closed());
+    for empty in [source("", ends, ""), source("", "", &top("silver"))] {
+        let empty = imported(&empty);
+        let found = outcome(&empty, what, Outcome::Closed);
+        assert!(found.note.contains("no consumer in the file is in the group"), "{}", found.note);
+        assert!(!forbids(&empty, "bob") && !forbids(&empty, "eve"));
+        loaded(&empty);
+    }
+}
+
 /// Kong's `/admin` takes `/administrator`; ours does not, and the site behind it must not
 /// get what was kept from everybody.
 #[test]
