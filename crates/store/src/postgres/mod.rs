@@ -13,6 +13,7 @@ macro_rules! select {
 
 mod listener;
 mod maintenance;
+mod place;
 mod schema;
 mod session;
 mod writer;
@@ -112,7 +113,7 @@ impl Postgres {
         session::within(session::ANSWER_WITHIN, durable(&client)).await??;
         let keyring = session::within(session::ANSWER_WITHIN, schema::keyring(&client)).await??;
         let keyring = Keyring::open(&keyring, &unseal_key)?;
-        let first = Session::start(&settings, None).await?;
+        let first = Session::start(&settings).await?;
         let asking = first.client.query_one(&first.statements.state, &[]);
         let state = session::within(session::ANSWER_WITHIN, asking).await?;
         let state = schema::read_state(&state.map_err(|error| schema::fault(&error))?)?;

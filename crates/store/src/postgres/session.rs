@@ -4,8 +4,8 @@ use std::future::poll_fn;
 use std::net::IpAddr;
 use std::ops::{Deref, DerefMut};
 use std::pin::pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex as Lock, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Mutex, mpsc, oneshot};
@@ -14,6 +14,7 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::{AsyncMessage, Client, Config};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
+use super::place::{Faults, Place};
 use super::schema::{self, Statements};
 use crate::error::Error;
 
@@ -21,7 +22,7 @@ use crate::error::Error;
 const PORT: u16 = 5432;
 /// How long a connection to one address may take, until it can be used, and how long it may take to find
 /// the addresses of a name: whoever does not answer leaves the time of the next alone.
-const CONNECT_WITHIN: Duration = Duration::from_secs(5);
+pub(super) const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 /// Addresses of one name that are tried.
 const ADDRESSES_MAX: usize = 8;
 /// How long an answer may take to what waits for nobody. A server that is frozen, or a network
@@ -39,6 +40,8 @@ const GOODBYE_WITHIN: Duration = Duration::from_secs(1);
 pub struct PostgresSettings {
     config: Config,
     tls: rustls::ClientConfig,
+    /// Where the last connection was had.
+    answered: Arc<Lock<Option<Place>>>,
 }
 
 impl PostgresSettings {
@@ -79,6 +82,13 @@ impl PostgresSettings {
                 "the connection string names {hosts} hosts and {ports} ports"
             )));
         }
+        if let Some(time) = config.get_connect_timeout() {
+            return Err(Error::Settings(format!(
+                "connect_timeout={} in the connection string has no effect: each address has {} s; leave it out",
+                time.as_secs(),
+                CONNECT_WITHIN.as_secs()
+            )));
+        }
         let all_local =
             config.get_hosts().iter().all(local) && config.get_hostaddrs().iter().all(IpAddr::is_loopback);
         match (config.get_ssl_mode(), all_local) {
@@ -95,32 +105,30 @@ impl PostgresSettings {
         }
         config.tcp_user_timeout(Duration::from_secs(15));
         config.application_name("bastide");
-        Ok(Self { config, tls })
+        Ok(Self { config, tls, answered: Arc::default() })
     }
 
     /// Which database it is, for people; without a password.
     pub fn place(&self) -> String {
-        let ports = self.config.get_ports();
-        let hosts = self.config.get_hosts().iter().enumerate().map(|(at, host)| {
-            let port = ports.get(at).or(ports.first()).copied().unwrap_or(PORT);
-            match host {
-                Host::Tcp(name) => format!("{name}:{port}"),
-                Host::Unix(path) => format!("{}, port {port}", path.display()),
-            }
-        });
-        let hosts: Vec<String> = hosts.collect();
+        let places: Vec<String> = self.named().iter().map(Place::to_string).collect();
         let database = self.config.get_dbname().or(self.config.get_user()).unwrap_or_default();
-        format!("PostgreSQL database \"{database}\" at {}", hosts.join(", "))
+        format!("PostgreSQL database \"{database}\" at {}", places.join(", "))
     }
 
-    /// The most that it takes to try everything.
+    /// The most that it takes to try everything, until statements can be asked.
     fn connect_within(&self) -> Duration {
         let each = u32::try_from(1 + ADDRESSES_MAX).unwrap_or(u32::MAX);
-        CONNECT_WITHIN * each * u32::try_from(self.places().len()).unwrap_or(u32::MAX)
+        let places = u32::try_from(self.named().len()).unwrap_or(u32::MAX);
+        CONNECT_WITHIN * each * places + ANSWER_WITHIN
     }
 
     /// Where servers are, in the order in which they are tried.
     fn places(&self) -> Vec<Place> {
+        self.in_turn(self.named())
+    }
+
+    /// The same as the connection string has it.
+    fn named(&self) -> Vec<Place> {
         let (hosts, addresses, ports) =
             (self.config.get_hosts(), self.config.get_hostaddrs(), self.config.get_ports());
         let place = |at: usize| Place {
@@ -128,7 +136,7 @@ impl PostgresSettings {
             address: addresses.get(at).copied(),
             port: ports.get(at).or(ports.first()).copied().unwrap_or(PORT),
         };
-        self.in_turn((0..hosts.len().max(addresses.len())).map(place).collect())
+        (0..hosts.len().max(addresses.len())).map(place).collect()
     }
 
     /// The same, by chance where the connection string asks for that.
@@ -146,8 +154,12 @@ impl PostgresSettings {
         all.into_iter().map(|(_, one)| one).collect()
     }
 
-    /// The settings of a connection to one address of one place.
-    fn at(&self, place: &Place, address: Option<IpAddr>) -> Config {
+    fn answered(&self) -> Option<Place> {
+        self.answered.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The settings of a connection to a place, its address known where it needs one.
+    fn at(&self, place: &Place) -> Config {
         let mut config = unplaced(&self.config);
         match &place.host {
             // What a certificate has to name.
@@ -155,7 +167,7 @@ impl PostgresSettings {
             Some(Host::Unix(path)) => config.host_path(path),
             None => &mut config,
         };
-        if let Some(address) = address {
+        if let Some(address) = place.address {
             config.hostaddr(address);
         }
         config.port(place.port);
@@ -199,28 +211,6 @@ fn unplaced(all: &Config) -> Config {
         .channel_binding(all.get_channel_binding())
         .load_balance_hosts(all.get_load_balance_hosts());
     config
-}
-
-/// Where one server is said to be.
-struct Place {
-    host: Option<Host>,
-    address: Option<IpAddr>,
-    port: u16,
-}
-
-impl Place {
-    /// Its addresses, at least one; `None`: it needs none.
-    async fn addresses(&self) -> Result<Vec<Option<IpAddr>>, Error> {
-        let name = match (&self.host, self.address) {
-            (Some(Host::Tcp(name)), None) => name,
-            (_, address) => return Ok(vec![address]),
-        };
-        let wrong = |why: &dyn std::fmt::Display| Error::Unavailable(format!("{name}: {why}"));
-        let looked_up = tokio::net::lookup_host((name.as_str(), self.port));
-        let found = within(CONNECT_WITHIN, looked_up).await?.map_err(|error| wrong(&error))?;
-        let found: Vec<_> = found.map(|found| Some(found.ip())).collect();
-        if found.is_empty() { Err(wrong(&"the name has no address")) } else { Ok(found) }
-    }
 }
 
 /// The answer, or that none came in time: then the connection is good for nothing more, and the
@@ -278,16 +268,24 @@ impl DerefMut for Dialled {
 pub(super) struct Session {
     pub(super) client: Dialled,
     pub(super) statements: Statements,
+    /// Whether an answer did not come: nobody asks over it any more.
+    is_silent: AtomicBool,
 }
 
 impl Session {
-    pub(super) async fn start(
-        settings: &PostgresSettings,
-        notices: Option<mpsc::UnboundedSender<u64>>,
-    ) -> Result<Self, Error> {
-        let client = connect(settings, notices).await?;
+    pub(super) async fn start(settings: &PostgresSettings) -> Result<Self, Error> {
+        Self::over(connect(settings, None).await?).await
+    }
+
+    /// The same, tried first where a connection was had the last time: hosts that are frozen do
+    /// not take the time of one who has little.
+    pub(super) async fn start_where_it_answered(settings: &PostgresSettings) -> Result<Self, Error> {
+        Self::over(connect_from(settings, settings.answered(), None).await?).await
+    }
+
+    async fn over(client: Dialled) -> Result<Self, Error> {
         let statements = within(ANSWER_WITHIN, Statements::prepare(&client)).await??;
-        Ok(Self { client, statements })
+        Ok(Self { client, statements, is_silent: AtomicBool::new(false) })
     }
 }
 
@@ -297,36 +295,68 @@ pub(super) async fn connect(
     settings: &PostgresSettings,
     notices: Option<mpsc::UnboundedSender<u64>>,
 ) -> Result<Dialled, Error> {
-    let mut fault = Error::Settings("the connection string names no host".to_owned());
+    connect_from(settings, None, notices).await
+}
+
+/// The same, with one place before all others.
+async fn connect_from(
+    settings: &PostgresSettings,
+    first: Option<Place>,
+    notices: Option<mpsc::UnboundedSender<u64>>,
+) -> Result<Dialled, Error> {
+    let mut faults = Faults::default();
+    if let Some(place) = &first
+        && let Some(dialled) = dial_in_time(settings, place, notices.as_ref(), &mut faults).await
+    {
+        return Ok(dialled);
+    }
     for place in settings.places() {
-        let dialled = match place.addresses().await {
-            Ok(addresses) => dial_any(settings, &place, settings.in_turn(addresses), notices.as_ref()).await,
-            Err(unknown) => Err(unknown),
-        };
-        match dialled {
-            Ok(dialled) => return Ok(dialled),
-            Err(error) => fault = error,
+        match place.addresses().await {
+            Ok(addresses) => {
+                let found = settings.in_turn(addresses).into_iter().map(|address| place.at(address));
+                let found = found.filter(|place| first.as_ref() != Some(place)).collect();
+                if let Some(dialled) = dial_any(settings, found, notices.as_ref(), &mut faults).await {
+                    return Ok(dialled);
+                }
+            }
+            Err(unknown) => faults.add(&place, unknown),
         }
     }
-    Err(fault)
+    Err(faults.into_error())
 }
 
 /// Dials the addresses of one place, each in its own time.
 async fn dial_any(
     settings: &PostgresSettings,
-    place: &Place,
-    addresses: Vec<Option<IpAddr>>,
+    found: Vec<Place>,
     notices: Option<&mpsc::UnboundedSender<u64>>,
-) -> Result<Dialled, Error> {
-    let mut fault = Error::Closed;
-    for address in addresses.into_iter().take(ADDRESSES_MAX) {
-        let dialling = dial(settings, settings.at(place, address), notices.cloned());
-        match within(CONNECT_WITHIN, dialling).await {
-            Ok(Ok(dialled)) => return Ok(dialled),
-            Ok(Err(error)) | Err(error) => fault = error,
+    faults: &mut Faults,
+) -> Option<Dialled> {
+    for place in found.into_iter().take(ADDRESSES_MAX) {
+        if let Some(dialled) = dial_in_time(settings, &place, notices, faults).await {
+            return Some(dialled);
         }
     }
-    Err(fault)
+    None
+}
+
+async fn dial_in_time(
+    settings: &PostgresSettings,
+    place: &Place,
+    notices: Option<&mpsc::UnboundedSender<u64>>,
+    faults: &mut Faults,
+) -> Option<Dialled> {
+    let dialling = dial(settings, settings.at(place), notices.cloned());
+    match within(CONNECT_WITHIN, dialling).await {
+        Ok(Ok(dialled)) => {
+            *settings.answered.lock().unwrap_or_else(PoisonError::into_inner) = Some(place.clone());
+            Some(dialled)
+        }
+        Ok(Err(error)) | Err(error) => {
+            faults.add(place, error);
+            None
+        }
+    }
 }
 
 async fn dial(
@@ -396,19 +426,21 @@ impl Line {
 
     /// Drops a connection on which no answer came, for all who share it.
     pub(super) fn give_up(&self, silent: &Arc<Session>) {
-        // Whoever holds it makes another one already.
-        let Ok(mut held) = self.held.try_lock() else { return };
-        if held.session.as_ref().is_some_and(|session| Arc::ptr_eq(session, silent)) {
-            held.session = None;
+        if !silent.is_silent.swap(true, Ordering::AcqRel) {
             tracing::warn!("the database does not answer: the connection is dropped, another one is made");
         }
+        // Whoever holds the lock looks at it, or makes another one: it is dropped with the next look.
+        let Ok(mut held) = self.held.try_lock() else { return };
+        held.session.take_if(|session| Arc::ptr_eq(session, silent));
     }
 
     async fn other_than(&self, broken: Option<&Arc<Session>>) -> Result<Arc<Session>, Error> {
         let failures = self.failures.load(Ordering::Acquire);
         let mut held = self.held.lock().await;
         let is_good = |session: &&Arc<Session>| {
-            !session.client.is_closed() && broken.is_none_or(|broken| !Arc::ptr_eq(broken, session))
+            !session.client.is_closed()
+                && !session.is_silent.load(Ordering::Acquire)
+                && broken.is_none_or(|broken| !Arc::ptr_eq(broken, session))
         };
         if let Some(session) = held.session.as_ref().filter(is_good) {
             return Ok(Arc::clone(session));
@@ -418,7 +450,7 @@ impl Line {
         {
             return Err(again(fault));
         }
-        match Session::start(&self.settings, None).await {
+        match Session::start(&self.settings).await {
             Ok(session) => {
                 let session = Arc::new(session);
                 *held = Held { session: Some(Arc::clone(&session)), fault: None };
@@ -449,6 +481,8 @@ fn again(fault: &Error) -> Error {
 mod tests {
     use std::net::TcpListener;
 
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
     use super::*;
 
     fn settings(text: &str) -> PostgresSettings {
@@ -470,7 +504,7 @@ mod tests {
         ] {
             let all = settings(&format!("{hosts} {every}"));
             let [place] = <[Place; 1]>::try_from(all.places()).ok().unwrap();
-            let one = all.at(&place, found.or(place.address));
+            let one = all.at(&place.at(found));
             assert!(one == settings(&format!("{as_one} {every}")).config, "{hosts}: {one:?}");
         }
         let all = settings("host=a,b hostaddr=192.0.2.1,192.0.2.2 port=1,2");
@@ -496,6 +530,154 @@ mod tests {
         assert_eq!(by_chance, all);
     }
 
+    #[test]
+    fn a_place_is_told_and_the_time_for_all_of_them_is_known() {
+        let tell = |text: &str| settings(text).place();
+        assert_eq!(tell("host=a,b port=1,2 dbname=d user=u"), "PostgreSQL database \"d\" at a:1, b:2");
+        assert_eq!(tell("hostaddr=192.0.2.9 user=u"), "PostgreSQL database \"u\" at 192.0.2.9:5432");
+        assert_eq!(
+            tell("host=a hostaddr=192.0.2.9 user=u"),
+            "PostgreSQL database \"u\" at a:5432 (192.0.2.9)"
+        );
+        // The name, eight addresses of it, and the statements.
+        assert_eq!(settings("host=a").connect_within(), 10 * CONNECT_WITHIN);
+        assert_eq!(settings("host=a,b").connect_within(), 19 * CONNECT_WITHIN);
+    }
+
+    #[test]
+    fn a_time_for_connections_that_would_not_count_is_refused() {
+        let tls = rustls::ClientConfig::builder().with_root_certificates(rustls::RootCertStore::empty());
+        let text = "postgresql://u@a/d?connect_timeout=10";
+        let refused = PostgresSettings::new(text, tls.with_no_client_auth(), true).err();
+        let told =
+            "connect_timeout=10 in the connection string has no effect: each address has 5 s; leave it out";
+        assert!(matches!(refused, Some(Error::Settings(why)) if why == told));
+        settings("postgresql://u@a/d?connect_timeout=0");
+    }
+
+    /// What a server says to whoever begins.
+    #[derive(Clone, Copy)]
+    enum Says {
+        Welcome,
+        /// The user is refused (28000).
+        Refused,
+        /// It is starting (57P03).
+        Starting,
+    }
+
+    /// A message of the protocol ("Message Formats" of PostgreSQL's manual).
+    fn message(kind: u8, body: &[u8]) -> Vec<u8> {
+        let length = u32::try_from(4 + body.len()).unwrap().to_be_bytes();
+        [&[kind][..], &length, body].concat()
+    }
+
+    /// A server as far as it takes to be connected to, and how many have come.
+    async fn server(says: Says) -> (u16, Arc<AtomicU64>) {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (port, came) = (listener.local_addr().unwrap().port(), Arc::new(AtomicU64::new(0)));
+        let count = Arc::clone(&came);
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                count.fetch_add(1, Ordering::Release);
+                tokio::spawn(async move {
+                    let mut length = [0; 4];
+                    stream.read_exact(&mut length).await?;
+                    let mut startup = vec![0; usize::try_from(u32::from_be_bytes(length)).unwrap() - 4];
+                    stream.read_exact(&mut startup).await?;
+                    let fault = |code: &str| message(b'E', format!("SFATAL\0C{code}\0Mno\0\0").as_bytes());
+                    let ready = message(b'Z', b"I");
+                    let begun = match says {
+                        Says::Welcome => [message(b'R', &[0; 4]), ready.clone()].concat(),
+                        Says::Refused => fault("28000"),
+                        Says::Starting => fault("57P03"),
+                    };
+                    stream.write_all(&begun).await?;
+                    loop {
+                        let mut head = [0; 5];
+                        stream.read_exact(&mut head).await?;
+                        let [kind, length @ ..] = head;
+                        let mut body = vec![0; usize::try_from(u32::from_be_bytes(length)).unwrap() - 4];
+                        stream.read_exact(&mut body).await?;
+                        let answer = match kind {
+                            b'Q' => [message(b'C', b"SET\0"), ready.clone()].concat(),
+                            b'P' => message(b'1', &[]),
+                            // Neither parameters nor columns.
+                            b'D' => [message(b't', &[0; 2]), message(b'n', &[])].concat(),
+                            b'S' => ready.clone(),
+                            _ => break,
+                        };
+                        stream.write_all(&answer).await?;
+                    }
+                    std::io::Result::Ok(())
+                });
+            }
+        });
+        (port, came)
+    }
+
+    #[tokio::test]
+    async fn a_server_that_refuses_is_not_final_while_another_may_come_back() {
+        let ((refusing, _), (starting, _)) = (server(Says::Refused).await, server(Says::Starting).await);
+        for (ports, is_final) in [
+            ([starting, refusing], false),
+            ([refusing, starting], false),
+            ([refusing, refusing], true),
+            ([starting, starting], false),
+        ] {
+            let [one, other] = ports;
+            let settings =
+                settings(&format!("host=127.0.0.1,127.0.0.1 port={one},{other} user=u sslmode=disable"));
+            let error = connect(&settings, None).await.err().unwrap();
+            assert_eq!(matches!(error, Error::Settings(_)), is_final, "{error}");
+            let told = error.to_string();
+            for port in ports {
+                let code = if port == refusing { "28000: no" } else { "57P03: no" };
+                let piece = format!("127.0.0.1:{port}: ");
+                assert!(told.contains(&piece) && told.contains(code), "{told}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn who_has_little_time_begins_where_it_answered_last() {
+        let ((before, seen), (last, _)) = (server(Says::Starting).await, server(Says::Welcome).await);
+        let settings =
+            settings(&format!("host=127.0.0.1,127.0.0.1 port={before},{last} user=u sslmode=disable"));
+        drop(connect(&settings, None).await.unwrap());
+        assert_eq!(seen.load(Ordering::Acquire), 1);
+        let answered = settings.answered();
+        assert_eq!(answered.as_ref().map(|place| place.port), Some(last));
+        // Copies of the settings know it too.
+        drop(connect_from(&settings.clone(), settings.clone().answered(), None).await.unwrap());
+        assert_eq!(seen.load(Ordering::Acquire), 1);
+        drop(connect(&settings, None).await.unwrap());
+        assert_eq!(seen.load(Ordering::Acquire), 2);
+        // Where it no longer answers, the others are tried, and it not a second time.
+        let (gone, again) = server(Says::Refused).await;
+        let first = Place { port: gone, ..answered.unwrap() };
+        let all =
+            self::settings(&format!("host=127.0.0.1,127.0.0.1 port={gone},{last} user=u sslmode=disable"));
+        drop(connect_from(&all, Some(first), None).await.unwrap());
+        assert_eq!((again.load(Ordering::Acquire), all.answered().unwrap().port), (1, last));
+    }
+
+    #[tokio::test]
+    async fn nobody_gets_a_connection_that_was_given_up_while_another_looked_at_it() {
+        let (port, came) = server(Says::Welcome).await;
+        let line = Line::new(settings(&format!("host=127.0.0.1 port={port} user=u sslmode=disable")));
+        let silent = line.session().await.unwrap();
+        assert!(Arc::ptr_eq(&silent, &line.session().await.unwrap()));
+        let looking = line.held.lock().await;
+        line.give_up(&silent);
+        drop(looking);
+        let next = line.session().await.unwrap();
+        assert!(!Arc::ptr_eq(&silent, &next));
+        // Once given up it is not the next one that is.
+        line.give_up(&silent);
+        assert!(Arc::ptr_eq(&next, &line.session().await.unwrap()));
+        assert_eq!(came.load(Ordering::Acquire), 2);
+    }
+
     #[tokio::test]
     async fn an_address_that_does_not_answer_takes_no_time_from_the_next_of_the_same_name() {
         // It takes connections, as the kernel does for a process that is frozen, and says nothing.
@@ -504,12 +686,19 @@ mod tests {
         let next = tokio::net::TcpListener::bind(("127.0.0.2", port)).await.unwrap();
         let settings = settings(&format!("host=db.example port={port} user=u sslmode=disable"));
         let [place] = <[Place; 1]>::try_from(settings.places()).ok().unwrap();
-        let addresses = ["127.0.0.1", "127.0.0.2"].map(|address| Some(address.parse().unwrap())).to_vec();
-        let dialling =
-            tokio::spawn(async move { dial_any(&settings, &place, addresses, None).await.map(drop) });
+        let found = ["127.0.0.1", "127.0.0.2"].map(|address| place.at(Some(address.parse().unwrap())));
+        let dialling = tokio::spawn(async move {
+            let mut faults = Faults::default();
+            let dialled = dial_any(&settings, found.to_vec(), None, &mut faults).await;
+            assert!(dialled.is_none());
+            faults.into_error()
+        });
         // Reached: it hangs up.
         let reached = tokio::time::timeout(4 * CONNECT_WITHIN, next.accept()).await;
         drop(reached.expect("the next address is tried").unwrap());
-        assert!(matches!(dialling.await.unwrap(), Err(Error::Unavailable(_))));
+        let told = dialling.await.unwrap().to_string();
+        let silent =
+            format!("db.example:{port} (127.0.0.1): no answer within 5 s; db.example:{port} (127.0.0.2): ");
+        assert!(told.contains(&silent), "{told}");
     }
 }

@@ -128,7 +128,7 @@ impl Writer {
     async fn try_commit(&mut self, jobs: &[Job]) -> Result<Done, Failure> {
         if self.session.as_ref().is_none_or(|session| session.client.is_closed()) {
             self.session = None;
-            self.session = Some(Session::start(&self.settings, None).await.map_err(Failure::Undone)?);
+            self.session = Some(Session::start(&self.settings).await.map_err(Failure::Undone)?);
         }
         let Some(session) = &self.session else { return Err(Failure::Undone(Error::Closed)) };
         let judged = match session::within(LOCKED_ANSWER_WITHIN, self.judge(session, jobs)).await {
@@ -275,7 +275,7 @@ impl Outcome {
 /// the server's end of that connection nor another process.
 async fn outcome(settings: &PostgresSettings, rows: &[Row], revision: u64) -> Result<Outcome, Error> {
     let wrong = |error: tokio_postgres::Error| schema::fault(&error);
-    let Session { client, statements } = Session::start(settings, None).await?;
+    let Session { client, statements, .. } = Session::start_where_it_answered(settings).await?;
     let keys: Vec<&[u8]> = rows.iter().map(|row| row.key.as_bytes()).collect();
     client.batch_execute("BEGIN").await.map_err(wrong)?;
     let locked = client.query_opt(&statements.lock, &[]).await.map_err(wrong)?.ok_or(Error::Uninitialised)?;
