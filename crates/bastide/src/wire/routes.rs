@@ -165,25 +165,37 @@ fn rate_limit(
     // By name and place, so that a limit that stays keeps its cells over a reload.
     let mut hasher = DefaultHasher::new();
     (&route.name, place).hash(&mut hasher);
-    let name = limit_name(&route.name, limit, &route.limits);
+    let name = limit_name(&route.name, place, &route.limits);
     let rule = Rule::new(hasher.finish(), name, limit.requests, limit.period, limit.burst)?;
     Ok(RateLimit::new(rule, by, metrics.limit(&route.name)))
 }
 
 /// What a limit is called in the answers' `RateLimit`: as its route; where that has several, with whom it
-/// counts, and where that is not enough, with its period.
-fn limit_name(route: &str, limit: &config::RateLimit, all: &[config::RateLimit]) -> String {
+/// counts, and as far as that is not enough, with its period, its requests and its place among them.
+fn limit_name(route: &str, place: usize, all: &[config::RateLimit]) -> String {
+    let mut name = route.to_owned();
+    let Some(limit) = all.get(place) else { return name };
     let by = match limit.by {
         config::LimitBy::Address => "address",
         config::LimitBy::Principal => "user",
         config::LimitBy::Key => "key",
         config::LimitBy::Route => "route",
     };
-    match (all.len(), all.iter().filter(|other| other.by == limit.by).count()) {
-        (0 | 1, _) => route.to_owned(),
-        (_, 1) => format!("{route}-{by}"),
-        _ => format!("{route}-{by}-{}s", limit.period.as_secs_f64()),
+    type Same = fn(&config::RateLimit, &config::RateLimit) -> bool;
+    let words: [(String, Same); 4] = [
+        (by.to_owned(), |one, other| one.by == other.by),
+        (format!("{}s", limit.period.as_secs_f64()), |one, other| one.period == other.period),
+        (limit.requests.to_string(), |one, other| one.requests == other.requests),
+        ((place + 1).to_string(), |one, other| std::ptr::eq(one, other)),
+    ];
+    let mut alike: Vec<&config::RateLimit> = all.iter().collect();
+    for (word, is_same) in words {
+        if alike.len() > 1 {
+            name = format!("{name}-{word}");
+            alike.retain(|other| is_same(limit, other));
+        }
     }
+    name
 }
 
 fn proof(proof: &config::Proof) -> Proof {
@@ -258,6 +270,7 @@ mod tests {
             burst: 1,
             by,
         };
+        let more = |requests, burst| config::RateLimit { requests, burst, ..limit(Principal, 60) };
         for (all, names) in [
             (vec![limit(Principal, 60)], vec!["orders"]),
             (vec![limit(Principal, 60), limit(Route, 60)], vec!["orders-user", "orders-route"]),
@@ -265,8 +278,16 @@ mod tests {
                 vec![limit(Principal, 1), limit(Principal, 3_600), limit(Route, 60)],
                 vec!["orders-user-1s", "orders-user-3600s", "orders-route"],
             ),
+            (
+                vec![more(10, 1), more(20, 1), limit(Principal, 1)],
+                vec!["orders-user-60s-10", "orders-user-60s-20", "orders-user-1s"],
+            ),
+            (
+                vec![more(10, 1), more(10, 5), more(20, 1)],
+                vec!["orders-user-60s-10-1", "orders-user-60s-10-2", "orders-user-60s-20"],
+            ),
         ] {
-            let found: Vec<_> = all.iter().map(|limit| limit_name("orders", limit, &all)).collect();
+            let found: Vec<_> = (0..all.len()).map(|place| limit_name("orders", place, &all)).collect();
             assert_eq!(found, names);
         }
     }
