@@ -205,7 +205,7 @@ limits! {
     /// Concurrent streams of one HTTP/2 connection (RFC 9113 §5.1.2).
     http2_streams_max: u32 = 128, Count 1 => 10_000, "http2_streams";
     /// Decoded header list of an HTTP/2 message (RFC 9113 §6.5.2).
-    http2_header_list_bytes_max: u32 = 32 * KIB, Bytes KIB => MIB, "http2_header_list_bytes";
+    http2_header_list_bytes_max: u32 = 64 * KIB, Bytes KIB => MIB, "http2_header_list_bytes";
     /// Decoded heads of all open streams of one client's HTTP/2 connection; a stream past it is
     /// refused. Those of a trusted proxy, or with a client certificate, have room for the largest
     /// head on each stream.

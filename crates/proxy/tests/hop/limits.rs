@@ -1,12 +1,14 @@
 //! Limits of whole connections and requests, beside those that the other files hold.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use proxy::Limits;
 use proxy::upstream::{ForwardSettings, Timeouts};
 
 use crate::support::{TestRoute, TestWorld, cleartext, service, settings};
-use crate::testbed::{PATIENCE, TestBed, Upstream, anywhere, runtime, undisturbed};
+use crate::testbed::{PATIENCE, TestBed, Upstream, anywhere, runtime, undisturbed, wait_for};
 use tokio::time::Instant;
 
 #[test]
@@ -237,8 +239,10 @@ fn one_stream_more_than_allowed_is_refused_and_the_others_are_served() {
 }
 
 /// The statuses of as many requests that are open at once, each with a head of 8 fields of 3,900
-/// bytes; 0 for one that is refused (REFUSED_STREAM). HPACK makes few bytes of all but the first.
-fn with_large_heads(testbed: &TestBed, requests: usize) -> Vec<u16> {
+/// bytes, of which so many are served; 0 for one that is refused (REFUSED_STREAM). HPACK makes few
+/// bytes of all but the first.
+fn with_large_heads(testbed: &TestBed, requests: usize, served: usize, answers: &AtomicBool) -> Vec<u16> {
+    answers.store(false, Ordering::SeqCst);
     runtime().block_on(async {
         let socket = tokio::net::TcpStream::connect(testbed.address).await.unwrap();
         let (send, connection) = h2::client::handshake(socket).await.unwrap();
@@ -253,16 +257,17 @@ fn with_large_heads(testbed: &TestBed, requests: usize) -> Vec<u16> {
         };
         // The client learns how many streams there may be.
         assert_eq!(ask(&mut send, "/at-once").await.unwrap().status(), 200);
-        let open: Vec<_> = (0..requests).map(|_| ask(&mut send, "/together")).collect();
-        let mut statuses = Vec::new();
+        let mut open: Vec<_> = (0..requests).map(|_| ask(&mut send, "/together")).collect();
+        let (mut statuses, refused) = (Vec::new(), open.split_off(served));
+        for answer in refused {
+            let error = tokio::time::timeout(PATIENCE, answer).await.unwrap().unwrap_err();
+            assert_eq!(error.reason(), Some(h2::Reason::REFUSED_STREAM), "{error}");
+            statuses.push(0);
+        }
+        answers.store(true, Ordering::SeqCst);
         for answer in open {
-            match tokio::time::timeout(PATIENCE, answer).await.unwrap() {
-                Ok(answer) => statuses.push(answer.status().as_u16()),
-                Err(error) => {
-                    assert_eq!(error.reason(), Some(h2::Reason::REFUSED_STREAM), "{error}");
-                    statuses.push(0);
-                }
-            }
+            let answer = tokio::time::timeout(PATIENCE, answer).await.unwrap().unwrap();
+            statuses.push(answer.status().as_u16());
         }
         // What they held is free again.
         assert_eq!(ask(&mut send, "/at-once").await.unwrap().status(), 200);
@@ -272,38 +277,33 @@ fn with_large_heads(testbed: &TestBed, requests: usize) -> Vec<u16> {
 
 #[test]
 fn heads_that_reference_one_large_value_are_bounded_by_their_sum() {
-    // Answers together as many as were let in, and no one before.
-    let upstream = |together: usize| {
-        let arrived = std::sync::Arc::new(std::sync::Barrier::new(together));
-        Upstream::new(move |_, peer| {
-            while let Some(request) = peer.request() {
-                if request.head.contains("/together") {
-                    arrived.wait();
-                }
-                peer.send("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
+    let answers = Arc::new(AtomicBool::new(false));
+    let may_answer = Arc::clone(&answers);
+    let behind = Upstream::new(move |_, peer| {
+        while let Some(request) = peer.request() {
+            if request.head.contains("/together") {
+                wait_for(|| may_answer.load(Ordering::SeqCst));
             }
-        })
-    };
+            peer.send("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
+        }
+    });
     // Each takes 8 × 3,933 bytes, and its target.
     let limits = Limits { http2_heads_bytes_max: 3 * (8 * 3_933 + 9), ..Limits::default() };
-    let behind = upstream(3);
     let testbed = TestBed::with(service("test", &[behind.address]), settings(0), limits.clone());
-    assert_eq!(with_large_heads(&testbed, 3), [200; 3]);
-    assert_eq!(with_large_heads(&testbed, 5), [200, 200, 200, 0, 0]);
+    assert_eq!(with_large_heads(&testbed, 3, 3, &answers), [200; 3]);
+    assert_eq!(with_large_heads(&testbed, 5, 3, &answers), [0, 0, 200, 200, 200]);
     let totals = testbed.cores.as_ref().unwrap().totals_reader();
     let hits = totals.limit_hits().iter().find(|(row, _)| row.name == "http2_heads_bytes_max");
     assert_eq!(hits.map(|(_, count)| count), Some(2));
 
     let limits = Limits { http2_heads_bytes_max: limits.http2_heads_bytes_max - 1, ..limits };
-    let behind = upstream(2);
     let testbed = TestBed::with(service("test", &[behind.address]), settings(0), limits.clone());
-    assert_eq!(with_large_heads(&testbed, 3), [200, 200, 0]);
+    assert_eq!(with_large_heads(&testbed, 3, 2, &answers), [0, 200, 200]);
 
     // The heads of a proxy's many clients do not push out each other.
-    let behind = upstream(5);
     let services = vec![service("test", &[behind.address])];
     let routes = vec![TestRoute { path: "/**", settings: settings(0) }];
     let mut world = TestWorld::new(vec![cleartext(anywhere())], services, routes, limits, None);
     world.trusts_proxies = true;
-    assert_eq!(with_large_heads(&TestBed::reporting(world), 5), [200; 5]);
+    assert_eq!(with_large_heads(&TestBed::reporting(world), 5, 5, &answers), [200; 5]);
 }
