@@ -175,7 +175,7 @@ limits! {
     /// Request body; a route can set its own.
     body_bytes_max: u64 = 16 * MIB, Bytes 0 => 1 << 50, "body_bytes";
     /// Request bodies that are held at the same time before they go on, for the firewall or
-    /// `validate:`; a request past it is refused.
+    /// `validate:` or because they are short; a request past it is refused.
     held_bytes_max: u64 = 256 * MIB, Bytes 64 * KIB => 1 << 40, "held_bytes";
     /// The same of one address (IPv6: one /64).
     held_bytes_per_address_max: u64 = 32 * MIB, Bytes 64 * KIB => 1 << 40, "held_bytes_per_address";
@@ -193,6 +193,9 @@ limits! {
     idle_ms_max: Duration = 75 * SECOND, Milliseconds 10 => 24 * HOUR, "idle_time";
     /// Silence of a client in the middle of a body, in either direction.
     body_idle_ms_max: Duration = 30 * SECOND, Milliseconds 10 => 24 * HOUR, "body_idle_time";
+    /// How long an exchange may have a connection to a service while it waits for its client and
+    /// clients of another network, which has fewer connections, wait for one.
+    stalled_ms_max: Duration = 500, Milliseconds 10 => HOUR, "stalled_time";
     /// A whole request, from its head to the end of the response; upgraded connections
     /// are exempt.
     request_ms_max: Duration = 300 * SECOND, Milliseconds 10 => 24 * HOUR, "request_time";

@@ -8,10 +8,12 @@ use smallvec::SmallVec;
 
 use crate::exchange::{BodyError, Exchange, Frame};
 use crate::head::{Fields, Framing};
+use crate::held::HeldShare;
 
 /// So much of a body's beginning is kept until an upstream answers, in bytes.
 const KEPT_BYTES_MAX: usize = 64 * 1024;
-/// So much is read before an upstream sees the head, in bytes.
+/// So much is read before an upstream sees the head, in bytes; what is announced as no longer is
+/// read to its end.
 const AHEAD_BYTES_MAX: usize = 16 * 1024;
 
 /// A body that was kept to its end.
@@ -23,8 +25,9 @@ pub(super) struct Whole {
 
 /// A request's body.
 #[derive(Debug)]
-pub(super) struct RequestBody {
+pub(super) struct RequestBody<'b> {
     framing: Framing,
+    share: HeldShare<'b>,
     kept: SmallVec<[Bytes; 2]>,
     kept_bytes: usize,
     /// The next of the kept pieces.
@@ -36,11 +39,12 @@ pub(super) struct RequestBody {
     over: bool,
 }
 
-impl RequestBody {
-    pub(super) fn new(framing: Framing) -> Self {
+impl<'b> RequestBody<'b> {
+    pub(super) fn new(framing: Framing, share: HeldShare<'b>) -> Self {
         let none = framing == Framing::None;
         Self {
             framing,
+            share,
             kept: SmallVec::new(),
             kept_bytes: 0,
             position: 0,
@@ -76,6 +80,7 @@ impl RequestBody {
 
     /// An upstream has answered: there will be no other attempt.
     pub(super) fn forget(&mut self) {
+        self.share.release();
         if self.position >= self.kept.len() && !self.kept.is_empty() {
             self.kept.clear();
             self.position = 0;
@@ -86,15 +91,8 @@ impl RequestBody {
     /// Reads what the client has sent already, before any upstream sees the head: a
     /// body that begins malformed reaches nobody. Over HTTP/1 it waits for the first
     /// piece; over HTTP/2 framing cannot be malformed, and a client may want to hear
-    /// from the upstream first.
-    pub(super) async fn read_ahead<E: Exchange>(&mut self, exchange: &mut E) -> Result<(), BodyError> {
-        if self.end.is_some() {
-            return Ok(());
-        }
-        std::future::poll_fn(|cx| self.poll_read_ahead(exchange, cx)).await
-    }
-
-    fn poll_read_ahead<E: Exchange>(
+    /// from the upstream first. A body that is announced as short is read to its end.
+    pub(super) fn poll_read_ahead<E: Exchange>(
         &mut self,
         exchange: &mut E,
         cx: &mut Context<'_>,
@@ -108,6 +106,10 @@ impl RequestBody {
                 Poll::Ready(Ok(Frame::End)) => self.end = Some(None),
                 Poll::Ready(Ok(Frame::Trailers(fields))) => self.end = Some(Some(fields)),
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending if self.is_short() => {
+                    self.share.hold(self.kept_bytes)?;
+                    return Poll::Pending;
+                }
                 Poll::Pending if self.kept.is_empty() && self.framing != Framing::Stream => {
                     return Poll::Pending;
                 }
@@ -115,6 +117,16 @@ impl RequestBody {
             }
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// Whether it is announced as one that is read to its end ahead of everything.
+    pub(super) fn is_short(&self) -> bool {
+        matches!(self.framing, Framing::Length(length) if length <= AHEAD_BYTES_MAX as u64)
+    }
+
+    /// How much of it was read.
+    pub(super) fn read_bytes(&self) -> usize {
+        self.kept_bytes
     }
 
     /// The next piece for the upstream; not to be called once [`Self::is_over`].

@@ -53,7 +53,7 @@ impl Drop for Place {
 
 /// Sends a copy on its way, when the route wants one of this request and it can be had.
 /// Returns at once.
-pub(super) fn start(job: &Job<'_>, body: &RequestBody) {
+pub(super) fn start(job: &Job<'_>, body: &RequestBody<'_>) {
     let Some(mirror) = &job.settings.mirror else { return };
     if !job.upstreams.draws(mirror.percent) || job.head.upgrade.is_some() {
         return;
@@ -89,7 +89,7 @@ impl Mirrored {
     async fn send(self) -> Option<()> {
         let opened = match self.pool.take(self.origin) {
             Some(connection) => Ok(connection),
-            None => self.pool.connect(&self.limits, self.origin, Load::Requests).await,
+            None => self.pool.connect(&self.limits, self.origin, Load::Requests, None).await,
         };
         let mut connection = opened.ok()?;
         let http2 = connection.is_http2();

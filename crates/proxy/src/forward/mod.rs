@@ -19,6 +19,7 @@ mod tunnel;
 
 use std::cell::Cell;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -38,8 +39,8 @@ use crate::live::{Judge, Watched};
 use crate::proxy_protocol::Origin;
 use crate::upstream::dial::{DialError, Load};
 use crate::upstream::{
-    Admission, Chosen, Connection, CoreUpstreams, ForwardSettings, InFlight, Pool, Protocol, UpstreamFault,
-    bit,
+    Admission, Chosen, Connection, CoreUpstreams, ForwardSettings, InFlight, Network, Pool, Protocol,
+    UpstreamFault, bit,
 };
 use crate::way::Cleared;
 use body::RequestBody;
@@ -113,6 +114,7 @@ pub fn forward<E: Exchange>(
                             additions: request_additions,
                             edit: response_edit,
                             origin: exchange.origin(),
+                            network: exchange.network(),
                             watch: Watch::new(ticker),
                             total: earlier(earlier(total, request_until), live.until_ms()),
                             request_until,
@@ -148,6 +150,8 @@ struct Job<'a> {
     edit: ResponseEdit<'a>,
     /// The ends of the client's connection.
     origin: Option<Origin>,
+    /// Whose request it is, where connections are shared out.
+    network: Network,
     watch: Watch,
     /// When everything must be over: the times for a request, or the end of the permit; 0: never.
     total: u64,
@@ -189,8 +193,8 @@ impl Job<'_> {
             return Err(ForwardError::Request(BodyError::TooLarge { limit }));
         }
         exchange.limit_request(limit);
-        let mut body = RequestBody::new(self.head.framing);
-        body.read_ahead(exchange).await.map_err(ForwardError::of_body)?;
+        let mut body = RequestBody::new(self.head.framing, self.upstreams.held_share(self.network));
+        self.read_ahead(&mut body, exchange).await?;
         let service = self.upstreams.service_for(self.settings, self.head);
         let mut admission =
             self.upstreams.admit(service).map_err(|retry_after| ForwardError::BreakerOpen { retry_after })?;
@@ -248,11 +252,33 @@ impl Job<'_> {
         }
     }
 
+    /// Reads the beginning of the body. One that is short is read to its end before it has a
+    /// connection to anybody: its client may let us wait.
+    async fn read_ahead<E: Exchange>(
+        &self,
+        body: &mut RequestBody<'_>,
+        exchange: &mut E,
+    ) -> Result<(), ForwardError> {
+        let mut read = None;
+        std::future::poll_fn(|cx| {
+            if body.poll_read_ahead(exchange, cx).map_err(ForwardError::of_body)?.is_ready() {
+                return Poll::Ready(Ok(()));
+            }
+            self.live.check(None).map_err(ForwardError::Cut)?;
+            let before = read.replace(body.read_bytes());
+            if body.is_short() && before != read {
+                self.watch.set(self.moment(self.settings.timeouts.idle));
+            }
+            self.watch.poll(cx).map(|()| Err(ForwardError::Request(BodyError::Timeout)))
+        })
+        .await
+    }
+
     async fn attempt<E: Exchange>(
         &self,
         chosen: &Chosen<'_>,
         exchange: &mut E,
-        body: &mut RequestBody,
+        body: &mut RequestBody<'_>,
         outcome: &mut Outcome,
         admission: &mut Admission<'_>,
     ) -> Result<(), Failed> {
@@ -266,11 +292,12 @@ impl Job<'_> {
             Load::Requests
         };
         let mut connection = self.connect(chosen, admission, load).await?;
+        let holding = chosen.pool.holders.enter(self.network, self.watch.ticker().now_ms());
         let was_used = connection.was_used();
         body.rewind();
         let sent = self.send_head(chosen, &mut connection, outcome.attempts);
         let answer = match sent {
-            Ok(asked) => pump::head(self, exchange, &mut connection, body, asked).await,
+            Ok(asked) => pump::head(self, exchange, &mut connection, body, asked, &holding).await,
             Err(fault) => Err(Stop::Upstream(fault)),
         };
         let mut head = match answer {
@@ -294,7 +321,7 @@ impl Job<'_> {
         let result = if status == StatusCode::SWITCHING_PROTOCOLS {
             tunnel::run(self, exchange, connection).await.map_err(|stop| stop.into_error(Phase::Body))
         } else {
-            let bodies = pump::bodies(self, exchange, connection, body, chosen).await;
+            let bodies = pump::bodies(self, exchange, connection, body, chosen, holding).await;
             bodies.map_err(|stop| self.error(stop, Phase::Body))
         };
         result.map_err(|error| Failed { error, again: Again::No })
@@ -340,7 +367,7 @@ impl Job<'_> {
             }
         };
         // In a box: what few requests need takes no room in the others.
-        let connecting = Box::pin(chosen.pool.connect(self.upstreams.limits(), origin, load));
+        let connecting = Box::pin(chosen.pool.connect(self.upstreams.limits(), origin, load, self.network));
         let opened = tokio::time::timeout(limit, connecting).await;
         // Nothing was sent: another endpoint may always be tried.
         opened.unwrap_or(Err(DialError::Timeout)).map_err(|error| {
@@ -407,7 +434,7 @@ impl Job<'_> {
         chosen: &Chosen<'_>,
         connection: Connection,
         was_used: bool,
-        body: &RequestBody,
+        body: &RequestBody<'_>,
         admission: &mut Admission<'_>,
     ) -> Failed {
         let can_repeat = is_idempotent(&self.head.method) && body.can_rewind();
@@ -454,6 +481,11 @@ impl Job<'_> {
         let first = self.needed_new_us.get().unwrap_or_else(|| self.watch.ticker().read_now_us());
         self.needed_new_us.set(Some(first));
         first
+    }
+
+    /// The exchange gives its connection up for others.
+    fn count_stalled(&self) {
+        self.upstreams.context().limit_hits.count("stalled_ms_max");
     }
 
     /// The error of what ended early. Counts the limit when that is why.

@@ -11,7 +11,7 @@ use crate::exchange::{BodyError, Exchange, Frame};
 use crate::head::ResponseHead;
 use crate::http1::response::Asked;
 use crate::live::Cut;
-use crate::upstream::{Connection, UpstreamFault};
+use crate::upstream::{Connection, Holding, UpstreamFault};
 
 /// Why moving bytes ended early.
 pub(super) enum Stop {
@@ -21,6 +21,9 @@ pub(super) enum Stop {
     Timeout,
     Cut(Box<Cut>),
 }
+
+/// Why an exchange has to give its connection up before its client is done.
+const STALLED: &str = "the client is slow, and others wait for its connection to the service";
 
 impl Stop {
     pub(super) fn into_error(self, phase: Phase) -> ForwardError {
@@ -46,7 +49,7 @@ struct Request {
 fn poll_request<E: Exchange>(
     exchange: &mut E,
     connection: &mut Connection,
-    body: &mut RequestBody,
+    body: &mut RequestBody<'_>,
     cx: &mut Context<'_>,
 ) -> Result<Request, Stop> {
     let mut request = Request { some: false, owed: false };
@@ -89,8 +92,9 @@ pub(super) async fn head<E: Exchange>(
     job: &Job<'_>,
     exchange: &mut E,
     connection: &mut Connection,
-    body: &mut RequestBody,
+    body: &mut RequestBody<'_>,
     asked: Asked<'_>,
+    holding: &Holding<'_>,
 ) -> Result<ResponseHead, Stop> {
     let timeouts = &job.settings.timeouts;
     let limits = job.upstreams.limits();
@@ -115,6 +119,10 @@ pub(super) async fn head<E: Exchange>(
             let slow = if request.owed { Stop::Request(BodyError::Timeout) } else { Stop::Timeout };
             return Poll::Ready(Err(slow));
         }
+        if holding.poll_ended(request.owed, cx).is_ready() {
+            job.count_stalled();
+            return Poll::Ready(Err(Stop::Request(BodyError::Timeout)));
+        }
         if body.is_over()
             && let Poll::Ready(error) = exchange.poll_gone(cx)
         {
@@ -131,24 +139,26 @@ pub(super) async fn bodies<E: Exchange>(
     job: &Job<'_>,
     exchange: &mut E,
     connection: Connection,
-    body: &mut RequestBody,
+    body: &mut RequestBody<'_>,
     chosen: &Chosen<'_>,
+    holding: Holding<'_>,
 ) -> Result<(), Stop> {
     let idle = job.settings.timeouts.idle;
     let ticker = job.watch.ticker();
     // Goes back to the pool as soon as the response is read, however slow the client is.
-    let mut connection = Some(connection);
+    let mut connection = Some((connection, holding));
     body.forget();
     job.watch.set(job.moment(idle));
     std::future::poll_fn(|cx| {
-        job.live.check(connection.as_ref().and_then(Connection::peer)).map_err(Stop::Cut)?;
-        loop {
+        let peer = connection.as_ref().and_then(|(upstream, _)| upstream.peer());
+        job.live.check(peer).map_err(Stop::Cut)?;
+        let waits = loop {
             let moved = match &mut connection {
-                Some(upstream) => poll_bodies(job, exchange, upstream, body, cx)?,
-                None => Response { some: false, over: true, blocked: false },
+                Some((upstream, _)) => poll_bodies(job, exchange, upstream, body, cx)?,
+                None => Response { some: false, over: true, blocked: false, owed: false },
             };
             if moved.over
-                && let Some(upstream) = connection.take()
+                && let Some((upstream, _holding)) = connection.take()
             {
                 upstream.finish(chosen.pool, ticker.moment(idle));
             }
@@ -164,10 +174,16 @@ pub(super) async fn bodies<E: Exchange>(
             } else if moved.some {
                 job.watch.set(job.moment(idle));
             }
-            break;
-        }
+            break moved.blocked || moved.owed;
+        };
         if job.watch.poll(cx).is_ready() {
             return Poll::Ready(Err(Stop::Timeout));
+        }
+        if let Some((_, holding)) = &connection
+            && holding.poll_ended(waits, cx).is_ready()
+        {
+            job.count_stalled();
+            return Poll::Ready(Err(Stop::Client(io::Error::new(io::ErrorKind::TimedOut, STALLED))));
         }
         if body.is_over()
             && let Poll::Ready(error) = exchange.poll_gone(cx)
@@ -185,18 +201,20 @@ struct Response {
     over: bool,
     /// Whether the client takes no more for now.
     blocked: bool,
+    /// Whether it owes more of the request's body.
+    owed: bool,
 }
 
 fn poll_bodies<E: Exchange>(
     job: &Job<'_>,
     exchange: &mut E,
     connection: &mut Connection,
-    body: &mut RequestBody,
+    body: &mut RequestBody<'_>,
     cx: &mut Context<'_>,
 ) -> Result<Response, Stop> {
     // Also when all of the body was taken: its last piece may still wait to leave.
-    let Request { some, .. } = poll_request(exchange, connection, body, cx)?;
-    let mut response = Response { some, over: false, blocked: false };
+    let Request { some, owed } = poll_request(exchange, connection, body, cx)?;
+    let mut response = Response { some, over: false, blocked: false, owed };
     while !response.over {
         match exchange.poll_ready(cx).map_err(Stop::Client)? {
             Poll::Ready(()) => {}

@@ -67,6 +67,7 @@ const TESTED_BY: &[(&str, &str, &str)] = &[
     ("header_read_ms_max", "tests/hop/http1.rs", "slow_heads_idle_connections_and_silent_bodies_end"),
     ("idle_ms_max", "tests/hop/http1.rs", "slow_heads_idle_connections_and_silent_bodies_end"),
     ("body_idle_ms_max", "tests/hop/http1.rs", "slow_heads_idle_connections_and_silent_bodies_end"),
+    ("stalled_ms_max", "src/upstream/fairness/tests.rs", "boundary_stalled_ms_max"),
     ("requests_per_connection_max", "tests/hop/http1.rs", "requests_on_one_connection_end_at_their_number"),
     ("drain_ms_max", "tests/hop/cores.rs", "a_drain_is_bounded"),
     ("request_ms_max", "tests/hop/limits.rs", "a_request_that_never_ends_is_ended"),

@@ -7,6 +7,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::pin::pin;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +20,7 @@ use super::connection_limiter::{ConnectionLimiter, ConnectionLimits, Entered, Wa
 use super::connection1::Connection1;
 use super::connection2::{Session2, Stream2};
 use super::dial::{self, DialError, Dialed, Load, Names};
+use super::fairness::{Displaced, Holders, Network, Queues, Standing};
 use super::in_process::{CallConnection, Line};
 use super::{Endpoint, EndpointSettings, Protocol, Service};
 use crate::deadline::Ticker;
@@ -28,6 +30,12 @@ use crate::tls::{ClientTls, TlsFingerprint};
 
 /// How often unused connections are looked at: those that the peer closed go.
 const SWEEP: Duration = Duration::from_secs(5);
+
+/// How often a request that waits looks whether an exchange may be ended in its favour.
+const RELIEF: Duration = Duration::from_millis(20);
+
+/// Whose requests wait behind each other: those of one network that can use the same connections.
+type Mine = (Network, Load, Option<Origin>);
 
 /// What makes two connections interchangeable.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -85,6 +93,8 @@ impl Pools {
                 freed: Notify::new(),
                 room: Notify::new(),
             }),
+            holders: Holders::default(),
+            queues: Queues::default(),
             session_idle: Cell::new(service.idle),
             gives_up: Cell::new(false),
             turn: Cell::new(false),
@@ -153,6 +163,7 @@ impl Slot {
 }
 
 /// A request that waits for a connection.
+#[derive(Debug)]
 struct Waits(Rc<Slots>, #[expect(dead_code, reason = "counted while it lives")] Waiting);
 
 impl Drop for Waits {
@@ -180,6 +191,9 @@ pub(crate) struct Pool {
     limiter: Arc<ConnectionLimiter>,
     connection_limits: Cell<ConnectionLimits>,
     slots: Rc<Slots>,
+    /// The exchanges that have a connection, and the requests that wait for one, by network.
+    pub(crate) holders: Holders,
+    queues: Queues<Mine, Waits>,
     /// How long an HTTP/2 connection without streams is kept.
     session_idle: Cell<Duration>,
     /// Whether a task closes what is unused when another core waits.
@@ -274,15 +288,21 @@ impl Pool {
         }
     }
 
-    /// Opens a connection, or waits for one that becomes free. The caller bounds the
-    /// time.
+    /// Opens a connection, or waits for one that becomes free, as one of a network of which
+    /// others may wait. The caller bounds the time.
     pub(crate) async fn connect(
         self: &Rc<Self>,
         limits: &Limits,
         origin: Option<Origin>,
         load: Load,
+        network: Network,
     ) -> Result<Connection, DialError> {
-        let mut waits = None;
+        // Whoever comes later does not overtake its own.
+        let mine = (network, load, origin);
+        let mut waits = match self.queues.has(mine) {
+            true => Some(self.wait_first(mine).await?),
+            false => None,
+        };
         loop {
             let free = self.slots.freed.notified();
             let room = self.slots.room.notified();
@@ -300,17 +320,24 @@ impl Pool {
                 if waits.is_none() {
                     // Looks once more after it has said so: what became free before
                     // that has told nobody.
-                    waits = Some(self.wait().ok_or(DialError::Full)?);
+                    waits = Some(self.wait_first(mine).await?);
                     continue;
                 }
                 self.limiter.wanted.notify_waiters();
                 if self.replaces(load) {
                     self.close_unused_session();
                 }
-                tokio::select! {
-                    () = free => {}
-                    () = room, if load == Load::Requests => {}
-                    () = free_elsewhere => {}
+                let (mut free, mut room, mut elsewhere) = (pin!(free), pin!(room), pin!(free_elsewhere));
+                loop {
+                    tokio::select! {
+                        () = &mut free => break,
+                        () = &mut room, if load == Load::Requests => break,
+                        () = &mut elsewhere => break,
+                        // Keeps its turn among those who wait.
+                        () = tokio::time::sleep(RELIEF), if !must_wait => {
+                            self.holders.relieve(network, self.ticker.now_ms(), limits.stalled_ms_max);
+                        }
+                    }
                 }
                 continue;
             };
@@ -375,6 +402,14 @@ impl Pool {
         let most = self.connection_limits.get().connections_max;
         self.slots.open.get() >= self.slots.connections_max.get()
             || (most != 0 && self.limiter.open() >= most)
+    }
+
+    /// Waits, behind those of the same network that can use the same.
+    async fn wait_first(&self, mine: Mine) -> Result<Standing<'_, Mine, Waits>, DialError> {
+        let place = self.wait().or_else(|| self.queues.displace(mine)).ok_or(DialError::Full)?;
+        let standing = self.queues.stand(mine, place);
+        standing.first().await.map_err(|Displaced| DialError::Full)?;
+        Ok(standing)
     }
 
     fn wait(&self) -> Option<Waits> {

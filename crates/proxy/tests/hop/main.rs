@@ -13,6 +13,7 @@ mod support;
 mod challenge;
 mod cores;
 mod cut;
+mod fairness;
 mod flow;
 mod goaway;
 mod http1;

@@ -551,6 +551,23 @@ fn an_exchange_ends_when_its_permit_does() {
     }
 }
 
+/// A short body is read to its end before anybody is asked, and its client may take its time.
+#[test]
+fn a_request_whose_short_body_is_awaited_is_cut_too() {
+    let upstream = Upstream::honest("here");
+    let judge = Arc::new(Fickle { epoch: AtomicU64::new(0), holds_for: None, falls: true });
+    let (mut testbed, next) = watched(&upstream, &judge);
+    let mut client = testbed.client();
+    client.send("POST /here HTTP/1.1\r\nhost: test\r\ncontent-length: 3\r\n\r\non");
+    std::thread::sleep(Duration::from_millis(300));
+    judge.epoch.store(1, Ordering::SeqCst);
+    let cores = testbed.cores.as_mut().unwrap();
+    testbed.runtime.block_on(cores.publish(next())).unwrap();
+    until("the report", || !testbed.outcomes.lock().unwrap().is_empty());
+    assert_eq!(*testbed.outcomes.lock().unwrap(), ["cut: no"]);
+    assert_eq!(upstream.requests(), 0);
+}
+
 /// A client that reads nothing must not hold up its own end.
 #[test]
 fn who_does_not_read_is_cut_too() {
