@@ -23,6 +23,7 @@ mod addresses;
 mod administration;
 mod audit;
 mod authentication;
+mod certificates;
 mod changes;
 mod check;
 mod contracts;
@@ -483,7 +484,8 @@ impl Decoder<'_> {
         self.sessions_have_roles(&top, &realms, &roles, &authentication);
         self.sessions_come_back(&top, &authentication, &services, &routes);
         self.acme_around(&mut listeners, &routes);
-        self.settle_mesh(mesh.as_mut(), &services, &mut authentication.certificates);
+        self.settle_mesh(mesh.as_mut(), &services);
+        self.certificates_name_nobody_else(&top, &listeners, &routes, &authentication, mesh.as_ref());
         Some(Configuration {
             file: path.to_owned(),
             files: Vec::new(),

@@ -11,8 +11,8 @@ use gateway::snapshot::{Process, Snapshot};
 use gateway::step::hygiene::SecurityHeaders;
 use gateway::step::identity::{self, IdentitySettings};
 use keys::{
-    ApiKeyFile, ApiKeyStore, ApiKeys, CertificateRules, Issuers, IssuersSettings, LocalCa, LocalSigner,
-    RevocationFile, Revocations,
+    ApiKeyFile, ApiKeyStore, ApiKeys, Issuers, IssuersSettings, LocalCa, LocalSigner, RevocationFile,
+    Revocations,
 };
 use model::{Switch, Timestamp};
 use policy::{Policies, Source, Vocabulary};
@@ -94,8 +94,11 @@ pub fn build(
     let now = parts.process.clock.now();
     let limits = Arc::new(limits(configuration));
     let roles: BTreeSet<String> = configuration.roles.iter().map(|role| role.name.clone()).collect();
-    let settings =
-        IssuersSettings { issuers: issuers::settings(&configuration.authentication)?, roles: roles.clone() };
+    let settings = IssuersSettings {
+        issuers: issuers::settings(&configuration.authentication)?,
+        roles: roles.clone(),
+        other_prefixes: listeners::prefixes(configuration),
+    };
     let issuers = Issuers::new(settings, before.map(|before| before.issuers.as_ref()))?;
     issuers.set_revocations(Arc::new(revocations(parts, &configuration.authentication, reading)?));
     let api_keys = load_api_keys(parts, &configuration.authentication.api_keys, &roles).map(Arc::new);
@@ -143,16 +146,14 @@ pub fn build(
         identity: identity_settings(parts, configuration),
         workload: parts.mesh.member().ok().map(|member| member.id().as_str().into()),
         user: user::settings(parts, configuration)?,
-        party: clients::party(parts, &configuration.authentication, &roles, &issuers, reading)?,
+        party: clients::party(parts, configuration, &roles, &issuers, reading)?,
         levels: configuration.authentication.step_up.clone(),
         introspector: clients::introspector(&configuration.authentication, &issuers, reading)?,
         issuers,
         api_keys,
         firewalls,
         tracing: configuration.telemetry.as_ref().and_then(|t| t.traces).map(|traces| traces.sampling),
-        certificates: CertificateRules {
-            trust_domain: configuration.authentication.certificates.trust_domain.clone(),
-        },
+        certificates: listeners.certificates(configuration),
     })
 }
 

@@ -11,6 +11,7 @@ use foldhash::fast::RandomState;
 use keys::{CertificateIdentity, CertificateRules, CoreIdentities, Refusal as Unproven};
 use lru::LruCache;
 use model::Timestamp;
+use proxy::ListenerKey;
 
 use crate::snapshot::Snapshot;
 use crate::step::user::{UserSigner, Users};
@@ -29,6 +30,9 @@ pub(crate) struct KnownCertificate {
 /// What came of reading a certificate.
 pub(crate) type Read = Rc<Result<KnownCertificate, Unproven>>;
 
+/// The same of one that was shown at this listener.
+type Shown = (ListenerKey, Read);
+
 /// What was found out under one snapshot.
 pub(crate) struct Caches {
     /// Identity tokens that are still fresh.
@@ -37,7 +41,8 @@ pub(crate) struct Caches {
     pub(crate) user_tokens: RefCell<Option<CoreIdentities>>,
     /// End users that services of the mesh called for.
     pub(crate) users: RefCell<Users>,
-    certificates: RefCell<LruCache<Box<[u8]>, Read, RandomState>>,
+    /// Each as the listener had it where it was shown last: not all take a name alike.
+    certificates: RefCell<LruCache<Box<[u8]>, Shown, RandomState>>,
 }
 
 impl Caches {
@@ -52,10 +57,16 @@ impl Caches {
         }
     }
 
-    /// Who a client certificate names; read once, remembered by its whole bytes.
-    pub(crate) fn certificate(&self, leaf: &[u8], rules: &CertificateRules, now: Timestamp) -> Read {
+    /// Who a client certificate names at a listener; read once, remembered by its whole bytes.
+    pub(crate) fn certificate(
+        &self,
+        listener: ListenerKey,
+        leaf: &[u8],
+        rules: &CertificateRules,
+        now: Timestamp,
+    ) -> Read {
         let mut known = self.certificates.borrow_mut();
-        if let Some(found) = known.get(leaf) {
+        if let Some((_, found)) = known.get(leaf).filter(|(at, _)| *at == listener) {
             return Rc::clone(found);
         }
         let read = keys::identify(leaf, rules, now).map(|identity| KnownCertificate {
@@ -71,7 +82,7 @@ impl Caches {
         let read = Rc::new(read);
         // A certificate that is not valid yet may be later.
         if !matches!(&*read, Err(Unproven::CertificateValidity { .. })) {
-            known.put(leaf.into(), Rc::clone(&read));
+            known.put(leaf.into(), (listener, Rc::clone(&read)));
         }
         read
     }

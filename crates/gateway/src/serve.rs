@@ -146,13 +146,19 @@ impl Gateway {
         &self.core
     }
 
-    /// Whom a client certificate names by the rules of a snapshot: of this one, or of the newest.
-    pub(crate) fn read_certificate(&self, leaf: &[u8], snapshot: &Snapshot, now: Timestamp) -> Read {
-        let rules = &snapshot.certificates;
-        if std::ptr::eq(snapshot, &raw const *self.snapshot) {
-            return self.caches.certificate(leaf, rules, now);
-        }
-        self.core.caches().certificate(leaf, rules, now)
+    /// Whom the client certificate of a connection names by its listener's rules in a snapshot: in
+    /// this one, or in the newest.
+    pub(crate) fn read_certificate(
+        &self,
+        connection: &ConnectionInfo,
+        snapshot: &Snapshot,
+        now: Timestamp,
+    ) -> Option<Read> {
+        let leaf = connection.tls.as_ref()?.chain.first()?;
+        let rules = snapshot.certificate_rules(&connection.listener)?;
+        let is_own = std::ptr::eq(snapshot, &raw const *self.snapshot);
+        let caches = if is_own { Rc::clone(&self.caches) } else { self.core.caches() };
+        Some(caches.certificate(connection.listener, leaf, rules, now))
     }
 
     /// What this core remembers of the snapshot.

@@ -116,8 +116,8 @@ pub struct Snapshot {
     pub levels: Vec<Level>,
     /// API keys.
     pub api_keys: Arc<ApiKeys>,
-    /// How client certificates become principals.
-    pub certificates: CertificateRules,
+    /// How client certificates become principals at the listeners that verify some.
+    pub certificates: Vec<(ListenerKey, CertificateRules)>,
     /// The firewalls of listeners and of whoever names none.
     pub firewalls: Firewalls,
     /// Which requests leave spans; `None`: tracing is off.
@@ -236,6 +236,11 @@ impl Snapshot {
     /// The service that a listener is for.
     pub(crate) fn service_of(&self, listener: &ListenerKey) -> Option<&Arc<str>> {
         self.listener_services.iter().find(|(key, _)| key == listener).map(|(_, service)| service)
+    }
+
+    /// How the client certificates of a listener become principals. Nobody, where it verifies none.
+    pub(crate) fn certificate_rules(&self, listener: &ListenerKey) -> Option<&CertificateRules> {
+        self.certificates.iter().find(|(key, _)| key == listener).map(|(_, rules)| rules)
     }
 
     /// Whether a connection came in clear where that is taken besides TLS: nobody has proved

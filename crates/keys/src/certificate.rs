@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use model::{Credential, Principal, PrincipalKind, SpiffeId, Timestamp};
-use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
+use x509_parser::prelude::{FromDer as _, GeneralName, ParsedExtension, X509Certificate};
 use x509_parser::x509::X509Name;
 
 use crate::encoding::{hex, quote};
@@ -19,12 +19,26 @@ pub const CERTIFICATE_BYTES_MAX: usize = 64 * 1024;
 /// Longest name that becomes a principal's id, bytes (a SPIFFE ID may be longer).
 pub const CERTIFICATE_NAME_BYTES_MAX: usize = 255;
 
-/// How certificates name principals.
+/// How certificates name principals, at the place where they were verified.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CertificateRules {
     /// The SPIFFE trust domain whose members are services; without one, certificates
     /// with a SPIFFE ID are refused.
     pub trust_domain: Option<String>,
+    /// The trust domain for which whoever issued these certificates cannot speak: one that
+    /// names a workload of it in any of its URIs is refused for that alone.
+    pub reserved: Option<String>,
+    /// Put in front of the name that makes a client.
+    pub prefix: String,
+    /// Prefixes of others who name clients, none empty.
+    pub other_prefixes: Vec<String>,
+}
+
+impl CertificateRules {
+    /// Members of a trust domain, verified by its own authorities.
+    pub fn of_trust_domain(name: &str) -> Self {
+        Self { trust_domain: Some(name.to_owned()), ..Self::default() }
+    }
 }
 
 /// What a client certificate says.
@@ -66,6 +80,10 @@ pub fn identify(
     if !rest.is_empty() {
         return Err(refused("there are bytes behind it"));
     }
+    // Whatever else is wrong with it: what verifies names by itself is told by this refusal.
+    if let Some(found) = rules.reserved.as_deref().filter(|name| claims(&certificate, name)) {
+        return Err(Refusal::ReservedTrustDomain { found: found.to_owned() });
+    }
     let (not_before, not_after) = validity(&certificate, now)?;
     let names = Names::read(&certificate)?;
     let (kind, id, spiffe_id) = match names.spiffe_id(rules)? {
@@ -76,7 +94,7 @@ pub fn identify(
             }
             (PrincipalKind::Service, spiffe_id.as_str().to_owned(), Some(spiffe_id))
         }
-        None => (PrincipalKind::Client, names.client()?, None),
+        None => (PrincipalKind::Client, rules.client(&names.client()?)?, None),
     };
     let principal = Principal {
         kind,
@@ -104,6 +122,17 @@ pub fn identify(
     })
 }
 
+impl CertificateRules {
+    /// The id of a client of this name, which nobody else gives.
+    fn client(&self, name: &str) -> Result<String, Refusal> {
+        let id = format!("{}{name}", self.prefix);
+        match self.other_prefixes.iter().find(|prefix| id.starts_with(prefix.as_str())) {
+            Some(prefix) => Err(Refusal::NameOfOther { found: quote(&id), prefix: prefix.clone() }),
+            None => Ok(id),
+        }
+    }
+}
+
 impl CertificateIdentity {
     /// Whether it is good at this time.
     pub fn is_good_at(&self, now: Timestamp) -> bool {
@@ -126,6 +155,20 @@ fn validity(certificate: &X509Certificate<'_>, now: Timestamp) -> Result<(Timest
 /// RFC 5280 §4.1.2.5: both ends are included, and what is good in a second is so to its end.
 fn is_within(not_before: Timestamp, not_after: Timestamp, now: Timestamp) -> bool {
     not_before <= now && now.unix_seconds() <= not_after.unix_seconds()
+}
+
+/// Whether any of its URIs is of this trust domain, however it is written.
+fn claims(certificate: &X509Certificate<'_>, trust_domain: &str) -> bool {
+    let is_of = |uri: &str| {
+        let (scheme, rest) = uri.split_once("://").unwrap_or_default();
+        let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+        scheme.eq_ignore_ascii_case("spiffe") && authority.eq_ignore_ascii_case(trust_domain)
+    };
+    let names = certificate.extensions().iter().filter_map(|extension| match extension.parsed_extension() {
+        ParsedExtension::SubjectAlternativeName(names) => Some(&names.general_names),
+        _ => None,
+    });
+    names.flatten().any(|name| matches!(name, GeneralName::URI(uri) if is_of(uri)))
 }
 
 /// The names of a leaf, all readable.

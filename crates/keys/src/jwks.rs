@@ -47,6 +47,8 @@ pub struct IssuersSettings {
     pub issuers: Vec<IssuerSettings>,
     /// The declared roles; role names in tokens that are not here are dropped.
     pub roles: BTreeSet<String>,
+    /// What clients' names begin with that others than issuers give; empty ones count for nothing.
+    pub other_prefixes: Vec<String>,
 }
 
 /// All issuers of one configuration and their current keys.
@@ -106,7 +108,8 @@ impl Issuers {
     /// [`Error::Issuer`], see [`check_issuers`].
     pub fn new(settings: IssuersSettings, previous: Option<&Self>) -> Result<Arc<Self>, Error> {
         check_issuers(&settings.issuers)?;
-        let prefixes: Vec<String> = settings.issuers.iter().map(|issuer| issuer.prefix.clone()).collect();
+        let of_issuers = settings.issuers.iter().map(|issuer| issuer.prefix.clone());
+        let prefixes: Vec<String> = of_issuers.chain(settings.other_prefixes).collect();
         let entry = |issuer: IssuerSettings| {
             let other = |prefix: &&String| !prefix.is_empty() && **prefix != issuer.prefix;
             let other_prefixes = prefixes.iter().filter(other).cloned().collect();
@@ -128,12 +131,12 @@ impl Issuers {
 
     /// Whether both judge every token alike, given the same keys and revocations.
     pub fn judges_like(&self, other: &Self) -> bool {
+        let alike = |(one, two): (&Issuer, &Issuer)| {
+            one.settings == two.settings && one.other_prefixes == two.other_prefixes
+        };
         self.roles == other.roles
-            && self
-                .entries
-                .iter()
-                .map(|entry| &entry.settings)
-                .eq(other.entries.iter().map(|entry| &entry.settings))
+            && self.entries.len() == other.entries.len()
+            && self.entries.iter().zip(&other.entries).all(alike)
     }
 
     fn kept(&self, wanted: &IssuerSettings) -> Option<Arc<Held>> {

@@ -282,6 +282,18 @@ pub enum Refusal {
         /// The certificate's.
         found: String,
     },
+    /// A SPIFFE ID of a trust domain for which the certificate's issuer cannot speak.
+    ReservedTrustDomain {
+        /// The trust domain.
+        found: String,
+    },
+    /// The name of a certificate begins like those that an issuer of tokens gives.
+    NameOfOther {
+        /// The client that it would make.
+        found: String,
+        /// The issuer's prefix.
+        prefix: String,
+    },
 }
 
 impl Refusal {
@@ -331,7 +343,8 @@ impl Refusal {
             Self::CertificateValidity { .. } => "certificate_validity",
             Self::CertificateUris { .. } => "certificate_uris",
             Self::SpiffeId { .. } => "spiffe_id",
-            Self::TrustDomain { .. } => "trust_domain",
+            Self::TrustDomain { .. } | Self::ReservedTrustDomain { .. } => "trust_domain",
+            Self::NameOfOther { .. } => "certificate",
         }
     }
 
@@ -350,6 +363,8 @@ impl Refusal {
             | Self::CertificateUris { .. }
             | Self::SpiffeId { .. }
             | Self::TrustDomain { .. }
+            | Self::ReservedTrustDomain { .. }
+            | Self::NameOfOther { .. }
             | Self::Session { .. }
             | Self::SessionUnavailable => None,
             Self::NotProven { by: Holding::Key } | Self::NotBound | Self::OtherKey => Some(DPOP_TOKEN),
@@ -462,6 +477,17 @@ impl fmt::Display for Refusal {
             }
             Self::TrustDomain { expected, found } => {
                 write!(f, "client certificate of trust domain {found}, expected {expected}")
+            }
+            Self::ReservedTrustDomain { found } => write!(
+                f,
+                "client certificate with a name of {found}, the mesh, which did not issue it: only \
+                 listeners with `tls: {{mesh: true}}` take certificates of the mesh"
+            ),
+            Self::NameOfOther { found, prefix } => {
+                write!(
+                    f,
+                    "client certificate of \"{found}\", which begins with \"{prefix}\", the prefix of an issuer"
+                )
             }
         }
     }

@@ -82,7 +82,7 @@ impl Verifier {
         let time = Timestamp::from_unix_seconds(now.as_secs());
         let mut refusal = None;
         for (name, domain) in &self.domains {
-            let rules = CertificateRules { trust_domain: Some(name.clone()) };
+            let rules = CertificateRules::of_trust_domain(name);
             match identify(leaf, &rules, time) {
                 Ok(identity) => match &identity.principal.spiffe_id {
                     Some(id) => {

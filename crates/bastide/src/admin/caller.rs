@@ -9,9 +9,8 @@ use axum::http::HeaderMap;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use gateway::step::identity::{
-    HEADER_CALLER, HEADER_CLIENT_ADDRESS, HEADER_CLIENT_CERTIFICATE, HEADER_CLIENT_TLS,
+    HEADER_CALLER, HEADER_CLIENT_ADDRESS, HEADER_CLIENT_CERTIFICATE_FACTS, HEADER_CLIENT_TLS,
 };
-use keys::CertificateRules;
 use model::principal::Credential;
 use model::{Principal, PrincipalKind, Timestamp};
 use policy::Circumstances;
@@ -56,7 +55,7 @@ impl Caller {
     }
 
     /// Whom the gateway says; `None` when it says nobody.
-    pub fn by_gateway(fields: &HeaderMap, rules: &CertificateRules, now: Timestamp) -> Option<Self> {
+    pub fn by_gateway(fields: &HeaderMap) -> Option<Self> {
         let text = |name: &str| fields.get(name).and_then(|value| value.to_str().ok());
         let principal: Principal =
             serde_json::from_slice(&STANDARD.decode(text(HEADER_CALLER)?).ok()?).ok()?;
@@ -64,19 +63,9 @@ impl Caller {
         if principal.kind == PrincipalKind::Anonymous || principal.credential == Credential::Local {
             return None;
         }
-        let leaf = text(HEADER_CLIENT_CERTIFICATE).and_then(|text| STANDARD.decode(text).ok());
-        let certificate = match leaf {
+        let certificate = match text(HEADER_CLIENT_CERTIFICATE_FACTS) {
             None => None,
-            Some(leaf) => {
-                let identity = keys::identify(&leaf, rules, now).ok()?;
-                Some(Arc::new(policy::Certificate {
-                    spiffe_id: identity.principal.spiffe_id.as_ref().map(ToString::to_string),
-                    subject: identity.subject,
-                    issuer: identity.issuer,
-                    fingerprint: identity.fingerprint,
-                    dns_names: identity.dns_names,
-                }))
-            }
+            Some(facts) => Some(serde_json::from_slice(&STANDARD.decode(facts).ok()?).ok().map(Arc::new)?),
         };
         let tls_version = match text(HEADER_CLIENT_TLS) {
             Some("1.2") => Some("1.2"),
@@ -119,21 +108,19 @@ mod tests {
 
     #[test]
     fn the_gateways_word_counts_and_no_other() {
-        let now = Timestamp::from_unix_seconds(1);
-        let rules = CertificateRules { trust_domain: None };
         let alice = Principal {
             kind: PrincipalKind::User,
             id: "alice".to_owned(),
             credential: Credential::Jwt,
             ..Principal::anonymous()
         };
-        let found = Caller::by_gateway(&fields(&alice), &rules, now).unwrap();
+        let found = Caller::by_gateway(&fields(&alice)).unwrap();
         assert_eq!((found.principal.id.as_str(), found.address.to_string()), ("alice", "192.0.2.7".into()));
-        assert!(Caller::by_gateway(&fields(&Principal::anonymous()), &rules, now).is_none());
-        assert!(Caller::by_gateway(&fields(&Caller::local(0).principal), &rules, now).is_none());
-        assert!(Caller::by_gateway(&HeaderMap::new(), &rules, now).is_none());
+        assert!(Caller::by_gateway(&fields(&Principal::anonymous())).is_none());
+        assert!(Caller::by_gateway(&fields(&Caller::local(0).principal)).is_none());
+        assert!(Caller::by_gateway(&HeaderMap::new()).is_none());
         let mut broken = fields(&alice);
-        broken.insert(HEADER_CLIENT_CERTIFICATE, "AAAA".parse().unwrap());
-        assert!(Caller::by_gateway(&broken, &rules, now).is_none(), "a certificate that cannot be read");
+        broken.insert(HEADER_CLIENT_CERTIFICATE_FACTS, "AAAA".parse().unwrap());
+        assert!(Caller::by_gateway(&broken).is_none(), "a certificate that cannot be read");
     }
 }

@@ -10,7 +10,7 @@ use axum::extract::{RawPathParams, Request};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{MethodFilter, on};
-use keys::{CertificateRules, SystemRandom, api_key_id};
+use keys::{SystemRandom, api_key_id};
 use model::event::{AccessEvent, Outcome, Step};
 use model::suggestion::suggestion;
 use model::{Clock, RequestId, Switch, Timestamp};
@@ -378,10 +378,7 @@ async fn call(
     let (path, parameters) = without_secrets(operation, head.uri.path(), parameters);
     let view = state.view();
     let local = head.extensions.get::<Caller>().cloned();
-    let rules = CertificateRules {
-        trust_domain: view.configuration.authentication.certificates.trust_domain.clone(),
-    };
-    let Some(caller) = local.or_else(|| Caller::by_gateway(&head.headers, &rules, now)) else {
+    let Some(caller) = local.or_else(|| Caller::by_gateway(&head.headers)) else {
         // Nobody: at the gateway, whose own event says so.
         let detail = "no proof of identity; the gateway's route says which it takes";
         return Problem::new(StatusCode::UNAUTHORIZED, "unauthenticated", detail).respond(None);

@@ -90,8 +90,8 @@ pub enum KeySource {
 /// How a verified client certificate becomes a principal.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct CertificatePrincipals {
-    /// SPIFFE IDs of this trust domain make services; any other SPIFFE ID is refused.
-    /// `None`: SPIFFE IDs are not read and every certificate makes a client.
+    /// SPIFFE IDs of this trust domain make services at listeners with authorities of their own;
+    /// any other SPIFFE ID is refused there. Never that of the mesh.
     pub trust_domain: Option<String>,
 }
 
@@ -215,8 +215,8 @@ pub(super) const CERTIFICATES: Section = Section {
     keys: &[key(
         "trust_domain",
         "SPIFFE trust domain",
-        "SPIFFE IDs are not read",
-        "SPIFFE IDs of this trust domain make services; any other SPIFFE ID is refused.",
+        "certificates with a SPIFFE ID are refused",
+        "SPIFFE IDs of this trust domain make services at listeners with `client.ca`; any other SPIFFE ID is refused there. It is not the mesh's: whom the mesh certifies, listeners with `tls: { mesh: true }` take.",
     )],
 };
 

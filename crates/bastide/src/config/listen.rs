@@ -111,6 +111,8 @@ pub struct ClientCertificates {
     pub required: bool,
     /// PEM files with certificate revocation lists (RFC 5280 §5).
     pub revocations: Vec<PathBuf>,
+    /// What is put in front of the name that makes a `Client`, where it is said.
+    pub prefix: Option<String>,
 }
 
 /// Whose client certificates are accepted.
@@ -257,6 +259,12 @@ pub(super) const CLIENT: Section = Section {
             "PEM files with certificate revocation lists. If there are any, every authority of a chain needs one that is not past its `nextUpdate`. Read again when they change; open connections with revoked certificates are then closed.",
         ),
         key("mode", "optional or required", "optional", "Whether the handshake fails without one."),
+        key(
+            "prefix",
+            "text",
+            "none",
+            "What is put in front of a certificate's name: `partner/` makes `CN=reports` the principal `Client::\"partner/reports\"`. Required where a route takes `mtls` and the clients of an issuer could have the same names; `\"\"` says that they are meant.",
+        ),
     ],
 };
 
@@ -514,10 +522,12 @@ impl Decoder<'_> {
         }
         let modes = [("optional", false), ("required", true)];
         let required = table.get("mode").and_then(|node| self.word(node, "mode", &modes));
+        let prefix = table.get("prefix").and_then(|node| self.text(node)).map(str::to_owned);
         Some(ClientCertificates {
             authorities: authorities?,
             required: required.unwrap_or(false),
             revocations,
+            prefix,
         })
     }
 

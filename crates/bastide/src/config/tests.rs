@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use super::{Configuration, Fault, Memory, Severity, load};
 
 mod administered;
+mod certificates;
 mod expansion;
 mod faults;
 mod formatting;

@@ -9,7 +9,7 @@ use rcgen::{
 use super::client::ClientCertificate;
 
 /// The warehouse's SPIFFE ID.
-pub(crate) const WAREHOUSE: &str = "spiffe://shop.example/warehouse";
+pub(crate) const WAREHOUSE: &str = "spiffe://partners.example/warehouse";
 
 /// The authority and two certificates that claim to be the warehouse.
 pub(crate) struct Partners {

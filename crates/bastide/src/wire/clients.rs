@@ -13,7 +13,7 @@ use rustls_pki_types::PrivatePkcs8KeyDer;
 use rustls_pki_types::pem::PemObject as _;
 
 use super::{Parts, Reading};
-use crate::config::{self, Authentication, OwnCredential};
+use crate::config::{self, Authentication, Configuration, OwnCredential};
 
 /// Who is asked about opaque tokens, if anybody.
 pub(super) fn introspector(
@@ -39,11 +39,12 @@ pub(super) fn introspector(
 /// The relying party that browsers log in by, if any.
 pub(super) fn party(
     parts: &Parts,
-    authentication: &Authentication,
+    configuration: &Configuration,
     roles: &BTreeSet<String>,
     access_tokens: &Arc<Issuers>,
     reading: &Reading<'_>,
 ) -> anyhow::Result<Option<Arc<RelyingParty>>> {
+    let authentication = &configuration.authentication;
     let Some(session) = &authentication.session else { return Ok(None) };
     let issuer = authentication.issuers.iter().find(|issuer| issuer.issuer == session.issuer);
     let issuer = issuer.context("the provider is not one of authentication.issuers")?;
@@ -55,7 +56,8 @@ pub(super) fn party(
         type_may_be_absent: true,
         ..super::issuers::one(issuer, authentication)?
     };
-    let settings = IssuersSettings { issuers: vec![id_token], roles: roles.clone() };
+    let settings =
+        IssuersSettings { issuers: vec![id_token], roles: roles.clone(), other_prefixes: Vec::new() };
     let before = reading.before().and_then(|before| before.party.as_deref());
     let id_tokens = Issuers::new(settings, before.map(RelyingParty::id_tokens))?;
     let settings = RelyingPartySettings {
@@ -73,6 +75,7 @@ pub(super) fn party(
         other_prefixes: others
             .map(|other| other.prefix.clone())
             .filter(|prefix| !prefix.is_empty())
+            .chain(super::listeners::prefixes(configuration))
             .collect(),
     };
     let fetch = &parts.fetch;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use gateway::serve::TrustedProxies;
 use gateway::snapshot::Outbound;
 use gateway::step::challenge::HttpsRedirect;
+use keys::CertificateRules;
 use proxy::address::AddressList;
 use proxy::{ListenerKey, ListenerSettings};
 
@@ -130,12 +131,41 @@ impl Listeners {
         TrustedProxies { by_listener: by_listener.collect() }
     }
 
+    /// How the client certificates of those that verify some become principals.
+    ///
+    /// INVARIANT: identities of the mesh are for those alone whose clients the mesh's own
+    /// authorities certify, and whom it can revoke.
+    pub(super) fn certificates(&self, configuration: &Configuration) -> Vec<(ListenerKey, CertificateRules)> {
+        let mesh = configuration.mesh.as_ref().map(|mesh| mesh.settings.trust_domain.as_str());
+        let issuers = configuration.authentication.issuers.iter().map(|issuer| issuer.prefix.clone());
+        let issuers: Vec<String> = issuers.filter(|prefix| !prefix.is_empty()).collect();
+        let rules = |listener: &Listener| match listener.tls.as_ref().and_then(|tls| tls.client.as_ref()) {
+            Some(client) => CertificateRules {
+                trust_domain: configuration.authentication.certificates.trust_domain.clone(),
+                reserved: mesh.map(str::to_owned),
+                prefix: client.prefix.clone().unwrap_or_default(),
+                other_prefixes: issuers.clone(),
+            },
+            None => mesh.map(CertificateRules::of_trust_domain).unwrap_or_default(),
+        };
+        let asking = self.all(configuration).filter(|(_, listener)| listener.asks_clients());
+        asking.map(|(key, listener)| (key, rules(listener))).collect()
+    }
+
     /// Those that send everybody to https.
     pub(super) fn https_redirects(&self, configuration: &Configuration) -> Vec<HttpsRedirect> {
         self.all(configuration)
             .filter_map(|(listener, one)| Some(HttpsRedirect { listener, port: one.https_redirect? }))
             .collect()
     }
+}
+
+/// What listeners put in front of the names of certificates.
+pub(super) fn prefixes(configuration: &Configuration) -> Vec<String> {
+    let clients =
+        configuration.listeners.iter().filter_map(|listener| listener.tls.as_ref()?.client.as_ref());
+    let prefixes = clients.filter_map(|client| client.prefix.clone());
+    prefixes.filter(|prefix| !prefix.is_empty()).collect()
 }
 
 #[cfg(test)]

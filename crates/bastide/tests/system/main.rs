@@ -17,6 +17,7 @@ mod audit;
 mod back_channel;
 mod bound;
 mod broken_files;
+mod client_certificates;
 mod clients;
 mod contract;
 mod curl;

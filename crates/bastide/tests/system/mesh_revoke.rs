@@ -111,7 +111,7 @@ fn named<'c>(context: &'c X509Context, name: &str) -> Option<&'c X509Identity> {
 }
 
 fn serial(identity: &X509Identity) -> String {
-    let rules = CertificateRules { trust_domain: Some("shop.example".to_owned()) };
+    let rules = CertificateRules::of_trust_domain("shop.example");
     let now = bastide::process::clock::SystemClock::start();
     keys::identify(&identity.chain[0], &rules, model::Clock::now(&now)).unwrap().serial
 }

@@ -240,7 +240,7 @@ async fn a_bad_credential_never_falls_through_to_another_way() {
     }
     let text = format!(
         "state: ./state\nadmin: {{ address: 127.0.0.1:0 }}\nlisten:\n  - address: 127.0.0.1:0\n    tls:\n      local: true\n      \
-         client: {{ ca: partners.pem, mode: optional }}\n  - address: 127.0.0.1:0\nauthentication:\n  api_keys: state\n  \
+         client: {{ ca: partners.pem, mode: optional, prefix: partner/ }}\n  - address: 127.0.0.1:0\nauthentication:\n  api_keys: state\n  \
          audience: town\n  issuers:\n    - issuer: http://{}\n      jwks_file: jwks.json\n      allow_private_addresses: true\n      \
          introspection: {{ client: gateway, secret: \"${{file:secret.txt}}\" }}\nservices: {{ orders: [ http://{} ] }}\nroutes:\n{routes}",
         issuer.address, upstream.address

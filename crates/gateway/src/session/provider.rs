@@ -86,7 +86,6 @@ impl Provider {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use keys::client::{ClientCredential, OwnClient};
@@ -156,7 +155,7 @@ mod tests {
             other_prefixes: Vec::new(),
         };
         let issuers = || {
-            let settings = IssuersSettings { issuers: Vec::new(), roles: BTreeSet::new() };
+            let settings = IssuersSettings::default();
             Issuers::new(settings, None).unwrap()
         };
         let environment = RelyingPartyEnvironment {

@@ -311,8 +311,7 @@ impl Gateway {
         snapshot: &Snapshot,
         now: Timestamp,
     ) -> Option<Result<Arc<Principal>, Unproven>> {
-        let leaf = connection.tls.as_ref()?.chain.first()?;
-        let known = self.read_certificate(leaf, snapshot, now);
+        let known = self.read_certificate(connection, snapshot, now)?;
         Some(match &*known {
             Err(unproven) => Err(unproven.clone()),
             // Read once, valid at each request or not.

@@ -31,10 +31,9 @@ impl Gateway {
             now,
             address,
             tls_version: tls.map(|tls| tls.version.name()),
-            certificate: tls.and_then(|tls| tls.chain.first()).and_then(|leaf| {
-                let known = self.read_certificate(leaf, snapshot, now);
-                known.as_ref().as_ref().ok().map(|known| Arc::clone(&known.facts))
-            }),
+            certificate: self
+                .read_certificate(connection, snapshot, now)
+                .and_then(|known| known.as_ref().as_ref().ok().map(|known| Arc::clone(&known.facts))),
             user,
         }
     }

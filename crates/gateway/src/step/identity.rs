@@ -32,6 +32,8 @@ pub const HEADER_CLIENT_TLS: &str = "x-bastide-client-tls";
 /// The leaf of the client's verified certificate chain (base64 of its DER, as in RFC 9440
 /// §2.1 without the colons), for services of this process.
 pub const HEADER_CLIENT_CERTIFICATE: &str = "x-bastide-client-certificate";
+/// What policies read of that certificate (base64 of its JSON), for services of this process.
+pub const HEADER_CLIENT_CERTIFICATE_FACTS: &str = "x-bastide-client-certificate-facts";
 /// The whole principal (base64 of its JSON), for services of this process; absent for
 /// nobody.
 pub const HEADER_CALLER: &str = "x-bastide-caller";
@@ -133,7 +135,7 @@ pub fn additions(
     forwarded(gateway, journey, route, head, &mut request);
     trace(gateway, journey, head, &mut request);
     if route.in_process {
-        connection(journey, principal, &mut request);
+        connection(gateway, journey, principal, &mut request);
     }
     let settings = &gateway.snapshot().identity;
     let mut tokens = gateway.caches().identity_tokens.borrow_mut();
@@ -148,7 +150,10 @@ pub fn additions(
 
 /// What a service of this process is told of the client and its connection. Admission dropped
 /// whatever a client sent under these names ([`PREFIX`]).
-fn connection(journey: &Journey<'_>, principal: &Principal, request: &mut Additions) {
+///
+/// INVARIANT: a certificate that claims to be of the mesh, and is not, goes no further: clients of
+/// realms are known by names of theirs too.
+fn connection(gateway: &Gateway, journey: &Journey<'_>, principal: &Principal, request: &mut Additions) {
     let _ = request.push(HEADER_CLIENT_ADDRESS, journey.address_text().as_bytes());
     if principal.kind != PrincipalKind::Anonymous
         && let Ok(whole) = serde_json::to_vec(principal)
@@ -157,8 +162,17 @@ fn connection(journey: &Journey<'_>, principal: &Principal, request: &mut Additi
     }
     let Some(tls) = &journey.connection().tls else { return };
     let _ = request.push(HEADER_CLIENT_TLS, tls.version.name().as_bytes());
-    if let Some(leaf) = tls.chain.first() {
-        let _ = request.push(HEADER_CLIENT_CERTIFICATE, keys::encoding::encode_base64(leaf).as_bytes());
+    let read = gateway.read_certificate(journey.connection(), gateway.snapshot(), journey.time);
+    let Some((leaf, read)) = tls.chain.first().zip(read) else { return };
+    let facts = match &*read {
+        Err(keys::Refusal::ReservedTrustDomain { .. }) => return,
+        Err(_) => None,
+        Ok(known) => serde_json::to_vec(&*known.facts).ok(),
+    };
+    let _ = request.push(HEADER_CLIENT_CERTIFICATE, keys::encoding::encode_base64(leaf).as_bytes());
+    if let Some(facts) = facts {
+        let facts = keys::encoding::encode_base64(&facts);
+        let _ = request.push(HEADER_CLIENT_CERTIFICATE_FACTS, facts.as_bytes());
     }
 }
 

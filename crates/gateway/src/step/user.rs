@@ -124,8 +124,8 @@ impl UserVerifier {
         let opened = keys::open_user_token(token, &self.audience, now)?;
         (self.verify)(&opened.chain, now).map_err(|why| Unproven::UserTokenSigner { why })?;
         let leaf = opened.chain.first().ok_or(Unproven::Signature)?;
-        let trust_domain = self.audience.strip_prefix("spiffe://").map(str::to_owned);
-        let signer = keys::identify(leaf, &keys::CertificateRules { trust_domain }, now)?;
+        let trust_domain = self.audience.strip_prefix("spiffe://").unwrap_or_default();
+        let signer = keys::identify(leaf, &keys::CertificateRules::of_trust_domain(trust_domain), now)?;
         if signer.principal.id != opened.issuer {
             let why =
                 format!("it says {}, and its certificate is that of {}", opened.issuer, signer.principal.id);

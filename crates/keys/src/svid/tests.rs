@@ -55,7 +55,7 @@ fn an_svid_names_its_workload_once_and_ends_with_its_authority() {
         let (_, parsed) = X509Certificate::from_der(&svid.certificate).unwrap();
         assert!(!parsed.is_ca() && parsed.basic_constraints().unwrap().is_some());
         assert_eq!(hex(parsed.raw_serial()), svid.serial);
-        let rules = crate::CertificateRules { trust_domain: Some("shop.example".to_owned()) };
+        let rules = crate::CertificateRules::of_trust_domain("shop.example");
         assert!(crate::identify(&svid.certificate, &rules, NOW).is_ok());
     }
     let late = authority.issue(&orders(), &key(), NOW.plus(DAY), Duration::from_secs(60), &random);

@@ -17,7 +17,7 @@ const START: u64 = NOW_SECONDS - 1_000;
 const END: u64 = NOW_SECONDS + 1_000;
 
 fn rules() -> CertificateRules {
-    CertificateRules { trust_domain: Some("shop.example".to_owned()) }
+    CertificateRules::of_trust_domain("shop.example")
 }
 
 fn leaf(change: impl FnOnce(&mut CertificateParams)) -> Vec<u8> {
@@ -122,6 +122,57 @@ fn a_leaf_that_can_be_read_in_two_ways_is_refused() {
         assert!(matches!(found, Err(Refusal::Certificate { .. })), "{found:?}");
     }
     assert!(who(&raw_names(&[(0x86, b"spiffe://shop.example/orders")])).is_ok());
+}
+
+/// A listener whose clients are certified by somebody who is not the mesh.
+fn partners(trust_domain: Option<&str>, prefix: &str) -> CertificateRules {
+    CertificateRules {
+        trust_domain: trust_domain.map(str::to_owned),
+        reserved: Some("shop.example".to_owned()),
+        prefix: prefix.to_owned(),
+        other_prefixes: vec!["corp/".to_owned()],
+    }
+}
+
+#[test]
+fn nobody_else_speaks_for_a_reserved_trust_domain() {
+    for mut uris in [
+        vec![uri("spiffe://shop.example/orders")],
+        vec![uri("spiffe://shop.example")],
+        vec![uri("SPIFFE://Shop.Example/orders")],
+        vec![uri("spiffe://shop.example?orders")],
+        // Others that read names take any of several.
+        vec![uri("https://partner.example"), uri("spiffe://shop.example/orders")],
+    ] {
+        uris.push(dns("a\u{1}b.example"));
+        for trust_domain in [None, Some("shop.example"), Some("partner.example")] {
+            let found = identify(&named("x", uris.clone()), &partners(trust_domain, ""), now());
+            let reserved = Refusal::ReservedTrustDomain { found: "shop.example".to_owned() };
+            assert_eq!(found.unwrap_err(), reserved, "{uris:?}");
+        }
+    }
+    let own = named("x", vec![uri("spiffe://partner.example/orders")]);
+    assert!(identify(&own, &partners(Some("partner.example"), ""), now()).is_ok());
+    for other in ["spiffe://sub.shop.example/orders", "spiffe://shop.example.org/orders"] {
+        let found = identify(&named("x", vec![uri(other)]), &partners(None, ""), now());
+        assert!(matches!(found, Err(Refusal::TrustDomain { .. })), "{other}");
+    }
+    let client = identify(&named("x", vec![uri("https://shop.example/orders")]), &partners(None, ""), now());
+    assert_eq!(client.unwrap().principal.id, "x");
+}
+
+#[test]
+fn a_prefix_keeps_clients_apart_and_no_name_reaches_into_another() {
+    let id = |name: &str, prefix| {
+        identify(&named(name, Vec::new()), &partners(None, prefix), now())
+            .map(|found| found.principal.id.clone())
+    };
+    assert_eq!(id("reports", "partner/"), Ok("partner/reports".to_owned()));
+    assert_eq!(id("reports", ""), Ok("reports".to_owned()));
+    assert_eq!(id("corp/reports", "partner/"), Ok("partner/corp/reports".to_owned()));
+    let found = id("corp/reports", "");
+    let other = Refusal::NameOfOther { found: "corp/reports".to_owned(), prefix: "corp/".to_owned() };
+    assert_eq!(found, Err(other));
 }
 
 #[test]

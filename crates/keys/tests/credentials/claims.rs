@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use keys::{Algorithm, ClientRule, KeySource, Refusal, Signer, publish, sign_token};
+use keys::{
+    Algorithm, ClientRule, Issuers, IssuersSettings, KeySource, Refusal, Signer, publish, sign_token,
+};
 use model::principal::Attribute;
 use model::{ClaimType, Credential, PrincipalKind, Timestamp};
 use serde_json::{Value, json};
@@ -229,6 +231,24 @@ fn one_issuers_key_never_speaks_for_another() {
     let found = of(&one, ISSUER, "two/alice");
     assert!(matches!(found, Err(Refusal::SubjectOfOtherIssuer { .. })), "{found:?}");
     assert_eq!(of(&two, "https://two.example", "two/alice").as_deref(), Ok("two/two/alice"));
+}
+
+#[test]
+fn no_issuers_key_speaks_for_those_whom_certificates_name() {
+    let signer = signer(Algorithm::Es256);
+    let issuers = |other: &str| {
+        let (issuers, other_prefixes) = (vec![pinned(ISSUER, &signer)], vec![other.to_owned()]);
+        let settings = IssuersSettings { issuers, other_prefixes, ..IssuersSettings::default() };
+        Issuers::new(settings, None).unwrap()
+    };
+    let claims = with("sub", json!("partner/reports"));
+    let token = sign_token(&signer, "at+jwt", &claims).unwrap();
+    let mut verifier = keys::CoreVerifier::new(issuers(""));
+    assert!(settled(verifier.verify(token.as_bytes(), now())).is_ok());
+    // What was verified before counts no more.
+    verifier.adopt(issuers("partner/"));
+    let found = settled(verifier.verify(token.as_bytes(), now()));
+    assert!(matches!(found, Err(Refusal::SubjectOfOtherIssuer { .. })), "{found:?}");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Keys that are fetched: discovery, rotation, outages, floods.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -110,7 +110,7 @@ impl Kept {
     fn replace(&mut self) {
         let settings = IssuersSettings {
             issuers: vec![settings(KeySource::JwksUrl(KEYS_URL.to_owned()))],
-            roles: BTreeSet::new(),
+            ..IssuersSettings::default()
         };
         let issuers = Issuers::new(settings, Some(&self.issuers)).unwrap();
         let task = Arc::clone(&issuers).run(self.origin.clone(), self.clock.clone());
@@ -447,7 +447,7 @@ fn a_reload_keeps_fetched_keys_of_the_same_source_only() {
     refreshed(&old, &origin).unwrap();
     let now = Timestamp::from_unix_seconds(NOW_SECONDS);
     let reload = |settings| {
-        let settings = IssuersSettings { issuers: vec![settings], roles: BTreeSet::new() };
+        let settings = IssuersSettings { issuers: vec![settings], ..IssuersSettings::default() };
         Issuers::new(settings, Some(&old)).unwrap().health(now)[0].1.is_ok()
     };
     assert!(reload(settings(KeySource::JwksUrl(KEYS_URL.to_owned()))));

@@ -76,7 +76,7 @@ fn client_certificates_name_clients_and_workloads_and_no_servers() {
     let folder = tempfile::tempdir().unwrap();
     let ca = LocalCa::open_or_create(folder.path(), now(), &RANDOM()).unwrap();
     let id = "spiffe://shop.example/orders";
-    let rules = CertificateRules { trust_domain: Some("shop.example".to_owned()) };
+    let rules = CertificateRules::of_trust_domain("shop.example");
     for (name, kind, text) in [
         (ClientName::Common("partner".to_owned()), PrincipalKind::Client, "partner"),
         (ClientName::Workload(id.parse().unwrap()), PrincipalKind::Service, id),

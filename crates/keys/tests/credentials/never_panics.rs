@@ -139,7 +139,7 @@ fn certificates_with_any_one_byte_changed() {
     let name = ClientName::Workload("spiffe://shop.example/orders".parse().unwrap());
     let leaf = ca.issue_client(&name, now(), &SystemRandom::new()).unwrap();
     let der = rustls::pki_types::CertificateDer::from_pem_slice(leaf.chain_pem.as_bytes()).unwrap();
-    let rules = CertificateRules { trust_domain: Some("shop.example".to_owned()) };
+    let rules = CertificateRules::of_trust_domain("shop.example");
     assert!(identify(&der, &rules, now()).is_ok());
     for place in 0..der.len() {
         for change in [0x00, 0x01, 0x7f, 0x80, 0xff] {

@@ -125,5 +125,5 @@ pub(crate) fn pinned(issuer: &str, signer: &dyn Signer) -> IssuerSettings {
 
 pub(crate) fn issuers(list: Vec<IssuerSettings>) -> Arc<Issuers> {
     let roles = BTreeSet::from(["customer", "merchant"].map(str::to_owned));
-    Issuers::new(IssuersSettings { issuers: list, roles }, None).unwrap()
+    Issuers::new(IssuersSettings { issuers: list, roles, ..IssuersSettings::default() }, None).unwrap()
 }

@@ -88,7 +88,8 @@ fn a_reload_that_judges_alike_verifies_nothing_anew() {
     let (one, two) = (signer(Algorithm::Es256), signer(Algorithm::Es256));
     let testbed = |change: &dyn Fn(&mut IssuersSettings)| {
         let roles = std::collections::BTreeSet::from(["customer".to_owned()]);
-        let mut settings = IssuersSettings { issuers: vec![pinned(ISSUER, &one)], roles };
+        let mut settings =
+            IssuersSettings { issuers: vec![pinned(ISSUER, &one)], roles, ..IssuersSettings::default() };
         change(&mut settings);
         Issuers::new(settings, None).unwrap()
     };

@@ -74,7 +74,7 @@ fn only_who_is_expected_is_taken_and_only_in_its_time() {
 fn who_is_revoked_is_refused_by_number_and_by_name_and_nobody_else_is() {
     let shop = authority("shop.example");
     let number = |leaf: &[u8]| {
-        let rules = CertificateRules { trust_domain: Some("shop.example".to_owned()) };
+        let rules = CertificateRules::of_trust_domain("shop.example");
         identify(leaf, &rules, NOW).unwrap().serial
     };
     let [one, other] = [0, 1].map(|_| svid(&shop, "spiffe://shop.example/orders", &workload_key()));

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use model::suggestion::nearest;
 
-use super::super::authentication::CertificatePrincipals;
 use super::super::decoder::Decoder;
 use super::super::node::{Name, Node, Value};
 use super::super::resilience::{self, HealthCheck, HealthKind};
@@ -146,20 +145,14 @@ impl Declared {
 }
 
 impl Decoder<'_> {
-    /// What the rest of the configuration makes of the mesh: whether the gateway is a member, whose
-    /// addresses it looks up, and which SPIFFE IDs make services.
-    pub(in super::super) fn settle_mesh(
-        &mut self,
-        mesh: Option<&mut Mesh>,
-        services: &[Service],
-        certificates: &mut CertificatePrincipals,
-    ) {
+    /// What the rest of the configuration makes of the mesh: whether the gateway is a member, and
+    /// whose addresses it looks up.
+    pub(in super::super) fn settle_mesh(&mut self, mesh: Option<&mut Mesh>, services: &[Service]) {
         match (mesh, self.mesh_at) {
             (Some(mesh), at) => {
                 mesh.is_member = at.is_some();
                 let looked_up = services.iter().filter(|service| service.registry);
                 mesh.looked_up = looked_up.filter_map(|service| service.tls.mesh.clone()).collect();
-                certificates.trust_domain.get_or_insert_with(|| mesh.settings.trust_domain.clone());
             }
             (None, Some(at)) => self.advise(at, "there is no mesh", "write mesh: TRUST-DOMAIN"),
             (None, None) => {}

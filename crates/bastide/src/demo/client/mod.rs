@@ -75,7 +75,7 @@ impl ClientCertificate {
     pub fn serial(&self, trust_domain: &str) -> anyhow::Result<String> {
         let chain = self.chain()?;
         let leaf = chain.first().context("there is no certificate")?;
-        let rules = CertificateRules { trust_domain: Some(trust_domain.to_owned()) };
+        let rules = CertificateRules::of_trust_domain(trust_domain);
         let identity = keys::identify(leaf, &rules, SystemClock::start().now());
         Ok(identity.map_err(|refusal| anyhow::anyhow!("{refusal}"))?.serial)
     }

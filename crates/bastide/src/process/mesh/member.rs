@@ -57,7 +57,7 @@ impl Member {
 
     /// How long its certificate is good still.
     fn ends_in(&self, now: Timestamp) -> Duration {
-        let rules = CertificateRules { trust_domain: Some(self.id().trust_domain().to_owned()) };
+        let rules = CertificateRules::of_trust_domain(self.id().trust_domain());
         let leaf = self.identity.chain.first();
         let read = leaf.and_then(|leaf| keys::identify(leaf, &rules, now).ok());
         read.map_or(Duration::ZERO, |read| read.not_after.since(now))
