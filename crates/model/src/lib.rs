@@ -5,7 +5,7 @@
 //! The way through it: [`principal`] for identities, [`spiffe_id`] for workload
 //! names, [`client_network`] for whom an address counts as, [`event`] for what the audit log
 //! holds, [`clock`] for the time, which is an argument and never a global, [`secret`] for
-//! what must not be shown, and [`mod@suggestion`] for names that are misspelt.
+//! what must not be shown, [`printable`] for what strangers wrote, and [`mod@suggestion`] for names that are misspelt.
 //!
 //! What it must never do: hold behaviour that belongs to one floor above, read the
 //! clock, open a file or a socket. It stays small.
@@ -15,6 +15,7 @@ pub mod client_network;
 pub mod clock;
 pub mod event;
 pub mod principal;
+pub mod printable;
 pub mod request_id;
 pub mod secret;
 pub mod spiffe_id;

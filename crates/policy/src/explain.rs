@@ -5,7 +5,7 @@ use std::fmt;
 use cedar_policy_core::ast::{BinaryOp, Expr, ExprKind, UnaryOp, Var};
 use cedar_policy_core::evaluator::Evaluator;
 use model::event::DecisionRecord;
-use model::{Principal, PrincipalKind};
+use model::{Principal, PrincipalKind, printable};
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
@@ -427,9 +427,10 @@ fn look<R: Reader>(
 
 impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{}: {}", if self.allowed { "allowed" } else { "denied" }, self.reason)?;
+        let reason = printable::line(&self.reason);
+        writeln!(f, "{}: {reason}", if self.allowed { "allowed" } else { "denied" })?;
         let roles = if self.roles.is_empty() { "none".to_owned() } else { self.roles.join(", ") };
-        writeln!(f, "  who   {} (roles: {roles})", self.principal)?;
+        writeln!(f, "  who   {} (roles: {roles})", printable::line(&self.principal.to_string()))?;
         writeln!(
             f,
             "  what  {} on route {:?}, policies of generation {}",
@@ -484,7 +485,7 @@ impl fmt::Display for Condition {
         }
         let value = |seen: &Seen| match &seen.value {
             Json::Null => "nothing".to_owned(),
-            value => value.to_string(),
+            value => printable::json(&value.to_string()).into_owned(),
         };
         let named = |seen: &Seen| format!("{} = {}", seen.expression, value(seen));
         // Up to two values explain themselves; more need their names.

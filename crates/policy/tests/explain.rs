@@ -265,3 +265,17 @@ fn a_misspelt_key_in_a_case_is_refused() {
         assert!(serde_json::from_value::<Case>(odd.clone()).is_err(), "{odd}");
     }
 }
+
+#[test]
+fn nothing_that_was_seen_moves_the_cursor() {
+    let policies = load(SHOP);
+    let owner = "\u{1b}[31m\u{7}\r\n\u{9b}2J\u{7f}\u{202e}b";
+    let what = request(ORDERS, "GET", &[("owner", owner)]);
+    let found = text(&policies, &user("al\u{9b}ice", &["customer"]), &circumstances(), &what);
+    assert!(
+        found.contains(r#"saw "\u001b[31m\u0007\r\n\u009b2J\u007f\u202eb" and "al\u009bice""#),
+        "{found}"
+    );
+    let lines = |character| character == '\n';
+    assert!(!found.chars().any(|one| model::printable::is_control(one) && !lines(one)), "{found:?}");
+}

@@ -8,7 +8,7 @@ use clap::{Args, ValueHint};
 use serde_json::Value;
 
 use super::check::{self, Loaded};
-use super::{Output, in_full, refuse, say, say_json};
+use super::{Output, in_full, refuse, say, say_json, say_line};
 use crate::admin::client::{AdminClient, Answer};
 use crate::admin::resource::encoded;
 use crate::config::Configuration;
@@ -147,7 +147,7 @@ impl AdminContext {
         match self.output {
             Output::Json => say_json(&items),
             Output::Text if items.is_empty() => say(nothing),
-            Output::Text => items.iter().for_each(|item| say(line(item))),
+            Output::Text => items.iter().for_each(|item| say_line(line(item))),
         }
     }
 
@@ -158,8 +158,8 @@ impl AdminContext {
                 for (name, value) in members {
                     match value {
                         Value::Null => {}
-                        Value::String(text) => say(format_args!("{name}: {text}")),
-                        other => say(format_args!("{name}: {other}")),
+                        Value::String(text) => say_line(format_args!("{name}: {text}")),
+                        other => say_line(format_args!("{name}: {other}")),
                     }
                 }
             }

@@ -9,7 +9,7 @@ use serde_json::{Map, json};
 
 use super::admin_context::{self, AdminContext, At, text};
 use super::help::help;
-use super::{COULD_NOT_RUN, Output, exit_code, say, say_json};
+use super::{COULD_NOT_RUN, Output, exit_code, say, say_json, say_line};
 use crate::apply::{self, Action, Carried, Fault, Plan};
 
 /// Arguments of `bastide apply`.
@@ -85,7 +85,7 @@ fn refused(carried: &Carried, output: Output) -> ExitCode {
 
 #[expect(clippy::print_stderr, reason = "faults are the result of this command")]
 fn complain_of(faults: &[Fault]) {
-    faults.iter().for_each(|fault| eprintln!("{fault}"));
+    faults.iter().for_each(|fault| eprintln!("{}", model::printable::lines(&fault.to_string())));
 }
 
 fn complain(faults: &[Fault], output: Output) -> ExitCode {
@@ -116,7 +116,7 @@ fn show(plan: &Plan, output: Output, judged: Option<&Carried>) {
         };
         say(format_args!("{sign} {} {:?}", change.kind.name(), change.name));
         for difference in &change.differences {
-            say(format_args!("    {}: {} → {}", difference.field, difference.from, difference.to));
+            say_line(format_args!("    {}: {} → {}", difference.field, difference.from, difference.to));
         }
     }
     plan.notices.iter().for_each(say);

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
-use model::RequestId;
 use model::event::{AccessEvent, FirewallRecord, Outcome, Step};
+use model::{RequestId, printable};
 use policy::explain::{Explanation, explain_record, explain_request};
 use policy::testing::{Identity, OneOrMany, What, Who};
 use serde_json::json;
@@ -166,15 +166,16 @@ fn describe_firewall(found: &FirewallRecord, skips: bool) -> String {
         found.mode, found.verdict, found.scores.inbound, found.scores.outbound
     );
     if let Some(unread) = &found.unread {
-        let _ = write!(text, "\n  the {}'s body was not read: {}", unread.body, unread.why);
+        let _ = write!(text, "\n  the {}'s body was not read: {}", unread.body, printable::line(&unread.why));
     }
     for rule in &found.rules {
-        let _ = write!(text, "\n  {} phase {} {}: {}", rule.id, rule.phase, rule.variable, rule.msg);
+        let about = format!("{} phase {} {}: {}", rule.id, rule.phase, rule.variable, rule.msg);
+        let _ = write!(text, "\n  {}", printable::line(&about));
         if !rule.data.is_empty() {
-            let _ = write!(text, "\n    {}", rule.data);
+            let _ = write!(text, "\n    {}", printable::line(&rule.data));
         }
         if !rule.tags.is_empty() {
-            let _ = write!(text, "\n    {}", rule.tags.join(", "));
+            let _ = write!(text, "\n    {}", printable::line(&rule.tags.join(", ")));
         }
     }
     if found.further > 0 {
@@ -208,14 +209,12 @@ fn describe(event: &AccessEvent<'_>) -> String {
         "" if event.step == Step::Accept => "a connection".to_owned(),
         method => format!("{method} {} {}", event.host, event.path),
     };
-    format!(
-        "{asked} from {} by {who}\n{what} by step {} with {}{why}\nroute {:?}{upstream}, {:.3} ms",
-        event.client_address,
-        event.step.name(),
-        event.status,
-        event.route,
-        event.duration_nanos as f64 / 1e6,
-    )
+    let lines = [
+        format!("{asked} from {} by {who}", event.client_address),
+        format!("{what} by step {} with {}{why}", event.step.name(), event.status),
+        format!("route {:?}{upstream}, {:.3} ms", event.route, event.duration_nanos as f64 / 1e6),
+    ];
+    lines.map(|line| printable::line(&line).into_owned()).join("\n")
 }
 
 fn parse_header(text: &str) -> Result<(String, String), &'static str> {
@@ -276,4 +275,37 @@ fn explain_hypothetical(
         Output::Json => say_json(&explanation),
     }
     Ok(exit_code(explanation.allowed))
+}
+
+#[cfg(test)]
+mod tests {
+    use model::Timestamp;
+    use model::event::FirewallMatch;
+
+    use super::*;
+
+    #[test]
+    fn an_event_is_described_in_lines_of_our_own() {
+        let sent = "a\u{1b}[31m\u{7}\r\nallowed by nobody\u{9b}2J\u{7f}\u{202e}";
+        let mut event = AccessEvent::bare(RequestId::new(1, 1), Timestamp::from_unix_seconds(0));
+        let fields =
+            [&mut event.method, &mut event.host, &mut event.path, &mut event.principal, &mut event.reason];
+        for field in fields {
+            *field = sent.into();
+        }
+        event.upstream = sent.into();
+        let sent = || sent.to_owned();
+        let rule = FirewallMatch {
+            msg: sent(),
+            data: sent(),
+            variable: sent(),
+            tags: vec![sent()],
+            ..FirewallMatch::default()
+        };
+        let found = FirewallRecord { rules: vec![rule], ..FirewallRecord::default() };
+        for (shown, lines) in [(describe(&event), 3), (describe_firewall(&found, false), 4)] {
+            assert_eq!(shown.lines().count(), lines, "{shown}");
+            assert!(shown.lines().all(|line| !line.chars().any(printable::is_control)), "{shown:?}");
+        }
+    }
 }

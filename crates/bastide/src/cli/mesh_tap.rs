@@ -9,11 +9,12 @@ use std::time::Duration;
 use audit::follow::Follower;
 use clap::{Args, ValueHint};
 use model::event::{AccessEvent, Outcome, Step};
+use model::printable;
 use serde_json::{Value, json};
 
 use super::help::help;
 use super::key::date_of;
-use super::{Output, say};
+use super::{Output, say, say_json_line};
 
 /// How often the log is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -105,7 +106,7 @@ pub async fn run(arguments: &TapArguments, config: &Path, output: Output) -> any
                 left -= 1;
                 match output {
                     Output::Text => say(line(&stored.event)),
-                    Output::Json => say(to_json(&stored.event)),
+                    Output::Json => say_json_line(&to_json(&stored.event)),
                 }
             }
         })?;
@@ -151,7 +152,7 @@ fn line(event: &AccessEvent<'_>) -> String {
         "" if event.step == Step::Accept => "(connection)".to_owned(),
         method => format!("{method} {}{}", event.host, event.path),
     };
-    format!(
+    let line = format!(
         "{} {} {asked} {} {} {:.3} ms  {}{why}",
         date_of(event.time.unix_seconds()),
         caller(event),
@@ -159,7 +160,8 @@ fn line(event: &AccessEvent<'_>) -> String {
         event.status,
         event.duration_nanos as f64 / 1e6,
         event.id,
-    )
+    );
+    printable::line(&line).into_owned()
 }
 
 fn to_json(event: &AccessEvent<'_>) -> Value {
@@ -173,4 +175,28 @@ fn to_json(event: &AccessEvent<'_>) -> Value {
         "status": event.status, "milliseconds": event.duration_nanos as f64 / 1e6,
         "trace_id": event.trace_id,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use model::Timestamp;
+
+    use super::*;
+
+    #[test]
+    fn a_call_is_one_line_whatever_its_client_sent() {
+        let sent = "a\u{1b}]0;x\u{7}\r\n2026-11-29 all is well\u{9b}2J\u{7f}\u{202e}";
+        let mut event = AccessEvent::bare(
+            "019a8f0c3b7e5d1f2a4c6e8091b3d5f7".parse().unwrap(),
+            Timestamp::from_unix_seconds(0),
+        );
+        for field in
+            [&mut event.method, &mut event.host, &mut event.path, &mut event.principal, &mut event.reason]
+        {
+            *field = sent.into();
+        }
+        let shown = line(&event);
+        assert!(!shown.chars().any(printable::is_control), "{shown:?}");
+        assert_eq!(shown.matches("a\\u{1b}]0;x\\u{7}\\u{d}\\u{a}2026").count(), 5, "{shown}");
+    }
 }

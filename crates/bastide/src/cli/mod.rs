@@ -36,6 +36,7 @@ use clap::{
 };
 
 use help::{EXIT_CODES, help};
+use model::printable;
 
 /// The security layer for microservices in one binary.
 #[derive(Debug, Parser)]
@@ -264,7 +265,7 @@ fn say_error(fault: &anyhow::Error, output: Output) {
 /// Says something beside the result, to people.
 #[expect(clippy::print_stderr, reason = "the command line's one place for errors")]
 pub(crate) fn warn(text: impl std::fmt::Display) {
-    eprintln!("bastide: {text}");
+    eprintln!("bastide: {}", printable::lines(&text.to_string()));
 }
 
 /// An error and its causes in one line. Many an error tells its cause itself, which is not said again.
@@ -306,14 +307,32 @@ pub(crate) fn refuse(why: &str, output: Output) -> ExitCode {
 /// Prints a document as JSON, laid out for people too.
 pub(crate) fn say_json(document: &impl serde::Serialize) {
     match serde_json::to_string_pretty(document) {
-        Ok(text) => say(text),
+        Ok(text) => say_as_it_is(printable::json(&text)),
         Err(fault) => say_json(&serde_json::json!({ "error": fault.to_string() })),
     }
 }
 
-/// Prints one line, or the whole of a text, to standard output. A closed pipe is no
-/// fault of ours.
+/// Prints a document as one line of JSON.
+pub(crate) fn say_json_line(document: &impl serde::Serialize) {
+    match serde_json::to_string(document) {
+        Ok(text) => say_as_it_is(printable::json(&text)),
+        Err(fault) => say_json(&serde_json::json!({ "error": fault.to_string() })),
+    }
+}
+
+/// Prints one line, or the whole of a text, to standard output. What is no text in it does not
+/// reach the terminal: much of what is printed was written by strangers.
 pub fn say(text: impl std::fmt::Display) {
+    say_as_it_is(printable::lines(&text.to_string()));
+}
+
+/// Prints one line: what strangers wrote begins none.
+pub(crate) fn say_line(text: impl std::fmt::Display) {
+    say_as_it_is(printable::line(&text.to_string()));
+}
+
+/// Prints a text with what is no text in it: our own colours. A closed pipe is no fault of ours.
+pub(crate) fn say_as_it_is(text: impl std::fmt::Display) {
     use std::io::Write;
     let _ = writeln!(std::io::stdout().lock(), "{text}");
 }

@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use super::help::help;
 use super::key::date_of;
-use super::{Output, check, exit_code, say, say_json};
+use super::{Output, check, exit_code, say, say_json, say_line};
 
 /// Longest answer of the admin listener that is read, bytes.
 const ANSWER_BYTES_MAX: u64 = 16 << 20;
@@ -61,7 +61,7 @@ pub fn run(arguments: &UndocumentedArguments) -> anyhow::Result<ExitCode> {
                 None => String::new(),
             };
             for endpoint in &endpoints {
-                say(format_args!(
+                say_line(format_args!(
                     "{:>8}  {} {}  (route {:?}, last seen {})",
                     text(endpoint, "requests"),
                     text(endpoint, "method"),

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::environment::{CRS_FOLDER, DemoEnvironment, HOST, Rules, USERS};
 use super::tour::Paint;
-use crate::cli::say;
+use crate::cli::say_as_it_is;
 
 /// Prints it.
 ///
@@ -15,7 +15,7 @@ pub(crate) fn print(demo: &DemoEnvironment, keep: bool) -> anyhow::Result<()> {
     let paint = Paint::for_stdout();
     write(&mut text, demo, &paint)?;
     text.push_str(&paint.bold(end(keep)));
-    say(text);
+    say_as_it_is(text);
     Ok(())
 }
 

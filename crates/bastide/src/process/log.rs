@@ -15,6 +15,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
+use model::printable;
 use model::suggestion::suggestion;
 use tokio::sync::Notify;
 use tracing_subscriber::EnvFilter;
@@ -216,7 +217,7 @@ impl<W: Write> Write for Entries<W> {
     fn write(&mut self, entry: &[u8]) -> io::Result<usize> {
         // All but the line end, which every entry has.
         let text = entry.strip_suffix(b"\n").unwrap_or(entry);
-        if text.iter().any(|byte| byte.is_ascii_control() || *byte == C1_LEAD) {
+        if text.iter().any(|byte| byte.is_ascii_control() || LEADS.contains(byte)) {
             self.0.write_all(&fit(entry))?;
         } else {
             self.0.write_all(entry)?;
@@ -229,9 +230,9 @@ impl<W: Write> Write for Entries<W> {
     }
 }
 
-/// The first of the two bytes of U+0080 to U+00BF, of which the first half are control
-/// characters.
-const C1_LEAD: u8 = 0xc2;
+/// The first bytes of all other characters that are looked for: U+0080 to U+00BF, U+0600 to
+/// U+063F and U+2000 to U+2FFF.
+const LEADS: [u8; 3] = [0xc2, 0xd8, 0xe2];
 
 fn fit(entry: &[u8]) -> Vec<u8> {
     let (text, end) = match entry.split_last() {
@@ -246,7 +247,9 @@ fn fit(entry: &[u8]) -> Vec<u8> {
                 out.extend_from_slice(FURTHER);
             }
             '\t' => out.push(b'\t'),
-            control if control.is_control() => out.extend(control.escape_unicode().map(|ascii| ascii as u8)),
+            control if printable::is_control(control) => {
+                out.extend(control.escape_unicode().map(|ascii| ascii as u8))
+            }
             other => out.extend_from_slice(other.encode_utf8(&mut [0; 4]).as_bytes()),
         }
     }
@@ -292,6 +295,7 @@ mod tests {
             ),
             ("a\r\nb\n", "a\\u{d}\n  b\n"),
             ("red \u{1b}[31m\u{7f}\u{0}\u{9b}2J\n", "red \\u{1b}[31m\\u{7f}\\u{0}\\u{9b}2J\n"),
+            ("a\u{202e}b\u{2066}c\u{61c}d\n", "a\\u{202e}b\\u{2066}c\\u{61c}d\n"),
             ("tab\tand é ß ° 漢\n", "tab\tand é ß ° 漢\n"),
             ("no end", "no end"),
             ("\n\n", "\n  \n"),

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::{AuthorityKind, because, refuse};
 use crate::admin::client::{AdminClient, Answer};
 use crate::cli::admin_context::{below, text};
-use crate::cli::{Output, say, say_json};
+use crate::cli::{Output, say_json, say_line};
 use crate::process::clock::SystemClock;
 
 /// Makes another authority.
@@ -71,7 +71,7 @@ fn show(answer: &Answer, output: Output) -> ExitCode {
         Output::Json => say_json(&json!({ "authorities": list })),
         Output::Text => {
             let now = SystemClock::start().now();
-            list.iter().for_each(|one| say(line(one, now)));
+            list.iter().for_each(|one| say_line(line(one, now)));
         }
     }
     ExitCode::SUCCESS

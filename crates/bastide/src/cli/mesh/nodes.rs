@@ -14,7 +14,7 @@ use super::{because, refuse, tell};
 use crate::admin::client::AdminClient;
 use crate::admin::resource::NewToken;
 use crate::cli::admin_context::{below, text};
-use crate::cli::{Output, exit_code, say, say_json};
+use crate::cli::{Output, exit_code, say, say_json, say_line};
 
 /// Makes a join token and prints it.
 ///
@@ -47,10 +47,10 @@ pub(super) async fn list(store: &Store, output: Output) -> anyhow::Result<ExitCo
             let now = store.clock().now();
             for record in nodes {
                 let left = record.ends.since(now).as_secs();
-                say(format_args!("  {} by {}, attested for {left} s more", record.node, record.by));
+                say_line(format_args!("  {} by {}, attested for {left} s more", record.node, record.by));
             }
             for kept_out in evicted {
-                say(format_args!("  {} evicted", kept_out.node));
+                say_line(format_args!("  {} evicted", kept_out.node));
             }
         }
     }

@@ -10,7 +10,7 @@ use super::tell;
 use crate::admin::client::{AdminClient, Answer};
 use crate::cli::admin_context::{below, text};
 use crate::cli::help::examples;
-use crate::cli::{Output, say, say_json};
+use crate::cli::{Output, say_json, say_line};
 use crate::config::NewWorkload;
 
 #[derive(Clone, Debug, Subcommand)]
@@ -140,7 +140,7 @@ fn explained(mut answer: Answer, why: impl FnOnce() -> String) -> Answer {
 fn list(workloads: &[Value], output: Output) {
     match output {
         Output::Json => say_json(&workloads),
-        Output::Text => workloads.iter().for_each(|one| say(line(one))),
+        Output::Text => workloads.iter().for_each(|one| say_line(line(one))),
     }
 }
 

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use anyhow::bail;
 use clap::Args;
+use model::printable;
 use serde_json::{Value, json};
 
 use super::evidence::{Candidate, Evidence, Gathered};
@@ -121,9 +122,10 @@ impl Answer<'_> {
             let about = self.weighed.get(candidate).map(|evidence| {
                 let sample = evidence.samples.first().map(String::as_str).unwrap_or_default();
                 let (requests, clients) = (evidence.requests, evidence.clients.len());
-                format!("   # {requests} requests of {clients} clients, e.g. {sample}")
+                format!("   # {requests} requests of {clients} clients, e.g. {}", printable::line(sample))
             });
-            let _ = writeln!(text, "        - {exclusion}{}", about.unwrap_or_default());
+            let exclusion = exclusion.to_string();
+            let _ = writeln!(text, "        - {}{}", printable::line(&exclusion), about.unwrap_or_default());
         }
         text
     }
@@ -180,7 +182,7 @@ impl Answer<'_> {
         if !refused.is_empty() {
             let _ = write!(text, "\n\nNot proposed:");
             for (candidate, why, met) in refused {
-                let target = candidate.target.as_deref().unwrap_or("whole rule");
+                let target = printable::line(candidate.target.as_deref().unwrap_or("whole rule"));
                 let _ = write!(
                     text,
                     "\n  {} {target} on route {:?}, {}: {why}",
@@ -195,7 +197,8 @@ impl Answer<'_> {
 
     fn proposal(&self, pair: &(Candidate, Exclusion)) -> String {
         let (candidate, exclusion) = pair;
-        let mut text = format!("{exclusion} on route {:?}", candidate.route);
+        let exclusion = exclusion.to_string();
+        let mut text = format!("{} on route {:?}", printable::line(&exclusion), candidate.route);
         if candidate.target.is_none() {
             text += "\n   the whole rule: what it looks at cannot be left out by name";
         }
@@ -203,13 +206,13 @@ impl Answer<'_> {
             let _ = write!(
                 text,
                 "\n   {}\n   for: {} of {} otherwise served, {} of them authenticated\n   against: {} by others, {} with another critical rule on the same value\n   samples: {}",
-                evidence.message,
+                printable::line(&evidence.message),
                 counted(evidence.requests, "request"),
                 counted(evidence.clients.len(), "client"),
                 evidence.authenticated.len(),
                 counted(evidence.strangers, "request"),
                 counted(evidence.attacks, "request"),
-                evidence.samples.join(" ")
+                printable::line(&evidence.samples.join(" "))
             );
         }
         let alone = self.effect(std::iter::once(pair));

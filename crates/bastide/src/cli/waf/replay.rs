@@ -8,6 +8,7 @@ use std::process::ExitCode;
 
 use anyhow::bail;
 use clap::Args;
+use model::printable;
 use serde_json::{Value, json};
 
 use super::log::{self, Line, Unreadable};
@@ -125,7 +126,8 @@ impl Sample {
         let rules =
             if rules.is_empty() { "no rule".to_owned() } else { format!("rules {}", rules.join(" ")) };
         let levels = format!("{:?}", self.inbound);
-        format!("{} {} (route {:?}): {rules}; inbound by level {levels}", self.id, self.what, self.route)
+        let asked = format!("{} {} (route {:?})", self.id, self.what, self.route);
+        format!("{}: {rules}; inbound by level {levels}", printable::line(&asked))
     }
 
     fn json(&self) -> Value {

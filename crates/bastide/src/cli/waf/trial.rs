@@ -10,8 +10,8 @@ use std::sync::Arc;
 use anyhow::{Context, bail};
 use clap::Args;
 use gateway::firewall::{mask, mask_name};
-use model::Clock as _;
 use model::event::{FirewallMatch, FirewallRaise, FirewallSide};
+use model::{Clock as _, printable};
 use serde_json::{Value, json};
 use waf::{
     Budget, Connection, Intake, Match, Memory, MemoryLimits, RequestHead, ResponseHead, RuleSet, Scores,
@@ -345,7 +345,7 @@ impl Outcome {
     }
 
     fn text(&self, top: usize) -> String {
-        let mut text = format!("{}: {}\n  {}", self.file, self.verdict_text(), self.line);
+        let mut text = format!("{}: {}\n  {}", self.file, self.verdict_text(), printable::line(&self.line));
         for note in &self.notes {
             let _ = write!(text, "\n  note: {note}");
         }
@@ -369,10 +369,13 @@ impl Outcome {
             let _ = write!(
                 text,
                 "\n  {} phase {}{severity}{adds} {}: {}",
-                found.id, found.phase, found.variable, found.msg
+                found.id,
+                found.phase,
+                printable::line(&found.variable),
+                printable::line(&found.msg)
             );
             if !found.data.is_empty() {
-                let _ = write!(text, "\n      {}", found.data);
+                let _ = write!(text, "\n      {}", printable::line(&found.data));
             }
         }
         if self.further > 0 {

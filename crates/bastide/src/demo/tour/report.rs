@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::visitor::{Kind, Trial};
-use crate::cli::{Output, exit_code, say};
+use crate::cli::{Output, exit_code, say, say_as_it_is};
 
 /// One row's result.
 #[derive(Debug)]
@@ -46,7 +46,7 @@ impl Report {
     /// Prints it and gives the exit code: 0 only when every row came out as it must.
     pub fn print(&self, output: Output) -> ExitCode {
         match output {
-            Output::Text => say(self.text(&Paint::for_stdout())),
+            Output::Text => say_as_it_is(self.text(&Paint::for_stdout())),
             Output::Json => say(self.json()),
         }
         exit_code(self.passed())
