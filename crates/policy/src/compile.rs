@@ -115,11 +115,33 @@ impl Compiled {
             && !self.written.as_deref().is_some_and(looks)
     }
 
+    /// Whether it makes a difference for this one by name: a permit that is for them, or conditions
+    /// that compare somebody with them. A forbid that is for them gives them nothing.
+    pub(crate) fn names(&self, kind: PrincipalKind, id: &str) -> bool {
+        let is_for = matches!(&self.principal, PrincipalTest::Is(of, name) if *of == kind && name == id);
+        let Some(written) = self.written.as_deref() else { return is_for && self.effect == Effect::Permit };
+        let compares_ids = || written.subexpressions().any(is_id);
+        let is_named = |expr: &Expr| match expr.expr_kind() {
+            ExprKind::Lit(Literal::EntityUID(uid)) => {
+                principal_kind(uid.entity_type()) == Some(kind) && AsRef::<str>::as_ref(uid.eid()) == id
+            }
+            ExprKind::Lit(Literal::String(text)) => text == id && compares_ids(),
+            ExprKind::Like { expr, pattern } => is_id(expr) && pattern.wildcard_match(id),
+            _ => false,
+        };
+        (is_for && self.effect == Effect::Permit) || written.subexpressions().any(is_named)
+    }
+
     /// Whether scope and asked roles match somebody. Route and action were matched
     /// when the slice was made.
     pub(crate) fn concerns(&self, kind: PrincipalKind, id: &str, roles: &Bits) -> bool {
         self.principal.holds(kind, id, roles) && self.roles.iter().all(|role| roles.contains(*role))
     }
+}
+
+/// Whether it is the id of somebody: of the principal, of their certificate, of the end user.
+fn is_id(expr: &Expr) -> bool {
+    matches!(expr.expr_kind(), ExprKind::GetAttr { attr, .. } if attr == "id" || attr == "spiffe_id")
 }
 
 /// The principal part of a scope as a plain comparison.

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use cedar_policy_core::ast::{Eid, EntityType, EntityUID, SlotEnv};
+use model::PrincipalKind;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -222,6 +223,13 @@ impl Policies {
     pub fn permits_everywhere(&self) -> impl Iterator<Item = (&str, String)> {
         let everywhere = self.policies.iter().filter(|policy| policy.permits_everywhere());
         everywhere.map(|policy| (policy.id.as_str(), policy.place()))
+    }
+
+    /// The id of a policy that names somebody, where one does: who gets to be them gets what it
+    /// permits.
+    pub fn naming(&self, kind: PrincipalKind, id: &str) -> Option<&str> {
+        let found = self.policies.iter().find(|policy| policy.names(kind, id));
+        found.map(|policy| policy.id.as_str())
     }
 
     /// The id of a policy by number; empty for no policy.

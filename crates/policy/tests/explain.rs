@@ -4,7 +4,7 @@
 
 mod testbed;
 
-use model::{Principal, Timestamp};
+use model::{Principal, PrincipalKind, Timestamp};
 use policy::testing::{Case, run, run_with};
 use policy::{Circumstances, Policies, Unexplainable, explain_record, explain_request};
 use testbed::*;
@@ -263,6 +263,36 @@ fn a_misspelt_key_in_a_case_is_refused() {
         serde_json::json!({ "name": "x", "expect": "refuse", "request": { "route": "orders" } }),
     ] {
         assert!(serde_json::from_value::<Case>(odd.clone()).is_err(), "{odd}");
+    }
+}
+
+#[test]
+fn who_is_named_is_known_wherever_that_stands() {
+    let policies = load(
+        r#"@id("scope") permit(principal == ApiKey::"ci", action, resource);
+        @id("condition") permit(principal, action, resource) when { principal == User::"alice" };
+        @id("id") permit(principal is Client, action, resource) when { principal.id == "batch" };
+        @id("like") permit(principal is User, action, resource) when { principal.id like "ops-*" };
+        @id("workload") permit(principal, action, resource)
+        when { context has certificate.spiffe_id && context.certificate.spiffe_id == "spiffe://shop.example/ledger" };
+        @id("unless") forbid(principal, action, resource) unless { principal == User::"root" };
+        @id("shunned") forbid(principal == User::"mallory", action, resource);
+        @id("text") permit(principal, action, resource) when { resource.name == "orders" };"#,
+    );
+    for (kind, id, named) in [
+        (PrincipalKind::ApiKey, "ci", Some("scope")),
+        (PrincipalKind::User, "ci", None),
+        (PrincipalKind::User, "alice", Some("condition")),
+        (PrincipalKind::ApiKey, "alice", None),
+        (PrincipalKind::Client, "batch", Some("id")),
+        (PrincipalKind::User, "ops-1", Some("like")),
+        (PrincipalKind::User, "ops", None),
+        (PrincipalKind::Service, "spiffe://shop.example/ledger", Some("workload")),
+        (PrincipalKind::User, "root", Some("unless")),
+        (PrincipalKind::User, "mallory", None),
+        (PrincipalKind::User, "orders", None),
+    ] {
+        assert_eq!(policies.naming(kind, id), named, "{kind:?} {id}");
     }
 }
 

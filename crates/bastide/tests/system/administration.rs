@@ -459,6 +459,17 @@ async fn a_group_that_is_called_like_a_role_gives_nobody_the_role() {
     assert_eq!(asked().await, 403, "{}", testbed.log());
 }
 
+/// Whom policies give something without a role, and names that are not the clerk's to give.
+const BY_NAME: &str = "\
+permit (principal == ApiKey::\"named\", action, resource == Route::\"orders\");
+permit (principal, action, resource == Route::\"orders\") when { principal == User::\"town:treasurer\" };
+permit (principal == Service::\"spiffe://shop.example/ledger\", action, resource == Route::\"orders\");
+forbid (principal == ApiKey::\"shunned\", action, resource == Route::\"orders\");
+forbid (principal == ApiKey::\"clerk\", action, resource == Route::\"administration:api-keys\")
+when { resource.params has name && resource.params.name like \"ours-*\" };
+forbid (principal == ApiKey::\"clerk\", action, resource == Route::\"administration:workloads\")
+when { resource.params has workload && resource.params.workload like \"ours-*\" };";
+
 #[tokio::test]
 async fn who_may_write_clients_keys_or_passwords_gets_nobody_s_roles_by_it() {
     let upstream = Upstream::start().await;
@@ -476,7 +487,7 @@ async fn who_may_write_clients_keys_or_passwords_gets_nobody_s_roles_by_it() {
     let policies = format!(
         "{POLICIES}\n{}\
          permit (principal == ApiKey::\"clerk\", action == Action::\"PUT\", resource == Route::\"administration:roles\")\n\
-         when {{ resource.params has role && resource.params.role == \"customer\" }};",
+         when {{ resource.params has role && resource.params.role == \"customer\" }};\n{BY_NAME}",
         areas.map(clerk_may).concat()
     );
     let mut testbed = testbed(&upstream, &policies).await;
@@ -515,6 +526,7 @@ async fn who_may_write_clients_keys_or_passwords_gets_nobody_s_roles_by_it() {
         // A group that is called like a role may be one, here or at another gateway.
         ("users/member", user("member", &[], json!({ "groups": ["administrator"] }))),
         ("users/friend", user("friend", &[], json!({ "groups": ["friends"] }))),
+        ("users/treasurer", user("treasurer", &[], json!({}))),
     ] {
         let (status, answer) = call(&testbed, "PUT", &format!("{realm}/{path}"), Some(body)).await;
         assert_eq!(status, 200, "{path}: {answer}");
@@ -572,6 +584,7 @@ async fn who_may_write_clients_keys_or_passwords_gets_nobody_s_roles_by_it() {
             user("member", &[], json!({ "groups": ["administrator"], "name": "M" })),
             200,
         ),
+        ("PUT", "users/treasurer/password", made.clone(), 403),
         ("PUT", "users/friend/password", made.clone(), 200),
         (
             "PUT",
@@ -597,13 +610,22 @@ async fn who_may_write_clients_keys_or_passwords_gets_nobody_s_roles_by_it() {
         (key("boss", &[]), 403),
         (key("mine", &["customer"]), 201),
         (key("plain", &[]), 201),
+        (key("named", &[]), 403),
+        (key("helper", &[]), 403),
+        (key("shunned", &[]), 201),
+        (key("ours-1", &[]), 403),
     ] {
         let answer = remote(&testbed, "POST", "/v1/api-keys", &clerk, &body.to_string()).await;
         assert_eq!(answer.status, expected, "{body}: {}", testbed.log());
     }
     // Who says which process is a workload, or which machine is its node, can be it.
-    for (name, node) in [("ops", "edge-1"), ("stock", "edge-2")] {
-        let body = json!({ "uid": [1], "node": [node] });
+    for (name, node, id) in [
+        ("ops", "edge-1", "ops"),
+        ("stock", "edge-2", "stock"),
+        ("ours-1", "edge-3", "shared"),
+        ("theirs", "edge-3", "shared-2"),
+    ] {
+        let body = json!({ "uid": [1], "node": [node], "id": id });
         assert_eq!(call(&testbed, "PUT", &format!("/v1/workloads/{name}"), Some(body)).await.0, 200);
     }
     let id = |id: &str| json!({ "uid": [0], "id": id });
@@ -611,6 +633,13 @@ async fn who_may_write_clients_keys_or_passwords_gets_nobody_s_roles_by_it() {
         ("PUT", "workloads/ops", json!({ "uid": [0] }), 403),
         ("PUT", "workloads/other", id("ops"), 403),
         ("PUT", "workloads/stock", json!({ "uid": [0], "node": ["edge-2"] }), 200),
+        // What policies name, what is not to be named, what another one has who is not either.
+        ("PUT", "workloads/ledger", json!({ "uid": [0] }), 403),
+        ("PUT", "workloads/other", id("ledger"), 403),
+        ("PUT", "workloads/other", id("ours-2"), 403),
+        ("PUT", "workloads/other", id("shared"), 403),
+        ("PUT", "workloads/other", id("shared-2"), 200),
+        ("PUT", "workloads/another", id("ns/shop/other"), 200),
         ("POST", "nodes/edge-1/token", none.clone(), 403),
         ("POST", "nodes/edge-2/token", none.clone(), 200),
         ("PUT", "nodes/edge-1/eviction", Value::Null, 200),

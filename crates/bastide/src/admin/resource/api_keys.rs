@@ -12,6 +12,7 @@ use super::Page;
 use super::holder::Holder;
 use crate::admin::problem::Problem;
 use crate::admin::serve::{Call, Reply};
+use crate::config::Area;
 
 /// An API key, without what would let anybody use it.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
@@ -107,6 +108,7 @@ pub async fn make(asked: &Call) -> Result<Reply, Problem> {
         return Err(Problem::unfit("expires_in: expected more than nothing"));
     }
     let name = given.name.unwrap_or_else(|| given.owner.clone());
+    asked.also(Area::ApiKeys, "POST", &[("name", &name)])?;
     Holder::api_key(asked, &name, &given.roles).check(asked)?;
     let now = asked.state.now();
     let wanted = NewApiKey {

@@ -1,5 +1,6 @@
 //! Whoever can log in as somebody has their roles: what gives access as them takes the permit that
-//! giving those roles does.
+//! giving those roles does. Policies that name somebody give them more than roles say: access as them
+//! takes the permit to give whatever role.
 
 use std::collections::BTreeSet;
 
@@ -17,6 +18,8 @@ pub(super) struct Holder<'a> {
     /// The parameter that names it, and its value.
     named: (&'static str, &'a str),
     roles: BTreeSet<&'a str>,
+    /// Whether policies name it.
+    is_named: bool,
 }
 
 impl<'a> Holder<'a> {
@@ -42,6 +45,7 @@ impl<'a> Holder<'a> {
             kind: PrincipalKind::ApiKey,
             named: ("name", name),
             roles: own.iter().map(String::as_str).collect(),
+            is_named: false,
         };
         holder.add_configured(asked, "", name);
         holder
@@ -50,7 +54,8 @@ impl<'a> Holder<'a> {
     /// A workload of the mesh: whoever registers it says which process is it.
     pub(super) fn workload(asked: &'a Call, workload: &'a Workload) -> Self {
         let named = ("workload", workload.name.as_str());
-        let mut holder = Self { kind: PrincipalKind::Service, named, roles: BTreeSet::new() };
+        let mut holder =
+            Self { kind: PrincipalKind::Service, named, roles: BTreeSet::new(), is_named: false };
         holder.add_configured(asked, "", workload.id.as_str());
         holder
     }
@@ -62,7 +67,7 @@ impl<'a> Holder<'a> {
         named: (&'static str, &'a str),
         own: impl Iterator<Item = &'a str>,
     ) -> Self {
-        let mut holder = Self { kind, named, roles: own.collect() };
+        let mut holder = Self { kind, named, roles: own.collect(), is_named: false };
         for issuer in &asked.view.configuration.authentication.issuers {
             if issuer.issuer == realm.issuer() {
                 holder.add_configured(asked, &issuer.prefix, named.1);
@@ -71,9 +76,11 @@ impl<'a> Holder<'a> {
         holder
     }
 
-    /// Adds the roles that the configuration gives the principal of this id by `members`.
+    /// Adds what the configuration gives the principal of this id: roles by `members`, and whatever
+    /// policies do that name it.
     fn add_configured(&mut self, asked: &'a Call, prefix: &str, id: &str) {
         let kind = self.kind;
+        self.is_named |= asked.view.policies.naming(kind, &format!("{prefix}{id}")).is_some();
         for role in &asked.view.configuration.roles {
             let is_it = |id_there: &str| id_there.strip_prefix(prefix) == Some(id);
             if role.members.iter().any(|member| member.kind == kind && is_it(&member.id)) {
@@ -82,11 +89,14 @@ impl<'a> Holder<'a> {
         }
     }
 
-    /// Asks for the permit to give each of the roles.
+    /// Asks for the permit to give each of the roles, and to give any where policies name it.
     ///
     /// # Errors
     /// The policies do not permit one of them.
     pub(super) fn check(&self, asked: &Call) -> Result<(), Problem> {
+        if self.is_named {
+            asked.also(Area::Roles, "PUT", &[self.named])?;
+        }
         self.roles.iter().try_for_each(|role| asked.also(Area::Roles, "PUT", &[self.named, ("role", role)]))
     }
 }

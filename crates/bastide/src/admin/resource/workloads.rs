@@ -8,7 +8,7 @@ use super::Page;
 use super::holder::Holder;
 use crate::admin::problem::Problem;
 use crate::admin::serve::{Call, Reply};
-use crate::config::{Mesh, NewWorkload, registered};
+use crate::config::{Area, Mesh, NewWorkload, registered};
 
 /// A workload as it is shown.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
@@ -59,6 +59,19 @@ fn unknown(name: &str) -> Problem {
     Problem::not_found(format!("workload {name:?}"))
 }
 
+/// Whoever may register some names gets no other by a SPIFFE ID: it takes the permit over the workload
+/// that is called like it, and over each that is registered with it.
+async fn owns_identity(asked: &Call, workload: &Workload) -> Result<(), Problem> {
+    let called = workload.id.path().trim_start_matches('/');
+    if called != workload.name {
+        asked.also(Area::Workloads, "PUT", &[("workload", called)])?;
+    }
+    let registered = asked.state.trust.domain()?.registrations().await?;
+    let others = registered.iter().map(|(one, _)| one);
+    let mut others = others.filter(|one| one.id == workload.id && one.name != workload.name);
+    others.try_for_each(|one| asked.also(Area::Workloads, "PUT", &[("workload", &one.name)]))
+}
+
 /// The workload of the configuration that the path names.
 fn declared<'a>(asked: &Call, mesh: &'a Mesh) -> Option<&'a Workload> {
     mesh.workloads.list.iter().find(|one| one.name == asked.parameter("workload"))
@@ -98,6 +111,7 @@ pub async fn put(asked: &Call) -> Result<Reply, Problem> {
     if let Some(why) = mesh.declared().claims(&workload) {
         return Err(Problem::conflict(why));
     }
+    owns_identity(asked, &workload).await?;
     Holder::workload(asked, &workload).check(asked)?;
     let version = domain.register(&workload, asked.expect()).await?;
     let about = format!("registered: {}", workload.id);
