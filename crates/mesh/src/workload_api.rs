@@ -21,6 +21,7 @@ mod endpoints;
 mod listen;
 mod messages;
 mod own;
+mod refused;
 mod revocations;
 mod sds;
 mod sds_messages;
@@ -56,6 +57,7 @@ use crate::workload::{Workload, Workloads};
 pub use client::{Client, EndpointUpdates, RevokedUpdates, X509Context, X509Identity};
 pub use listen::{CONNECTIONS_MAX, CONNECTIONS_PER_USER_MAX, Socket};
 pub use own::Own;
+pub use refused::Refusals;
 pub use source::SvidCache;
 
 /// Largest message that is read, bytes: a JWT-SVID and its audience.
@@ -81,6 +83,8 @@ pub struct World {
     pub recorder: Arc<dyn AuditRecorder>,
     /// What was issued last.
     pub svid_cache: SvidCache,
+    /// Who was refused of late.
+    pub refusals: Refusals,
 }
 
 /// One identity that was given or refused.
@@ -180,11 +184,17 @@ impl World {
         }
     }
 
-    /// Writes down that somebody got nothing, and says so in the log.
+    /// Writes down that somebody got nothing, and says so in the log: of one user only so often, and
+    /// then how many more there were. What is not written down is not given either.
     pub(crate) async fn refuse(&self, call: &'static str, caller: &Caller, refused: &Refused) {
+        let Some(left_out) = self.refusals.take(caller.uid, self.domain.now()) else { return };
         let reason = match refused {
             Refused::Nobody(reason) | Refused::Unavailable(reason) => reason.clone(),
             Refused::Argument(what) => (*what).to_owned(),
+        };
+        let reason = match left_out {
+            0 => reason,
+            count => format!("{reason} (and {count} more of this user before it)"),
         };
         tracing::warn!(call, pid = caller.pid, uid = caller.uid, reason, "mesh: no identity issued");
         let event = Event { refused: reason, ..self.event(call, caller) };

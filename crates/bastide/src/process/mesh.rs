@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use ::mesh::directory::Directory;
 use ::mesh::node::{NodeListener, NodeWorld, Provers};
-use ::mesh::workload_api::{Foreign, Own, Socket, SvidCache, World};
+use ::mesh::workload_api::{Foreign, Own, Refusals, Socket, SvidCache, World};
 use ::mesh::{Bundle, Issuer, TrustDomain, renew};
 use anyhow::Context as _;
 use axum::Router;
@@ -551,6 +551,7 @@ impl MeshHost {
             foreign: foreign.subscribe(),
             recorder: self.audit.clone(),
             svid_cache: SvidCache::default(),
+            refusals: Refusals::default(),
         }
     }
 

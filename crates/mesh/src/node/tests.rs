@@ -29,7 +29,7 @@ use crate::settings::{Lifetimes, Settings};
 use crate::testing::{NOW, Notes, Real, declared, verifies, workload_key};
 use crate::trust_domain::TrustDomain;
 use crate::workload::{Conditions, Workload, Workloads};
-use crate::workload_api::{Client, Code, Foreign, Socket, SvidCache, World};
+use crate::workload_api::{Client, Code, Foreign, Refusals, Socket, SvidCache, World};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 const SECOND: Duration = Duration::from_secs(1);
@@ -198,6 +198,7 @@ impl Agent {
             foreign: remote.foreign(),
             recorder: Arc::new(Notes::default()),
             svid_cache: SvidCache::default(),
+            refusals: Refusals::default(),
         };
         let folder = tempfile::tempdir().unwrap();
         let socket = Socket::listen(&folder.path().join("api.sock"), world).unwrap();

@@ -52,6 +52,7 @@ impl TestBed {
             foreign: trusted,
             recorder: notes.clone(),
             svid_cache: SvidCache::default(),
+            refusals: Refusals::default(),
         };
         let folder = tempfile::tempdir().unwrap();
         let socket = Socket::listen(&folder.path().join("api.sock"), world).unwrap();
@@ -384,6 +385,7 @@ async fn the_socket_takes_the_place_of_the_one_before_and_leaves_other_files_alo
         foreign: testbed.foreign.subscribe(),
         recorder: testbed.notes.clone(),
         svid_cache: SvidCache::default(),
+        refusals: Refusals::default(),
     };
     let before = testbed.client().await;
     let next = Socket::listen(&path, world()).unwrap();

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use ::mesh::node::{JoinToken, NodeKey, Pin, Prover, Remote};
-use ::mesh::workload_api::{Socket, SvidCache, World};
+use ::mesh::workload_api::{Refusals, Socket, SvidCache, World};
 use anyhow::Context as _;
 use keys::SystemRandom;
 use model::Clock;
@@ -58,6 +58,7 @@ pub fn run(arguments: &AgentArguments) -> anyhow::Result<ExitCode> {
                 foreign: remote.foreign(),
                 recorder: recorder.clone(),
                 svid_cache: SvidCache::default(),
+                refusals: Refusals::default(),
             };
             let socket = Socket::listen(&arguments.socket, world).context("the Workload API")?;
             tracing::info!("Workload API on unix:{}", socket.path().display());
