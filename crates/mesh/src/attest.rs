@@ -145,9 +145,17 @@ fn sha256(path: &Path) -> std::io::Result<String> {
 /// The path in the unified hierarchy (cgroup v2), or systemd's own (v1). Below `user.slice`
 /// a user makes groups of any name: nothing there says who runs.
 fn group(groups: &str) -> Option<&str> {
-    let of = |prefix: &str| groups.lines().find_map(|line| line.split_once(prefix).map(|(_, path)| path));
-    let path = groups.lines().find_map(|line| line.strip_prefix("0::")).filter(|path| *path != "/");
-    let path = path.or_else(|| of(":name=systemd:"))?;
+    // `number:controllers:path`, and a path may have colons: whoever makes groups chooses theirs.
+    let of = |wanted: (Option<&str>, &str)| {
+        groups.lines().find_map(|line| {
+            let mut parts = line.splitn(3, ':');
+            let (number, controllers, path) = (parts.next()?, parts.next()?, parts.next()?);
+            let is_it = wanted.0.is_none_or(|wanted| wanted == number) && controllers == wanted.1;
+            is_it.then_some(path)
+        })
+    };
+    let path = of((Some("0"), "")).filter(|path| *path != "/");
+    let path = path.or_else(|| of((None, "name=systemd")))?;
     (!path.starts_with("/user.slice/") && !path.contains("/../")).then_some(path)
 }
 
@@ -159,14 +167,22 @@ fn unit(groups: &str) -> Option<String> {
     unit.map(str::to_owned)
 }
 
-/// `…/docker-ID.scope`, `…/cri-containerd-ID.scope`, `/docker/ID`, `…/libpod-ID`.
+/// `…/docker-ID.scope`, `…/cri-containerd-ID.scope`, `/docker/ID`, `…/libpod-ID`. Below a unit
+/// that is no container, its service makes groups of any name: nothing there says who runs.
 fn container(groups: &str) -> Option<String> {
-    group(groups)?.split('/').find_map(|part| {
+    let id = |part: &str| {
         let name = part.strip_suffix(".scope").unwrap_or(part);
         let id = name.rsplit_once('-').map_or(name, |(_, id)| id);
         let is_id = id.len() == 64 && id.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
         is_id.then(|| id.to_owned())
-    })
+    };
+    let is_unit = |part: &str| part.ends_with(".service") || part.ends_with(".scope");
+    let found = group(groups)?.split('/').find_map(|part| match id(part) {
+        Some(id) => Some(Some(id)),
+        None if is_unit(part) => Some(None),
+        None => None,
+    });
+    found.flatten()
 }
 
 #[cfg(test)]

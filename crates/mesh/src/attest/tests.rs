@@ -8,7 +8,7 @@ const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcd
 
 #[test]
 fn units_and_containers_are_read_where_no_user_can_make_them() {
-    let table: [(&str, Option<&str>, bool); 12] = [
+    let table: [(&str, Option<&str>, bool); 17] = [
         ("0::/system.slice/orders.service", Some("orders.service"), false),
         ("0::/system.slice/orders.service/worker.service", Some("orders.service"), false),
         ("0::/system.slice/system-web.slice/web@1.service", Some("web@1.service"), false),
@@ -19,6 +19,17 @@ fn units_and_containers_are_read_where_no_user_can_make_them() {
         ("0::/machine.slice/libpod-ID.scope/container", None, true),
         ("0::/user.slice/user-1000.slice/user@1000.service/app.slice/orders.service", None, false),
         ("0::/user.slice/user-1000.slice/user@1000.service/docker-ID.scope", None, false),
+        // What a service makes below itself is its own word.
+        ("0::/system.slice/ci.service/docker-ID.scope", Some("ci.service"), false),
+        ("0::/system.slice/ci.scope/libpod-ID", Some("ci.scope"), false),
+        ("0::/machine.slice/ci.service/ID", None, false),
+        // So is what is behind a colon of a path.
+        ("4:memory:/user/4011/x:name=systemd:/system.slice/ledger.service", None, false),
+        (
+            "4:memory:/a:name=systemd:/docker/ID\n1:name=systemd:/system.slice/orders.service",
+            Some("orders.service"),
+            false,
+        ),
         ("0::/", None, false),
         ("", None, false),
     ];
