@@ -55,6 +55,8 @@ const STREAMS_MAX: u32 = 256;
 pub(super) const UPDATE_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// A connection on which nothing comes back to a ping for so long is closed.
 const PING_EVERY: Duration = Duration::from_secs(20);
+/// How often it is said that connections are refused.
+const SAID_EVERY: Duration = Duration::from_secs(1);
 /// After the system gave no connection, such as for want of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -160,13 +162,16 @@ async fn accept(
     sender: mpsc::Sender<io::Result<Connection>>,
     leash: Weak<watch::Sender<()>>,
 ) {
+    let mut left_out = LeftOut::default();
     loop {
         let Ok((stream, from)) = listener.accept().await else {
             tokio::time::sleep(ACCEPT_PAUSE).await;
             continue;
         };
         let Some(turn) = places.handshake(from) else {
-            tracing::warn!(%from, "mesh: too many TLS handshakes of agents at once");
+            if let Some(more) = left_out.one(tokio::time::Instant::now()) {
+                tracing::warn!(%from, more, "mesh: too many TLS handshakes of agents at once");
+            }
             continue;
         };
         let (acceptor, sender, leash) = (acceptor.clone(), sender.clone(), Weak::clone(&leash));
@@ -188,6 +193,26 @@ async fn accept(
                 Err(_) => tracing::debug!(%from, "mesh: the TLS handshake with an agent took too long"),
             }
         });
+    }
+}
+
+/// Connections that were refused, of which a line is said only so often: they cost whoever makes
+/// them nothing.
+#[derive(Debug, Default)]
+struct LeftOut {
+    said: Option<tokio::time::Instant>,
+    count: u64,
+}
+
+impl LeftOut {
+    /// Whether this one is said; then how many were not, before it.
+    fn one(&mut self, now: tokio::time::Instant) -> Option<u64> {
+        if self.said.is_some_and(|said| now < said + SAID_EVERY) {
+            self.count += 1;
+            return None;
+        }
+        self.said = Some(now);
+        Some(std::mem::take(&mut self.count))
     }
 }
 
@@ -554,4 +579,19 @@ async fn issue_jwt(
     };
     api.give(event).await?;
     Ok(Response::new(IssueJwtResponse { token, ends: ends.unix_nanos() }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refused_connections_are_said_once_a_second_and_counted_besides() {
+        let (mut left_out, start) = (LeftOut::default(), tokio::time::Instant::now());
+        let said: Vec<u64> =
+            (0..900).filter_map(|at| left_out.one(start + Duration::from_millis(at))).collect();
+        assert_eq!(said, [0]);
+        assert_eq!(left_out.one(start + SAID_EVERY), Some(899));
+        assert_eq!(left_out.one(start + SAID_EVERY), None);
+    }
 }
