@@ -43,6 +43,18 @@ pub enum StateError {
         /// The permission bits found.
         mode: u32,
     },
+    /// Somebody else can take it away and put another in its place.
+    #[error(
+        "{path}: belongs to user {owner}, and this process runs as user {user}: chown {user} {path}, or set another `state:`"
+    )]
+    Foreign {
+        /// The folder.
+        path: PathBuf,
+        /// Whose it is.
+        owner: u32,
+        /// Who runs this process.
+        user: u32,
+    },
     /// The folder cannot be made or locked.
     #[error("{path}: {source}")]
     Io {
@@ -61,7 +73,11 @@ impl StateFolder {
     pub fn hold(path: &Path) -> Result<Self, StateError> {
         let fault = |source| StateError::Io { path: path.to_owned(), source };
         make_private_folder(path).map_err(fault)?;
-        let mode = fs::metadata(path).map_err(fault)?.mode() & 0o777;
+        let found = fs::metadata(path).map_err(fault)?;
+        let (owner, user, mode) = (found.uid(), rustix::process::geteuid().as_raw(), found.mode() & 0o777);
+        if !may_own(owner, user) {
+            return Err(StateError::Foreign { path: path.to_owned(), owner, user });
+        }
         if mode & 0o077 != 0 {
             return Err(StateError::Open { path: path.to_owned(), mode });
         }
@@ -119,6 +135,12 @@ impl StateFolder {
     }
 }
 
+/// Whether a folder of this owner can be trusted by this user: their own, or that of root, who may do
+/// everything anyway.
+const fn may_own(owner: u32, user: u32) -> bool {
+    owner == user || owner == 0
+}
+
 /// Makes a folder (mode 0700) and its parents when they are not there.
 ///
 /// # Errors
@@ -170,6 +192,21 @@ mod tests {
         fs::create_dir(&path).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o750)).unwrap();
         assert!(matches!(StateFolder::hold(&path), Err(StateError::Open { mode: 0o750, .. })));
+    }
+
+    #[test]
+    fn a_folder_of_somebody_else_is_refused() {
+        for (owner, user, good) in [(7, 7, true), (0, 7, true), (0, 0, true), (8, 7, false), (7, 0, false)] {
+            assert_eq!(may_own(owner, user), good, "{owner} {user}");
+        }
+        let temporary = tempfile::tempdir().unwrap();
+        let path = temporary.path().join("state");
+        make_private_folder(&path).unwrap();
+        // Only root can give it away.
+        if std::os::unix::fs::chown(&path, Some(4_242), None).is_ok() {
+            let refused = StateFolder::hold(&path).unwrap_err();
+            assert!(matches!(refused, StateError::Foreign { owner: 4_242, .. }), "{refused}");
+        }
     }
 
     #[test]
