@@ -69,6 +69,7 @@ pub(super) fn start_admin(
     };
     socket.set_nonblocking(true)?;
     let listener = tokio::net::TcpListener::from_std(socket.try_clone()?)?;
+    let address = socket.local_addr()?;
     let metrics = Arc::clone(&parts.process.metrics);
     let signer = Arc::clone(&parts.signer);
     let inventory = Arc::clone(&parts.process.inventory);
@@ -81,7 +82,7 @@ pub(super) fn start_admin(
         jwks: Box::new(move || publish(&[signer.as_ref()])),
     });
     let task = tokio::spawn(async move {
-        if let Err(error) = axum::serve(listener, metrics_listener::router(admin)).await {
+        if let Err(error) = axum::serve(listener, metrics_listener::router(admin, address)).await {
             tracing::error!(%error, "the admin listener ended");
         }
     });
