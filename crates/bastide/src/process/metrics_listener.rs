@@ -134,7 +134,7 @@ mod tests {
     #[tokio::test]
     async fn a_page_that_makes_its_name_lead_here_reads_nothing() {
         let admin = Arc::new(MetricsListener {
-            metrics: Box::new(|| "metrics".to_owned()),
+            metrics: Arc::new(|| "metrics".to_owned()),
             unwell: Box::new(Vec::new),
             unready: Box::new(Vec::new),
             undocumented: Box::new(String::new),
