@@ -221,11 +221,13 @@ fn charge_alice() -> Request {
     Request::new("POST", "payments", "/charges").json(&json!({ "owner": "alice", "cents": 1 }))
 }
 
-/// A charge that payments has begun to read: the last byte of its body is still to come.
+/// A charge that payments has begun to read: the last byte of its body is still to come. It is longer
+/// than what is gathered before the service is asked.
 async fn begin_charge(demo: &DemoEnvironment, endpoint: &Endpoint) -> anyhow::Result<http1::Connection> {
     let before = demo.seen().await;
     let mut connection = http1::Connection::open(endpoint).await?;
-    let bytes = http1::bytes_of(&charge_alice());
+    let charge = json!({ "owner": "alice", "cents": 1, "note": "x".repeat(16 * 1024) });
+    let bytes = http1::bytes_of(&Request::new("POST", "payments", "/charges").json(&charge));
     let (_, most) = bytes.split_last().context("a request has bytes")?;
     connection.send(most).await?;
     let deadline = Instant::now() + LOGGED_WITHIN;
