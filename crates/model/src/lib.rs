@@ -5,7 +5,8 @@
 //! The way through it: [`principal`] for identities, [`spiffe_id`] for workload
 //! names, [`client_network`] for whom an address counts as, [`event`] for what the audit log
 //! holds, [`clock`] for the time, which is an argument and never a global, [`secret`] for
-//! what must not be shown, [`printable`] for what strangers wrote, and [`mod@suggestion`] for names that are misspelt.
+//! what must not be shown, [`printable`] for what strangers wrote, [`seldom`] for what they make
+//! happen again and again, and [`mod@suggestion`] for names that are misspelt.
 //!
 //! What it must never do: hold behaviour that belongs to one floor above, read the
 //! clock, open a file or a socket. It stays small.
@@ -18,6 +19,7 @@ pub mod principal;
 pub mod printable;
 pub mod request_id;
 pub mod secret;
+pub mod seldom;
 pub mod spiffe_id;
 pub mod suggestion;
 pub mod switch;

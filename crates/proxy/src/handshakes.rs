@@ -1,84 +1,32 @@
 //! Handshakes of clients whose certificate was not taken: which of them are written down, so that
 //! a flood fills no log, and how many are not.
 
-use std::collections::HashMap;
 use std::io;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use model::ClientNetwork;
+use model::seldom::{Rate, Seldom};
 
-/// Of one source: so many may follow each other at once, and one more in each such time.
+/// Of one source.
 const OF_ONE: Rate = Rate { at_once: 10, every_ms: 1_000 };
 /// Of all sources together.
 const OF_ALL: Rate = Rate { at_once: 200, every_ms: 20 };
-/// Sources that are told apart; what comes from further ones at the same time is only counted.
-const SOURCES_MAX: usize = 4_096;
-
-/// How often something may happen (GCRA, as the limits of [`crate::rate`]).
-#[derive(Clone, Copy, Debug)]
-struct Rate {
-    at_once: u64,
-    every_ms: u64,
-}
-
-impl Rate {
-    /// The next theoretical arrival time after `tat_ms`, if it may happen now.
-    fn next(self, tat_ms: u64, now_ms: u64) -> Option<u64> {
-        let next = tat_ms.max(now_ms) + self.every_ms;
-        (next <= now_ms + self.at_once * self.every_ms).then_some(next)
-    }
-}
-
-/// What is remembered of a source.
-#[derive(Debug, Default)]
-struct Source {
-    tat_ms: u64,
-    left_out: u64,
-}
-
-/// All sources.
-#[derive(Debug, Default)]
-struct Sources {
-    tat_ms: u64,
-    known: HashMap<ClientNetwork, Source>,
-}
-
-impl Sources {
-    /// Whether a refusal is written down; then how many of the same source were not, before it.
-    fn take(&mut self, source: ClientNetwork, now_ms: u64) -> Option<u64> {
-        if !self.known.contains_key(&source) && self.known.len() >= SOURCES_MAX {
-            // Of whom nothing is held back any more, nothing has to be known.
-            self.known.retain(|_, known| known.tat_ms > now_ms);
-            if self.known.len() >= SOURCES_MAX {
-                return None;
-            }
-        }
-        let known = self.known.entry(source).or_default();
-        let (of_one, of_all) = (OF_ONE.next(known.tat_ms, now_ms), OF_ALL.next(self.tat_ms, now_ms));
-        let Some((of_one, of_all)) = of_one.zip(of_all) else {
-            known.left_out += 1;
-            return None;
-        };
-        (known.tat_ms, self.tat_ms) = (of_one, of_all);
-        Some(std::mem::take(&mut known.left_out))
-    }
-
-    /// So many of a source were not written down after all.
-    fn leave_out(&mut self, source: ClientNetwork, count: u64) {
-        if let Some(known) = self.known.get_mut(&source) {
-            known.left_out += count;
-        }
-    }
-}
 
 /// The refused handshakes of all cores. The lock is taken for those alone.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct RefusedHandshakes {
-    sources: Mutex<Sources>,
+    sources: Mutex<Seldom<ClientNetwork>>,
     written: AtomicU64,
     left_out: AtomicU64,
+}
+
+impl Default for RefusedHandshakes {
+    fn default() -> Self {
+        let sources = Mutex::new(Seldom::new(OF_ONE, Some(OF_ALL)));
+        Self { sources, written: AtomicU64::default(), left_out: AtomicU64::default() }
+    }
 }
 
 impl RefusedHandshakes {
@@ -91,13 +39,13 @@ impl RefusedHandshakes {
         let is_written = taken.is_some_and(write);
         if let (Some(left_out), false) = (taken, is_written) {
             // The next one of it that is written says so.
-            self.sources().leave_out(source, left_out + 1);
+            self.sources().leave_out(&source, left_out + 1);
         }
         let counter = if is_written { &self.written } else { &self.left_out };
         counter.fetch_add(1, Ordering::Relaxed);
     }
 
-    fn sources(&self) -> MutexGuard<'_, Sources> {
+    fn sources(&self) -> MutexGuard<'_, Seldom<ClientNetwork>> {
         self.sources.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -169,20 +117,6 @@ mod tests {
         assert_eq!(refused.totals(), (200, 100));
         refused.take(number(300), 1_020, |_| true);
         assert_eq!(refused.totals(), (201, 100));
-    }
-
-    #[test]
-    fn no_more_sources_are_remembered_than_may_be_and_the_next_is_counted() {
-        let mut sources = Sources::default();
-        for n in 0..u32::try_from(SOURCES_MAX).unwrap() {
-            sources.known.insert(ClientNetwork::of(number(n)), Source { tat_ms: 2_000, left_out: 0 });
-        }
-        assert_eq!(sources.known.len(), SOURCES_MAX);
-        assert_eq!(sources.take(ClientNetwork::of(ONE), 1_999), None);
-        assert_eq!(sources.known.len(), SOURCES_MAX);
-        // Once nothing is held back of the others, they make room.
-        assert_eq!(sources.take(ClientNetwork::of(ONE), 2_000), Some(0));
-        assert_eq!(sources.known.len(), 1);
     }
 
     #[test]
