@@ -115,6 +115,27 @@ pub(crate) async fn start(upstream: &Upstream, policies: &str) -> (TestBed, Valu
     (testbed, alice)
 }
 
+/// The answer to the form in which a client's person gives their name and this password.
+pub(crate) async fn log_in(testbed: &TestBed, username: &str, password: &str) -> Answer {
+    let begin = get_request(&format!(
+        "/authorize?client_id=web&redirect_uri={CALLBACK}&response_type=code&scope=openid&code_challenge={CHALLENGE}\
+         &code_challenge_method=S256"
+    ));
+    let begun = http1::ask(&testbed.endpoint(), &begin).await.unwrap();
+    let cookie = begun.field("set-cookie").unwrap().split(';').next().unwrap().to_owned();
+    let flow = begun.field("location").unwrap().split("flow=").nth(1).unwrap().to_owned();
+    let page = get_request(&format!("/login?flow={flow}")).field("cookie", &cookie);
+    let page = http1::ask(&testbed.endpoint(), &page).await.unwrap();
+    let page = String::from_utf8(page.body).unwrap();
+    let csrf = page.split("name=\"csrf\" value=\"").nth(1).unwrap().split('"').next().unwrap();
+    let mut post = Request::new("POST", "localhost", "/login")
+        .field("content-type", "application/x-www-form-urlencoded")
+        .field("origin", "https://localhost")
+        .field("cookie", &cookie);
+    post.body = format!("flow={flow}&csrf={csrf}&username={username}&password={password}").into_bytes();
+    http1::ask(&testbed.endpoint(), &post).await.unwrap()
+}
+
 /// A browser's way to tokens: cookies by hand.
 pub(crate) async fn tokens(testbed: &TestBed, username: &str, password: &str) -> Value {
     let mut cookies: Vec<String> = Vec::new();

@@ -2,11 +2,10 @@
 //! good for a login through the gateway, and ours in the store from then on. And what is
 //! written down of logins.
 
-use bastide::demo::client::{Request, http1};
 use serde_json::{Value, json};
 
-use crate::administration::{CALLBACK, CHALLENGE, POLICIES, fixture, testbed, tokens};
-use crate::support::{TestBed, Upstream, get_request, until};
+use crate::administration::{POLICIES, fixture, log_in, testbed, tokens};
+use crate::support::{TestBed, Upstream, until};
 
 /// Whose hashes all of these are.
 const PASSWORD: &str = "correct horse battery staple";
@@ -59,27 +58,6 @@ async fn people_log_in_with_the_hashes_that_they_brought_and_have_ours_from_then
     }
 }
 
-/// The login of a client's person with this password, as far as its answer; gives the status.
-async fn attempt(testbed: &TestBed, username: &str, password: &str) -> u16 {
-    let begin = get_request(&format!(
-        "/authorize?client_id=web&redirect_uri={CALLBACK}&response_type=code&scope=openid&code_challenge={CHALLENGE}\
-         &code_challenge_method=S256"
-    ));
-    let begun = http1::ask(&testbed.endpoint(), &begin).await.unwrap();
-    let cookie = begun.field("set-cookie").unwrap().split(';').next().unwrap().to_owned();
-    let flow = begun.field("location").unwrap().split("flow=").nth(1).unwrap().to_owned();
-    let page = get_request(&format!("/login?flow={flow}")).field("cookie", &cookie);
-    let page = http1::ask(&testbed.endpoint(), &page).await.unwrap();
-    let page = String::from_utf8(page.body).unwrap();
-    let csrf = page.split("name=\"csrf\" value=\"").nth(1).unwrap().split('"').next().unwrap();
-    let mut post = Request::new("POST", "localhost", "/login")
-        .field("content-type", "application/x-www-form-urlencoded")
-        .field("origin", "https://localhost")
-        .field("cookie", &cookie);
-    post.body = format!("flow={flow}&csrf={csrf}&username={username}&password={password}").into_bytes();
-    http1::ask(&testbed.endpoint(), &post).await.unwrap().status
-}
-
 #[tokio::test]
 async fn logins_stand_in_the_audit_log_and_in_the_log_with_their_reason() {
     let upstream = Upstream::start().await;
@@ -88,8 +66,8 @@ async fn logins_stand_in_the_audit_log_and_in_the_log_with_their_reason() {
     let password = serde_json::from_str::<Value>(&made).unwrap()["password"].as_str().unwrap().to_owned();
     testbed.start_gateway().await;
     assert!(tokens(&testbed, "alice", &password).await["access_token"].is_string());
-    assert_eq!(attempt(&testbed, "alice", "wrong").await, 401);
-    assert_eq!(attempt(&testbed, "hunter2-in-the-wrong-field", "wrong").await, 401);
+    assert_eq!(log_in(&testbed, "alice", "wrong").await.status, 401);
+    assert_eq!(log_in(&testbed, "hunter2-in-the-wrong-field", "wrong").await.status, 401);
     let events = until("the events", async || {
         let mut events = Vec::new();
         for file in std::fs::read_dir(testbed.path("state/audit")).unwrap() {

@@ -1,10 +1,9 @@
 //! People who come from elsewhere, and whose an address is.
 
-use bastide::demo::client::{Request, http1};
 use serde_json::{Value, json};
 
-use super::{CALLBACK, CHALLENGE, POLICIES, audit, call, fixture, start, testbed};
-use crate::support::{TestBed, Upstream, get_request};
+use super::{POLICIES, audit, call, fixture, log_in, start, testbed};
+use crate::support::{TestBed, Upstream};
 
 #[tokio::test]
 async fn an_address_that_somebody_verified_is_given_to_nobody_else() {
@@ -46,22 +45,7 @@ async fn an_address_that_somebody_verified_is_given_to_nobody_else() {
 
 /// Where a login goes with this password: its status, and the page that it leads to.
 async fn login(testbed: &TestBed, username: &str, password: &str) -> (u16, String) {
-    let begin = get_request(&format!(
-        "/authorize?client_id=web&redirect_uri={CALLBACK}&response_type=code&scope=openid&code_challenge={CHALLENGE}\
-         &code_challenge_method=S256"
-    ));
-    let begun = http1::ask(&testbed.endpoint(), &begin).await.unwrap();
-    let cookie = begun.field("set-cookie").unwrap().split(';').next().unwrap().to_owned();
-    let flow = begun.field("location").unwrap().split("flow=").nth(1).unwrap().to_owned();
-    let page = get_request(&format!("/login?flow={flow}")).field("cookie", &cookie);
-    let page = String::from_utf8(http1::ask(&testbed.endpoint(), &page).await.unwrap().body).unwrap();
-    let csrf = page.split("name=\"csrf\" value=\"").nth(1).unwrap().split('"').next().unwrap();
-    let mut post = Request::new("POST", "localhost", "/login")
-        .field("content-type", "application/x-www-form-urlencoded")
-        .field("origin", "https://localhost")
-        .field("cookie", &cookie);
-    post.body = format!("flow={flow}&csrf={csrf}&username={username}&password={password}").into_bytes();
-    let answer = http1::ask(&testbed.endpoint(), &post).await.unwrap();
+    let answer = log_in(testbed, username, password).await;
     let to = answer.field("location").unwrap_or_default().split('?').next().unwrap_or_default().to_owned();
     (answer.status, to)
 }
