@@ -51,16 +51,22 @@ fn process(testbed: &TestBed) -> Option<u32> {
     u32::try_from(ready["process"].as_u64()?).ok()
 }
 
-#[tokio::test]
-async fn nobody_else_reads_the_memory_of_a_gateway_nor_of_the_one_that_succeeds_it() {
-    let upstream = Upstream::start().await;
-    let mut testbed = TestBed::prepare(&format!(
+/// What is to run as somebody who is not root, before it does.
+fn prepared(upstream: &Upstream) -> TestBed {
+    let testbed = TestBed::prepare(&format!(
         "services:\n  here: [ http://{} ]\nroutes:\n  - {{ match: /**, to: here, allow: anyone }}\n",
         upstream.address
     ));
     if getuid().is_root() {
         chown(testbed.folder.path(), Some(NOBODY), Some(NOBODY)).unwrap();
     }
+    testbed
+}
+
+#[tokio::test]
+async fn nobody_else_reads_the_memory_of_a_gateway_nor_of_the_one_that_succeeds_it() {
+    let upstream = Upstream::start().await;
+    let mut testbed = prepared(&upstream);
     testbed.start_gateway_by(serve(&testbed, &[])).await;
     let first = process(&testbed).unwrap();
     assert!(!is_read(first), "the memory is shown to others of the user");
@@ -85,13 +91,7 @@ async fn nobody_else_reads_the_memory_of_a_gateway_nor_of_the_one_that_succeeds_
 #[tokio::test]
 async fn core_dumps_are_allowed_only_where_that_is_asked_for() {
     let upstream = Upstream::start().await;
-    let mut testbed = TestBed::prepare(&format!(
-        "services:\n  here: [ http://{} ]\nroutes:\n  - {{ match: /**, to: here, allow: anyone }}\n",
-        upstream.address
-    ));
-    if getuid().is_root() {
-        chown(testbed.folder.path(), Some(NOBODY), Some(NOBODY)).unwrap();
-    }
+    let mut testbed = prepared(&upstream);
     testbed.start_gateway_by(serve(&testbed, &["--danger-core-dumps"])).await;
     assert!(is_read(process(&testbed).unwrap()));
     assert!(testbed.log().contains("--danger-core-dumps: core dumps"), "{}", testbed.log());
