@@ -19,7 +19,7 @@ use crate::observe::Observe;
 use crate::random::Names;
 use crate::record::{ATTEMPTS_MAX, Change, Kind, Records, Stored, Written, is_as};
 use crate::settings::{RealmSettings, SettingsChange};
-use crate::user::{User, folded};
+use crate::user::{User, described, folded};
 
 /// How often the keys are looked at, and deliveries that failed tried again.
 const KEEP_EVERY: Duration = Duration::from_secs(30);
@@ -430,7 +430,7 @@ impl Realm {
             None => Expect::Absent,
             Some(owner) if owner.value == user.id => Expect::Version(owner.version),
             Some(_) => {
-                let what = format!("user \"{}\"", keys::encoding::quote(&user.username));
+                let what = described(&user.username);
                 return Err(Error::Record { what, why: "the user name is another's".to_owned() });
             }
         };

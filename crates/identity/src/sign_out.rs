@@ -19,7 +19,7 @@ use crate::realm::Realm;
 use crate::record::{Change, Kind, Stored};
 use crate::revocation::{self, Named};
 use crate::session::{self, Session};
-use crate::user::User;
+use crate::user::{User, described};
 
 /// A session, as an administrator or its person sees it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -127,7 +127,7 @@ impl Realm {
     ) -> Result<usize, Error> {
         let decide = |stored: Option<Stored<User>>| {
             let Some(stored) = stored else {
-                let what = format!("user \"{}\"", keys::encoding::quote(user));
+                let what = described(user);
                 return Err(Error::Record { what, why: "there is none".to_owned() });
             };
             let now = self.now();

@@ -100,8 +100,7 @@ impl User {
         } else {
             return Ok(());
         };
-        let name = keys::encoding::quote(&self.username);
-        Err(Error::Record { what: format!("user \"{name}\""), why: why.to_owned() })
+        Err(Error::Record { what: described(&self.username), why: why.to_owned() })
     }
 }
 
@@ -115,6 +114,11 @@ fn is_plain(email: &str) -> bool {
     email.contains('@')
         && email.len() <= 320
         && !email.chars().any(|one| one.is_control() || one.is_whitespace())
+}
+
+/// What an error calls a user of this name.
+pub(crate) fn described(username: &str) -> String {
+    format!("user \"{}\"", keys::encoding::quote(username))
 }
 
 /// How user names are compared: without case.

@@ -16,7 +16,7 @@ use store::{Expect, Key, Transaction};
 use super::is_address;
 use crate::Error;
 use crate::record::{Kind, Records};
-use crate::user::{User, folded};
+use crate::user::{User, described, folded};
 
 /// Adds what changes when a user is written; without `after`, when they go.
 ///
@@ -52,7 +52,7 @@ pub(crate) async fn change(
         let (owned, expect) = look(records, &address, id).await?;
         if owned {
             let username = after.map_or(id, |user| user.username.as_str());
-            return Err(Error::Owned { what: format!("user \"{}\"", keys::encoding::quote(username)) });
+            return Err(Error::Owned { what: described(username) });
         }
         changes = records.write(changes, Kind::EmailOwner, &[&address], &id, None, expect)?;
     }
@@ -125,30 +125,14 @@ fn verified(user: &User) -> Option<(String, &str)> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
-    use keys::SystemRandom;
     use model::Timestamp;
 
     use super::*;
-    use crate::realm::{Realm, World};
+    use crate::realm::Realm;
     use crate::record::Written;
-    use crate::settings::RealmSettings;
-    use crate::testing::Still;
+    use crate::testing::realm;
 
     const ADDRESS: &str = "office@example.org";
-
-    async fn realm() -> Arc<Realm> {
-        let world = World {
-            store: store::Store::in_memory(Arc::new(Still)).unwrap(),
-            clock: Arc::new(Still),
-            random: Arc::new(SystemRandom::new()),
-            deliver: Arc::new(crate::NoDelivery),
-            observer: Arc::new(crate::NoObserver),
-            mail_transport: None,
-        };
-        Realm::open(RealmSettings::new("shop", "https://id.example.org"), world).await.unwrap()
-    }
 
     fn person(name: &str, email_verified: bool) -> User {
         let mut user = User::new(name, name, Timestamp::default());
@@ -178,7 +162,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_verified_an_address_before_it_could_be_owned_has_it() {
-        let realm = realm().await;
+        let realm = realm(None).await;
         let alice = of_before(&realm, "alice", true).await;
         let eve = of_before(&realm, "eve", false).await;
         assert_eq!(meant(&realm).await, ["alice"]);
@@ -195,7 +179,7 @@ mod tests {
 
     #[tokio::test]
     async fn those_who_had_verified_one_address_keep_it_together_until_it_is_of_one_of_them() {
-        let realm = realm().await;
+        let realm = realm(None).await;
         let (alice, bob) = (of_before(&realm, "alice", true).await, of_before(&realm, "bob", true).await);
         let eve = of_before(&realm, "eve", false).await;
         assert_eq!(meant(&realm).await, ["alice", "bob"]);

@@ -13,7 +13,7 @@ use crate::realm::Realm;
 use crate::record::{Kind, Stored, Written};
 use crate::text::Language;
 use crate::throttle;
-use crate::user::User;
+use crate::user::{User, described};
 
 /// Most messages that wait; whoever asks for one more is told to come again.
 const WAITING_MAX: usize = 10_000;
@@ -117,7 +117,7 @@ impl Realm {
     }
 
     async fn write_to(&self, user: &User, purpose: Purpose) -> Result<(), Error> {
-        let what = || format!("user \"{}\"", keys::encoding::quote(&user.username));
+        let what = || described(&user.username);
         let Some(email) = user.email.as_deref().filter(|email| is_address(email)) else {
             let why = "there is no e-mail address to write to".to_owned();
             return Err(Error::Record { what: what(), why });
@@ -285,25 +285,12 @@ async fn deliver(
 mod tests {
     use std::sync::Arc;
 
-    use keys::SystemRandom;
-
     use super::*;
     use crate::mail::SentElsewhere;
-    use crate::realm::World;
-    use crate::settings::RealmSettings;
-    use crate::testing::Still;
 
     #[tokio::test]
     async fn so_many_messages_wait_and_not_one_more() {
-        let world = World {
-            store: store::Store::in_memory(Arc::new(Still)).unwrap(),
-            clock: Arc::new(Still),
-            random: Arc::new(SystemRandom::new()),
-            deliver: Arc::new(crate::NoDelivery),
-            observer: Arc::new(crate::NoObserver),
-            mail_transport: Some(Arc::new(SentElsewhere)),
-        };
-        let realm = Realm::open(RealmSettings::new("shop", "https://id.example.org"), world).await.unwrap();
+        let realm = crate::testing::realm(Some(Arc::new(SentElsewhere))).await;
         let put =
             || put(&realm, Purpose::Recovery, Whom::Typed(String::new()), Language::English, realm.now());
         realm.mail_waiting.store(WAITING_MAX - 1, Ordering::Release);
