@@ -38,7 +38,7 @@ const WAY_BYTES_MAX: usize = 1_024;
 /// Looks at a value's kind that take a step.
 const GLANCES_PER_STEP: u64 = 2;
 /// Bytes of a text that are looked at in one step.
-const TEXT_BYTES_PER_STEP: usize = 64;
+pub(crate) const TEXT_BYTES_PER_STEP: usize = 64;
 
 /// A compiled schema for [`Seen`] values.
 pub(crate) type Validator = jsonschema::Validator<Budgeted>;

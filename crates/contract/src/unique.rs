@@ -8,11 +8,11 @@ use std::collections::HashSet;
 
 use serde_json::{Number, Value};
 
-/// Steps for a value that is written down, or for so many bytes of text: it is written, and what
-/// is written is looked up.
+use crate::budget::TEXT_BYTES_PER_STEP;
+
+/// Steps for a value that is written down, or for as much text as else takes one: it is written, and
+/// what is written is looked up.
 const STEPS: u64 = 2;
-/// Bytes of text in that.
-const TEXT_BYTES: usize = 64;
 /// 2^63 and 2^64, which doubles hold.
 const TWO_TO_63: f64 = 9_223_372_036_854_775_808.0;
 const TWO_TO_64: f64 = 2.0 * TWO_TO_63;
@@ -70,7 +70,7 @@ fn write(value: &Value, written: &mut Vec<u8>, spend: &mut impl FnMut(u64) -> bo
 }
 
 fn write_text(text: &str, written: &mut Vec<u8>, spend: &mut impl FnMut(u64) -> bool) -> Option<()> {
-    spend(STEPS * (text.len() / TEXT_BYTES) as u64).then_some(())?;
+    spend(STEPS * (text.len() / TEXT_BYTES_PER_STEP) as u64).then_some(())?;
     write_length(text.len(), written);
     written.extend_from_slice(text.as_bytes());
     Some(())
@@ -192,8 +192,7 @@ mod tests {
         /// As each is compared with each.
         #[test]
         fn a_list_is_unique_when_no_two_of_it_are_equal(items in prop::collection::vec(values(), 0..6)) {
-            let pairs = items.iter().enumerate().flat_map(|(at, one)| items.iter().skip(at + 1).map(move |other| (one, other)));
-            let mut pairs = pairs;
+            let mut pairs = items.iter().enumerate().flat_map(|(at, one)| items.iter().skip(at + 1).map(move |other| (one, other)));
             let expected = !pairs.any(|(one, other)| cmp::equal(one, other));
             prop_assert_eq!(super::is_unique(&items, |_| true), expected);
         }
