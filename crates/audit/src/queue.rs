@@ -51,7 +51,8 @@ impl Queue {
         spare: Consumer<Vec<u8>>,
         counters: Arc<QueueCounters>,
         settings: &Settings,
-        (shut, rest): (Arc<AtomicBool>, Arc<Rest>),
+        shut: Arc<AtomicBool>,
+        rest: Arc<Rest>,
     ) -> Self {
         let ends = RefCell::new(Ends { lines, spare, reserved: 0 });
         let bytes_max = u64::try_from(settings.queue_bytes).unwrap_or(u64::MAX);

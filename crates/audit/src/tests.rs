@@ -205,13 +205,8 @@ fn a_queue_of_long_lines_is_full_before_its_places_are_taken() {
         let (_spare_in, spare) = rtrb::RingBuffer::new(8);
         let counters = Arc::new(health::QueueCounters::default());
         let settings = Settings { queue_bytes: 100, when_full, ..settings(Path::new("")) };
-        let queue = Rc::new(Queue::new(
-            lines_in,
-            spare,
-            counters.clone(),
-            &settings,
-            (Arc::default(), Arc::default()),
-        ));
+        let queue =
+            Rc::new(Queue::new(lines_in, spare, counters.clone(), &settings, Arc::default(), Arc::default()));
         let reserve = || queue.reserve(event(1).id, event(1).time);
         let commit = |bytes| reserve().unwrap().commit_line(|line| line.resize(bytes, b' '));
         commit(60);

@@ -133,8 +133,8 @@ pub(crate) fn open(
         let (lines_in, lines_out) = RingBuffer::new(capacity);
         let (spare_in, spare_out) = RingBuffer::new(capacity.min(SPARE_LINES_MAX));
         let counters = Arc::new(QueueCounters::default());
-        let shared = (sinks.shut.clone(), rest.clone());
-        queues.push(Queue::new(lines_in, spare_out, counters.clone(), &settings, shared));
+        let (shut, rest) = (sinks.shut.clone(), rest.clone());
+        queues.push(Queue::new(lines_in, spare_out, counters.clone(), &settings, shut, rest));
         sources.push(Source { lines: lines_out, spare: spare_in, counters: counters.clone() });
         all_counters.push(counters);
     }
