@@ -306,15 +306,16 @@ pub(crate) fn refuse(why: &str, output: Output) -> ExitCode {
 
 /// Prints a document as JSON, laid out for people too.
 pub(crate) fn say_json(document: &impl serde::Serialize) {
-    match serde_json::to_string_pretty(document) {
-        Ok(text) => say_as_it_is(printable::json(&text)),
-        Err(fault) => say_json(&serde_json::json!({ "error": fault.to_string() })),
-    }
+    say_json_text(serde_json::to_string_pretty(document));
 }
 
 /// Prints a document as one line of JSON.
 pub(crate) fn say_json_line(document: &impl serde::Serialize) {
-    match serde_json::to_string(document) {
+    say_json_text(serde_json::to_string(document));
+}
+
+fn say_json_text(text: serde_json::Result<String>) {
+    match text {
         Ok(text) => say_as_it_is(printable::json(&text)),
         Err(fault) => say_json(&serde_json::json!({ "error": fault.to_string() })),
     }
