@@ -7,7 +7,8 @@
 //! old one and says why; `serve/succession` and [`handover`] give the sockets to a newer binary.
 //! [`run`] is the same for one program of the mesh.
 //!
-//! What waits in the loop's arms holds up the others: what asks a store or a peer is done beside it.
+//! What waits in the loop's arms holds up the others: what asks a store or a peer is done beside it,
+//! but for realms whose settings have changed, which are opened there.
 
 pub mod administration;
 pub mod audit_handle;
