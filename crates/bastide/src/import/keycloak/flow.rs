@@ -100,16 +100,21 @@ fn of_flow(realm: &Node, flow: &Node, depth: usize) -> Option<Demands> {
     if depth > DEPTH_MAX {
         return Some(Demands::unknown("flows in flows without end"));
     }
-    let is = |step: &Node, requirement: &str| text(step, "requirement") == Some(requirement);
-    let steps = || items(flow, "authenticationExecutions").iter().filter(|step| !is_condition(step));
-    let required: Vec<&Node> =
-        steps().filter(|step| is(step, "REQUIRED") || is(step, "CONDITIONAL")).collect();
+    let is_alternative = |step: &&Node| text(step, "requirement") == Some("ALTERNATIVE");
+    let required: Vec<&Node> = steps(flow).filter(|step| !is_alternative(step)).collect();
     // Beside what is required, alternatives count for nothing.
     if required.is_empty() {
-        let ways = steps().filter(|step| is(step, "ALTERNATIVE"));
-        return ways.filter_map(|step| of_step(realm, step, depth)).reduce(Demands::or);
+        return steps(flow).filter_map(|step| of_step(realm, step, depth)).reduce(Demands::or);
     }
     required.into_iter().filter_map(|step| of_step(realm, step, depth)).reduce(Demands::and)
+}
+
+/// The steps of a flow that are gone, but for its conditions.
+fn steps<'n>(flow: &'n Node) -> impl Iterator<Item = &'n Node> {
+    let is_gone = |step: &&Node| {
+        matches!(text(step, "requirement"), Some("REQUIRED" | "CONDITIONAL" | "ALTERNATIVE"))
+    };
+    items(flow, "authenticationExecutions").iter().filter(|step| !is_condition(step)).filter(is_gone)
 }
 
 fn is_condition(step: &Node) -> bool {
@@ -122,7 +127,7 @@ fn of_step(realm: &Node, step: &Node, depth: usize) -> Option<Demands> {
         let Some(flow) = flow else { return Some(Demands::unknown(format!("the flow {alias:?}"))) };
         let inner = of_flow(realm, flow, depth + 1);
         return match text(step, "requirement") {
-            Some("CONDITIONAL") => conditional(realm, flow, inner?),
+            Some("CONDITIONAL") => conditional(realm, flow, depth + 1, inner?),
             _ => inner,
         };
     }
@@ -143,18 +148,21 @@ fn of_step(realm: &Node, step: &Node, depth: usize) -> Option<Demands> {
 }
 
 /// What a flow demands that is gone only under its conditions.
-fn conditional(realm: &Node, flow: &Node, inner: Demands) -> Option<Demands> {
-    let steps = items(flow, "authenticationExecutions").iter();
+fn conditional(realm: &Node, flow: &Node, depth: usize, inner: Demands) -> Option<Demands> {
+    let all = items(flow, "authenticationExecutions").iter();
     let conditions: Vec<&Node> =
-        steps.filter(|step| is_condition(step) && text(step, "requirement") != Some("DISABLED")).collect();
+        all.filter(|step| is_condition(step) && text(step, "requirement") != Some("DISABLED")).collect();
     // Without a condition it is never gone.
     if conditions.is_empty() {
         return None;
     }
     let names: Vec<&str> = conditions.iter().filter_map(|step| text(step, "authenticator")).collect();
-    // Whoever has a factor is asked for it here too, whoever they are.
+    // Whoever has a factor is asked for it here too, whoever they are. Who has one that is not known
+    // here, the export need not say: a telephone number is an attribute.
     if names.contains(&"conditional-user-configured") {
-        return Some(Demands::default());
+        let demands = steps(flow).filter_map(|step| of_step(realm, step, depth));
+        let unknown = demands.flat_map(|demands| demands.unknown).collect();
+        return Some(Demands { unknown, ..Demands::default() });
     }
     let config = conditions.first().map(|step| config(realm, step)).unwrap_or_default();
     let set = |key: &str| config.iter().find(|(name, _)| *name == key).map(|(_, value)| *value);

@@ -385,6 +385,16 @@ fn flows(forms: Value) -> Value {
             { "authenticator": "auth-username-password-form", "requirement": "REQUIRED" },
             { "flowAlias": "Of a role", "requirement": "CONDITIONAL" },
         ] },
+        { "id": "f14", "alias": "Conditional SMS", "authenticationExecutions": [
+            { "authenticator": "conditional-user-configured", "requirement": "REQUIRED" },
+            { "authenticator": "sms-authenticator", "requirement": "REQUIRED" },
+        ] },
+        { "id": "f15", "alias": "Conditional OTP or SMS", "authenticationExecutions": [
+            { "authenticator": "conditional-user-configured", "requirement": "REQUIRED" },
+            { "authenticator": "auth-otp-form", "requirement": "ALTERNATIVE" },
+            { "authenticator": "sms-authenticator", "requirement": "ALTERNATIVE" },
+            { "authenticator": "email-authenticator", "requirement": "DISABLED" },
+        ] },
         { "id": "f12", "alias": "round", "authenticationExecutions": [ { "flowAlias": "round", "requirement": "REQUIRED" } ] },
     ])
 }
@@ -469,6 +479,8 @@ fn a_second_factor_that_a_login_demands_is_demanded_here() {
         // What nobody knows here is nobody's way in.
         (json!([name(), step("sms-authenticator")]), json!("2"), true, json!({})),
         (json!([name(), sub_flow("foreign", "REQUIRED")]), json!("2"), true, json!({})),
+        (json!([name(), sub_flow("Conditional SMS", "CONDITIONAL")]), json!("2"), true, json!({})),
+        (json!([name(), sub_flow("Conditional OTP or SMS", "CONDITIONAL")]), json!("2"), true, json!({})),
         (json!([name(), sub_flow("By place", "CONDITIONAL")]), json!("2"), true, json!({})),
         (json!([name(), sub_flow("nowhere", "REQUIRED")]), json!("2"), true, json!({})),
         (json!([name(), sub_flow("round", "REQUIRED")]), json!("2"), true, json!({})),
