@@ -490,6 +490,7 @@ impl Realm {
             .delete(records.key(Kind::UserName, &[&folded(&stored.value.username)]), Expect::Any);
         let gone = crate::mail::index::change(records, gone, Some(&stored.value), None).await?;
         let gone = self.end_tokens(gone, id, self.now())?;
+        let gone = crate::revocation::forget_roles(self, gone, id);
         if records.commit(gone).await? == Written::Conflict {
             return Ok(Written::Conflict);
         }

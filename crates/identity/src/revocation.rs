@@ -91,6 +91,13 @@ pub(crate) fn write(
     realm.records.write(transaction, Kind::Revoked, &named.path(), &entry, Some(until), Expect::Any)
 }
 
+/// Adds to a transaction that nothing is known of the roles that a user lost: one who comes to have
+/// their id begins to lose them anew.
+pub(crate) fn forget_roles(realm: &Realm, transaction: Transaction, user: &str) -> Transaction {
+    let key = realm.records.key(Kind::Revoked, &Named::Roles(user, 0).path());
+    transaction.delete(key, Expect::Any)
+}
+
 /// Whether this was revoked.
 pub(crate) async fn is_revoked(realm: &Realm, named: Named<'_>) -> Result<bool, Error> {
     realm.records.exists(Kind::Revoked, &named.path()).await

@@ -112,6 +112,26 @@ async fn whoever_is_switched_off_has_nothing_left_and_gets_nothing_back() {
 }
 
 #[tokio::test]
+async fn who_has_the_id_of_somebody_removed_has_not_lost_their_roles() {
+    let testbed = TestBed::new().await;
+    let mut scene = Scene::new(&testbed).await;
+    let (alice, version) = testbed.realm.find_user_by_id("alice").await.unwrap().unwrap();
+    testbed.set_roles("alice", &[]).await;
+    assert!(!is_good(&testbed, &scene.online).await);
+    assert_eq!(testbed.realm.remove_user("alice", Expect::Version(version)).await.unwrap(), Written::Conflict);
+    assert_eq!(testbed.realm.remove_user("alice", Expect::Present).await.unwrap(), Written::Done);
+    testbed.advance(1);
+    testbed.realm.put_user(&alice).await.unwrap();
+    testbed.give_password("alice").await;
+    testbed.advance(1);
+    scene.is_over().await;
+    let anew = testbed.tokens("web", "openid").await;
+    assert!(is_good(&testbed, &anew).await);
+    testbed.set_roles("alice", &[]).await;
+    assert!(!is_good(&testbed, &anew).await);
+}
+
+#[tokio::test]
 async fn another_password_ends_what_the_old_one_began() {
     let testbed = TestBed::new().await;
     let mut scene = Scene::new(&testbed).await;
