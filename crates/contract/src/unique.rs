@@ -23,17 +23,18 @@ pub(crate) fn is_unique(items: &[Value], mut spend: impl FnMut(u64) -> bool) -> 
     if items.len() < 2 {
         return true;
     }
+    let mut known = HashSet::<Box<[u8]>>::new();
     let mut written = Vec::new();
-    let mut ends = Vec::with_capacity(items.len());
     for item in items {
+        written.clear();
         if write(item, &mut written, &mut spend).is_none() {
             return true;
         }
-        ends.push(written.len());
+        if !known.insert(written.as_slice().into()) {
+            return false;
+        }
     }
-    let mut known = HashSet::with_capacity(items.len());
-    let mut start = 0;
-    ends.into_iter().all(|end| known.insert(written.get(std::mem::replace(&mut start, end)..end)))
+    true
 }
 
 /// Writes a value: the same bytes for equal ones, and others for all that differ. `None` when the
