@@ -272,6 +272,12 @@ impl<'n> Importer<'n> {
                 format!("every client is switched off: {}", unknown_steps(&unknown)),
             );
         }
+        self.settings();
+    }
+
+    /// What else the realm has set of logins.
+    fn settings(&mut self) {
+        let realm = self.realm;
         if self.is_off {
             self.find(realm.at, "realm", Outcome::Closed, "it was switched off: its clients and users are");
         }

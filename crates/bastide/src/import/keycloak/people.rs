@@ -112,23 +112,14 @@ impl<'n> Person<'_, 'n> {
     ) -> Map<String, Value> {
         let user = self.user;
         let mut record = Map::new();
-        let (first, last) = (text(user, "firstName"), text(user, "lastName"));
-        let name =
-            [first, last].into_iter().flatten().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ");
+        let name = [text(user, "firstName"), text(user, "lastName")].into_iter().flatten();
+        let name = name.filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ");
         if !name.is_empty() {
             record.insert("name".to_owned(), json!(name));
         }
-        let verified = flag(user, "emailVerified");
         let email = self.email();
         if let Some(email) = email {
-            let is_shared = verified && shared.contains(&email.trim().to_lowercase());
-            if is_shared {
-                let note =
-                    "several have it verified, and one can: nobody has, until they show that it is theirs";
-                self.find(user.at, "e-mail address", Outcome::Changed, note);
-            }
-            record.insert("email".to_owned(), json!(email));
-            record.insert("email_verified".to_owned(), json!(verified && !is_shared));
+            self.address(&mut record, email, shared);
         }
         let groups = texts(user, "groups");
         let mut own = roles.of(user);
@@ -138,22 +129,32 @@ impl<'n> Person<'_, 'n> {
         record.insert("roles".to_owned(), json!(own));
         let groups: BTreeSet<&str> = groups.into_iter().map(|path| path.trim_start_matches('/')).collect();
         record.insert("groups".to_owned(), json!(groups));
-        let mut attributes = Map::new();
-        for (name, value) in [("given_name", first), ("family_name", last)] {
-            if let Some(value) = value.filter(|value| !value.is_empty()) {
-                attributes.insert(name.to_owned(), json!(value));
-            }
+        record.insert("attributes".to_owned(), Value::Object(attributes(user)));
+        let unverified = email.is_some() && !flag(user, "emailVerified");
+        self.credentials(&mut record, wanted, unverified);
+        self.left_behind();
+        let is_off =
+            text(user, "enabled") == Some("false") || self.importer.is_off || !self.closed.is_empty();
+        record.insert("disabled".to_owned(), json!(is_off));
+        record
+    }
+
+    /// Their address. One that several have shown to be theirs is nobody's until one shows it again.
+    fn address(&mut self, record: &mut Map<String, Value>, email: &str, shared: &BTreeSet<String>) {
+        let verified = flag(self.user, "emailVerified");
+        let is_shared = verified && shared.contains(&email.trim().to_lowercase());
+        if is_shared {
+            let note = "several have it verified, and one can: nobody has, until they show that it is theirs";
+            self.find(self.user.at, "e-mail address", Outcome::Changed, note);
         }
-        for (name, values) in entries(user, "attributes") {
-            let values: Vec<&str> = values.items().iter().filter_map(Node::text).collect();
-            let value = match values.as_slice() {
-                [one] => json!(one),
-                many => json!(many),
-            };
-            attributes.insert(name.to_owned(), value);
-        }
-        record.insert("attributes".to_owned(), Value::Object(attributes));
-        let choose = self.actions(email.is_some() && !verified);
+        record.insert("email".to_owned(), json!(email));
+        record.insert("email_verified".to_owned(), json!(verified && !is_shared));
+    }
+
+    /// Their password and factors; whoever had a factor that cannot be taken is closed.
+    fn credentials(&mut self, record: &mut Map<String, Value>, wanted: &Wanted, unverified: bool) {
+        let user = self.user;
+        let choose = self.actions(unverified);
         let shown = credential::read(self.importer, wanted, user, &self.what, choose);
         if let Some(hash) = shown.password_hash {
             record.insert("password_hash".to_owned(), json!(hash));
@@ -169,13 +170,14 @@ impl<'n> Person<'_, 'n> {
                 "none of their second factors can be taken, so they are asked to enrol one at the next login";
             self.closed.push(why.to_owned());
         }
+    }
+
+    /// Says what does not come along.
+    fn left_behind(&mut self) {
+        let user = self.user;
         if is_issued_before(user) {
-            self.find(
-                user.at,
-                "`notBefore`",
-                Outcome::Translated,
-                "nothing that Keycloak issued is good here",
-            );
+            let note = "nothing that Keycloak issued is good here";
+            self.find(user.at, "`notBefore`", Outcome::Translated, note);
         }
         if text(user, "federationLink").is_some_and(|link| !link.is_empty()) {
             let note = "their password is in a directory, which is not asked: give them another";
@@ -187,10 +189,6 @@ impl<'n> Person<'_, 'n> {
             let what = format!("link of {} to {provider:?}", self.what);
             self.importer.find(identity.at, what, Outcome::Dropped, note);
         }
-        let is_off =
-            text(user, "enabled") == Some("false") || self.importer.is_off || !self.closed.is_empty();
-        record.insert("disabled".to_owned(), json!(is_off));
-        record
     }
 
     /// What they had to do at the next login. Gives why their password is not taken: it let them in only to
@@ -255,4 +253,23 @@ impl<'n> Person<'_, 'n> {
         self.find(self.user.at, "e-mail address", Outcome::Dropped, note);
         None
     }
+}
+
+/// What is known of somebody besides, for `claims:`.
+fn attributes(user: &Node) -> Map<String, Value> {
+    let mut attributes = Map::new();
+    for (name, key) in [("given_name", "firstName"), ("family_name", "lastName")] {
+        if let Some(value) = text(user, key).filter(|value| !value.is_empty()) {
+            attributes.insert(name.to_owned(), json!(value));
+        }
+    }
+    for (name, values) in entries(user, "attributes") {
+        let values: Vec<&str> = values.items().iter().filter_map(Node::text).collect();
+        let value = match values.as_slice() {
+            [one] => json!(one),
+            many => json!(many),
+        };
+        attributes.insert(name.to_owned(), value);
+    }
+    attributes
 }

@@ -459,6 +459,11 @@ impl<'n> Importer<'n> {
             ),
         };
         self.say(plugin.entity, &place, outcome, &note);
+        self.forbid(plugin, of, routes, &unless);
+    }
+
+    /// Forbids somebody the routes that a plugin is for, or all, where a condition of its own holds.
+    fn forbid(&mut self, plugin: &Plugin<'n>, of: &[Somebody], routes: &[String], unless: &str) {
         let everywhere = plugin.route.is_none() && plugin.service.is_none();
         let scopes: Vec<Option<&str>> =
             if everywhere { vec![None] } else { routes.iter().map(|route| Some(route.as_str())).collect() };
