@@ -127,7 +127,7 @@ pub(super) fn settings(
         limits_by_principal: by_principal,
         concurrency: route.concurrency.map(|most| concurrency(&route.name, most, before)),
         addresses: addresses(&route.addresses),
-        cors: route.cors.as_ref().map(cors),
+        cors: route.cors.as_ref().map(|rules| cors(rules, service)),
         contract: route.validation.as_ref().map(contract),
         response: response(route),
         own_answer: route.own_answer.clone(),
@@ -217,7 +217,7 @@ pub(super) fn addresses(addresses: &config::Addresses) -> AddressRules {
     }
 }
 
-fn cors(cors: &config::Cors) -> Cors {
+fn cors(cors: &config::Cors, service: Option<&config::Service>) -> Cors {
     Cors {
         origins: match &cors.origins {
             config::Origins::Any => Origins::Any,
@@ -228,6 +228,7 @@ fn cors(cors: &config::Cors) -> Cors {
         expose: cors.expose.join(", "),
         credentials: cors.credentials,
         max_age_seconds: Duration::as_secs(&cors.max_age),
+        keeps_upstreams: service.is_some_and(|service| service.in_process),
     }
 }
 

@@ -141,6 +141,16 @@ async fn pages_of_an_allowed_origin_use_the_realm_and_read_refusals() {
     let userinfo = ask(get_request("/userinfo").field("origin", PAGE).bearer("x")).await;
     assert_eq!((userinfo.status, allowed(&userinfo).as_deref()), (401, Some(PAGE)));
     assert_eq!(userinfo.field("access-control-expose-headers"), Some("dpop-nonce, www-authenticate"));
+    // Metadata and keys are for every page.
+    for (path, origin, expected) in [
+        ("/jwks", PAGE, Some(PAGE)),
+        ("/jwks", "https://other.test", Some("*")),
+        ("/.well-known/openid-configuration", "https://other.test", Some("*")),
+        ("/userinfo", "https://other.test", None),
+    ] {
+        let answer = ask(get_request(path).field("origin", origin)).await;
+        assert_eq!(allowed(&answer).as_deref(), expected, "{path} {origin}");
+    }
     // The gateway's own refusals, to whom the rules allow to read them.
     for (origin, status, expected) in [
         (PAGE, 401, Some(PAGE)),

@@ -28,6 +28,9 @@ pub struct Cors {
     pub credentials: bool,
     /// How long a browser may remember the preflight, seconds.
     pub max_age_seconds: u64,
+    /// Whether other origins get what the upstream says: the identity provider lets every page read
+    /// its metadata and keys.
+    pub keeps_upstreams: bool,
 }
 
 /// Which origins.
@@ -113,12 +116,13 @@ impl Cors {
     /// Adds what a browser needs to see in the answer of an actual request.
     pub fn mark(&self, head: &RequestHead, response: &mut Additions) {
         let _ = response.push_as(Manner::Beside, "vary", b"origin");
-        // What the upstream says about other origins does not count.
-        for name in OWNED {
-            response.remove(name);
+        let allowed = head.fields.get(Known::Origin).filter(|origin| self.allows(origin));
+        if allowed.is_some() || !self.keeps_upstreams {
+            for name in OWNED {
+                response.remove(name);
+            }
         }
-        let Some(origin) = head.fields.get(Known::Origin) else { return };
-        if self.allows(origin) {
+        if let Some(origin) = allowed {
             self.allow(origin, response);
         }
     }
