@@ -406,9 +406,9 @@ impl RealmSettings {
     }
 }
 
-/// A host of this machine (RFC 8252 §7.3).
+/// A host of this machine (RFC 8252 §7.3, RFC 6761 §6.3).
 pub(crate) fn is_loopback(host: &str) -> bool {
-    matches!(host, "127.0.0.1" | "[::1]" | "localhost")
+    matches!(host, "127.0.0.1" | "[::1]" | "localhost") || host.ends_with(".localhost")
 }
 
 #[cfg(test)]

@@ -175,6 +175,7 @@ mod tests {
             "http://127.0.0.1/",
             "http://[::1]:3000/cb",
             "http://localhost:3000/cb",
+            "http://app.localhost:3000/cb",
         ] {
             assert_eq!(fault(good, false), None, "{good}");
         }
@@ -184,6 +185,8 @@ mod tests {
         for wrong in [
             "com.example.app:/cb",
             "http://a.example/cb",
+            "http://localhost.example/cb",
+            "http://notlocalhost/cb",
             "https://*.example/cb",
             "https://a.example/cb#x",
             "https://u@a.example/cb",
