@@ -38,7 +38,8 @@ enum UserCommand {
     #[command(after_help = examples(
         "bastide user add alice --role customer --email alice@example.org\n\
          bastide user add carol --email carol@example.org --invite\n\
-         bastide user add bob --group warehouse --attribute team=red --password-stdin < password.txt"
+         bastide user add bob --group warehouse --attribute team=red --password-stdin < password.txt\n\
+         bastide user add dave --attribute phone_number=+3261234567 --attribute phone_number_verified:=true"
     ))]
     Add {
         /// The user name.
@@ -52,15 +53,19 @@ enum UserCommand {
         /// The e-mail address.
         #[arg(long)]
         email: Option<String>,
+        /// The address is known to be theirs: `email_verified` in tokens.
+        #[arg(long, requires = "email", conflicts_with = "invite")]
+        email_verified: bool,
         /// A declared role; may be given several times.
         #[arg(long = "role")]
         roles: Vec<String>,
         /// A group; may be given several times.
         #[arg(long = "group")]
         groups: Vec<String>,
-        /// `name=value`, for claims; may be given several times.
+        /// `name=value`, for claims; may be given several times. `name:=value` takes JSON: `true`, a
+        /// number, a list, an object.
         #[arg(long = "attribute", value_name = "NAME=VALUE", value_parser = parse_attribute)]
-        attributes: Vec<(String, String)>,
+        attributes: Vec<(String, Value)>,
         /// Read the password from standard input instead of making one.
         #[arg(long)]
         password_stdin: bool,
@@ -161,10 +166,21 @@ fn serve(context: &AdminContext, command: UserCommand) -> anyhow::Result<ExitCod
     match command {
         UserCommand::List => list(context)?,
         UserCommand::Show { username } => context.show(&context.user(&username)?),
-        UserCommand::Add { username, id, name, email, roles, groups, attributes, password_stdin, invite } => {
+        UserCommand::Add {
+            username,
+            id,
+            name,
+            email,
+            email_verified,
+            roles,
+            groups,
+            attributes,
+            password_stdin,
+            invite,
+        } => {
             let user = json!({
-                "username": username, "name": name, "email": email, "roles": roles, "groups": groups,
-                "attributes": BTreeMap::from_iter(attributes),
+                "username": username, "name": name, "email": email, "email_verified": email_verified,
+                "roles": roles, "groups": groups, "attributes": BTreeMap::from_iter(attributes),
             });
             // A password that cannot be read leaves no user without one behind.
             let password = if invite { Password::Invited } else { Password::take(password_stdin)? };
@@ -324,7 +340,34 @@ impl Password {
     }
 }
 
-fn parse_attribute(pair: &str) -> Result<(String, String), String> {
+fn parse_attribute(pair: &str) -> Result<(String, Value), String> {
     let (name, value) = name_and_value(pair)?;
-    Ok((name.to_owned(), value.to_owned()))
+    let Some(name) = name.strip_suffix(':') else { return Ok((name.to_owned(), value.into())) };
+    if name.is_empty() {
+        return Err("expected name:=value".to_owned());
+    }
+    let value = serde_json::from_str(value).map_err(|error| format!("expected JSON after `:=`: {error}"))?;
+    Ok((name.to_owned(), value))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_attribute_is_text_unless_it_is_written_as_json() {
+        for (pair, expected) in [
+            ("team=red", ("team", json!("red"))),
+            ("team=", ("team", json!(""))),
+            ("verified=true", ("verified", json!("true"))),
+            ("verified:=true", ("verified", json!(true))),
+            ("address:={\"locality\":\"Ghent\"}", ("address", json!({ "locality": "Ghent" }))),
+            ("at=a:=b", ("at", json!("a:=b"))),
+        ] {
+            assert_eq!(parse_attribute(pair), Ok((expected.0.to_owned(), expected.1)), "{pair}");
+        }
+        for wrong in ["team", "=red", "team:=red", "team:=", ":=1"] {
+            assert!(parse_attribute(wrong).is_err(), "{wrong}");
+        }
+    }
 }

@@ -185,12 +185,18 @@ pub(super) const CLAIM: Section = Section {
     keys: &[
         key("claim", "text", "", "Its name."),
         key(
+            "from",
+            "groups, roles, username, name, email, email_verified or updated_at",
+            "none",
+            "What it shows of the user; of a client, its `roles`.",
+        ),
+        key(
             "attribute",
             "text",
             "none",
-            "The attribute of the user or client that it shows. Not with `fixed`.",
+            "The attribute of the user or client that it shows, in place of `from`.",
         ),
-        key("fixed", "text", "none", "The value that it always has."),
+        key("fixed", "text", "none", "The value that it always has, in place of `from`."),
         key("scope", "scope", "always", "Only when this scope was granted."),
         key(
             "into",
@@ -219,6 +225,17 @@ fn algorithm(text: &str) -> Result<keys::Algorithm, Unfit> {
     let found = known.into_iter().find(|algorithm| algorithm.name() == text);
     found.ok_or(Unfit { expected: "ES256, EdDSA or RS256", instead: None })
 }
+
+/// What a claim can show of a user.
+const SOURCES: [(&str, Source); 7] = [
+    ("groups", Source::Groups),
+    ("roles", Source::Roles),
+    ("username", Source::Username),
+    ("name", Source::Name),
+    ("email", Source::Email),
+    ("email_verified", Source::EmailVerified),
+    ("updated_at", Source::UpdatedAt),
+];
 
 fn target(text: &str) -> Result<Target, Unfit> {
     match text {
@@ -482,18 +499,41 @@ impl Decoder<'_> {
     fn claim(&mut self, node: &Node) -> Option<ClaimRule> {
         let table = self.table(node, &CLAIM)?;
         let claim = self.required(&table, "claim").and_then(|node| self.text(node))?.to_owned();
-        let attribute = table.get("attribute").and_then(|node| self.text(node));
-        let fixed = table.get("fixed").and_then(|node| self.text(node));
-        let from = match (attribute, fixed) {
-            (Some(attribute), None) => Source::Attribute(attribute.to_owned()),
-            (None, Some(fixed)) => Source::Fixed(fixed.into()),
-            _ => {
-                self.fault(table.at, format!("claim {claim:?} needs either `attribute` or `fixed`"));
-                return None;
-            }
+        let mut given = ["from", "attribute", "fixed"].into_iter().filter_map(|key| table.get(key));
+        let (Some(node), None) = (given.next(), given.next()) else {
+            let message = format!("claim {claim:?} needs one of `from`, `attribute` and `fixed`");
+            let known = SOURCES.iter().any(|(name, _)| *name == claim);
+            let instead = if known { format!("from: {claim}") } else { format!("attribute: {claim}") };
+            self.advise(table.at, message, format!("write {instead}"));
+            return None;
+        };
+        let from = if table.get("fixed").is_some() {
+            Source::Fixed(self.text(node)?.into())
+        } else if table.get("attribute").is_some() {
+            self.attribute(node)?
+        } else {
+            self.source(node)?
         };
         let scope = table.get("scope").and_then(|node| self.text(node)).map(str::to_owned);
         let into = table.get("into").map_or(vec![Target::AccessToken], |node| self.values(node, target));
         Some(ClaimRule { claim, from, scope, into: into.into_iter().collect() })
+    }
+
+    fn attribute(&mut self, node: &Node) -> Option<Source> {
+        let name = self.text(node)?;
+        if ["groups", "roles"].contains(&name) {
+            let what = format!("this is an attribute that is called {name}, not the user's {name}");
+            self.warn(node.at, what, format!("write from: {name}"));
+        }
+        Some(Source::Attribute(name.to_owned()))
+    }
+
+    fn source(&mut self, node: &Node) -> Option<Source> {
+        let name = self.text(node)?;
+        let found = SOURCES.iter().find(|(known, _)| *known == name);
+        if found.is_none() {
+            self.unknown_value(node, "source of a claim", SOURCES.iter().map(|(name, _)| *name));
+        }
+        found.map(|(_, source)| source.clone())
     }
 }

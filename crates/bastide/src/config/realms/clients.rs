@@ -1,6 +1,7 @@
 //! `realms.NAME.clients`: the clients that a configuration declares.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use identity::client::CertificateSubject;
 use identity::{Client, ClientAuthentication, GrantType, RealmSettings};
@@ -12,7 +13,7 @@ use crate::config::node::{Name, Node};
 use crate::config::schema::{Section, key};
 use crate::config::values::Unfit;
 
-use super::BackChannel;
+use super::{BackChannel, algorithm};
 
 /// The largest key set of a client, bytes.
 const JWKS_BYTES_MAX: usize = 64 * 1024;
@@ -86,6 +87,24 @@ pub(in crate::config) const CLIENT: Section = Section {
             "true or false",
             "false",
             "Its tokens are bound to its certificate (RFC 8705 §3).",
+        ),
+        key(
+            "id_token_algorithm",
+            "ES256, EdDSA or RS256",
+            "RS256",
+            "What its ID tokens and logout tokens are signed with; one of the realm's `algorithms`.",
+        ),
+        key(
+            "require_pushed_requests",
+            "true or false",
+            "false",
+            "It has to push its authorization requests (RFC 9126).",
+        ),
+        key(
+            "default_max_age",
+            "duration",
+            "none",
+            "How long ago users may have logged in, in whole seconds, where a request has no `max_age`.",
         ),
         key("disabled", "true or false", "false", "It is refused like an unknown one."),
     ],
@@ -164,6 +183,11 @@ impl Decoder<'_> {
         client.may_introspect = flag(self, "may_introspect");
         client.dpop_bound_access_tokens = flag(self, "dpop_bound_access_tokens");
         client.certificate_bound_access_tokens = flag(self, "certificate_bound_access_tokens");
+        client.id_token_algorithm =
+            table.get("id_token_algorithm").and_then(|node| self.value(node, algorithm));
+        client.require_pushed_requests = flag(self, "require_pushed_requests");
+        let age = table.get("default_max_age").and_then(|node| self.duration(node, Duration::ZERO));
+        client.default_max_age = age.map(|age| age.as_secs());
         client.disabled = flag(self, "disabled");
         Some(client)
     }

@@ -1,5 +1,7 @@
 //! `realms.NAME.factors`, and `acr` of a client.
 
+use identity::claim::Source;
+
 use super::{read_with, said_with};
 
 fn around(realm: &str) -> String {
@@ -219,6 +221,65 @@ fn what_an_attribute_of_a_user_says_is_no_role() {
 }
 
 #[test]
+fn a_claim_shows_what_a_user_is_an_attribute_or_one_value() {
+    let read = |rest: &str| {
+        let written = around(&format!("    claims: [ {{ claim: {rest} }} ]\n"));
+        read_with(&written, &[]).map(|found| found.realms[0].settings.claims.last().unwrap().clone())
+    };
+    for (rest, from) in [
+        ("groups, from: groups", Source::Groups),
+        ("crew, from: roles", Source::Roles),
+        ("login, from: username", Source::Username),
+        ("who, from: name", Source::Name),
+        ("mail, from: email", Source::Email),
+        ("mail_verified, from: email_verified", Source::EmailVerified),
+        ("changed, from: updated_at", Source::UpdatedAt),
+        ("job, attribute: groups_of_work", Source::Attribute("groups_of_work".to_owned())),
+        ("job, fixed: groups", Source::Fixed("groups".into())),
+    ] {
+        assert_eq!(read(rest).unwrap().from, from, "{rest}");
+    }
+    let said =
+        |rest: &str| said_with(&around(&format!("    claims: [ {{ claim: {rest} }} ]\n")), &[]).join("\n");
+    for (rest, expected) in [
+        ("groups, into: [ id_token ]", "write from: groups"),
+        ("job, into: [ id_token ]", "write attribute: job"),
+        ("groups, from: groups, attribute: groups", "needs one of `from`, `attribute` and `fixed`"),
+        ("groups, from: groupz", "did you mean \"groups\"?"),
+        ("groups, attribute: groups", "not the user's groups"),
+        ("r, attribute: roles", "write from: roles"),
+    ] {
+        assert!(said(rest).contains(expected), "{rest}: {}", said(rest));
+    }
+    assert!(!said("groups, from: groups").contains("groups"), "{}", said("groups, from: groups"));
+}
+
+#[test]
+fn a_declared_client_can_have_what_others_are_given_by_the_interface() {
+    let read = |keys: &str| {
+        let written = around(&format!(
+            "    algorithms: [ ES256, RS256 ]\n    clients: {{ job: {{ redirect_uris: [ https://a.example/cb ]{keys} }} }}\n"
+        ));
+        (
+            said_with(&written, &[]),
+            read_with(&written, &[]).ok().map(|mut found| found.realms[0].clients.remove(0)),
+        )
+    };
+    let plain = read("").1.unwrap();
+    assert_eq!(
+        (plain.id_token_algorithm, plain.require_pushed_requests, plain.default_max_age),
+        (None, false, None)
+    );
+    let keys = ", id_token_algorithm: ES256, require_pushed_requests: true, default_max_age: 1h";
+    let client = read(keys).1.unwrap();
+    assert_eq!(client.id_token_algorithm, Some(keys::Algorithm::Es256));
+    assert_eq!((client.require_pushed_requests, client.default_max_age), (true, Some(3600)));
+    assert_eq!(read(", default_max_age: 0s").1.unwrap().default_max_age, Some(0));
+    let (said, none) = read(", id_token_algorithm: EdDSA");
+    assert!(none.is_none() && said.join("\n").contains("is not among the realm's algorithms"), "{said:?}");
+}
+
+#[test]
 fn what_a_role_needs_is_asked_of_all_who_have_it() {
     let testbed = |roles: &str, factors: &str| {
         let written = format!(
@@ -326,10 +387,12 @@ routes:
     };
     let from_access = ", claims_from: access_token, resource: \"https://shop.example.org\"";
     let shown = ", claims: [ { claim: roles, attribute: roles, into: [ id_token ] } ]";
+    let from_roles = shown.replace("attribute: roles", "from: roles");
     for (realm, session, roles, warned) in [
         ("", "", "customer: {}", true),
         ("", from_access, "customer: {}", false),
         (shown, "", "customer: {}", false),
+        (&from_roles, "", "customer: {}", false),
         ("", "", "", false),
         ("", "", "customer: { members: [ \"User:town:alice\" ] }", false),
     ] {
