@@ -85,8 +85,13 @@ pub(super) const SECURITY: Section = Section {
     short: "`true`: the defaults",
     keys: &[
         key("hsts", "duration; 0s: not sent", "365d", "`Strict-Transport-Security: max-age`."),
-        key("frame_options", "DENY or SAMEORIGIN", "DENY", "`X-Frame-Options`."),
-        key("referrer_policy", "a value of Referrer-Policy", "no-referrer", "`Referrer-Policy`."),
+        key("frame_options", "DENY or SAMEORIGIN", "SAMEORIGIN", "`X-Frame-Options`."),
+        key(
+            "referrer_policy",
+            "a value of Referrer-Policy",
+            "strict-origin-when-cross-origin",
+            "`Referrer-Policy`. With `no-referrer` browsers send `Origin: null` with forms.",
+        ),
     ],
 };
 
@@ -199,8 +204,8 @@ impl Decoder<'_> {
     pub(super) fn security_headers(&mut self, node: Option<&Node>, danger: bool) -> Option<SecurityHeaders> {
         let mut headers = SecurityHeaders {
             hsts: Duration::from_secs(365 * 86_400),
-            frame_options: "DENY".to_owned(),
-            referrer_policy: "no-referrer".to_owned(),
+            frame_options: "SAMEORIGIN".to_owned(),
+            referrer_policy: "strict-origin-when-cross-origin".to_owned(),
         };
         match node {
             Some(node) if node.text() == Some("false") && !danger => {

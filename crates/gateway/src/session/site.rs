@@ -27,7 +27,7 @@ pub fn check(source: Source<'_>, own: &str, allowed: &[String]) -> Result<(), &'
     let is_allowed = |origin: &[u8]| allowed.iter().any(|allowed| allowed.as_bytes() == origin);
     match (source.origin, source.fetch_site) {
         (Some(origin), _) if is_allowed(origin) => Ok(()),
-        // Of a page with `Referrer-Policy: no-referrer`, which is our own default, browsers name no
+        // Of a page with `Referrer-Policy: no-referrer`, which many applications set, browsers name no
         // origin; where the page is from they still say, and scripts cannot (Fetch Metadata §2.3).
         (Some(b"null"), Some(b"same-origin")) => Ok(()),
         (Some(origin), _) if origin != own.as_bytes() => Err("its Origin is another site"),

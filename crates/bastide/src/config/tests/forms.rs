@@ -112,7 +112,7 @@ fn short_and_long_forms_mean_the_same() {
         (
             "security_headers: true\n",
             open,
-            "security_headers: { hsts: 365d, frame_options: DENY, referrer_policy: no-referrer }\n",
+            "security_headers: { hsts: 365d, frame_options: SAMEORIGIN, referrer_policy: strict-origin-when-cross-origin }\n",
             open,
         ),
         (
