@@ -586,7 +586,9 @@ fn path_keys(
         return vec![text("rewrite", rewrite.clone())];
     }
     let mut keys = Vec::new();
-    let strips = entity.flag("strip_path", true);
+    // Kong never takes anything off the path of a gRPC call: it names the method.
+    let is_grpc = |protocol: &str| ["grpc", "grpcs"].contains(&protocol);
+    let strips = entity.flag("strip_path", true) && !entity.texts("protocols").iter().any(|one| is_grpc(one));
     match (&pattern.matched, strips) {
         (Matched::Prefix(prefix), true) => keys.push(text("strip_prefix", prefix.clone())),
         (Matched::Whole, true) => {

@@ -69,7 +69,7 @@ impl<'n> Importer<'n> {
                 self.say(service, &place, Outcome::Changed, note);
             }
         }
-        keys.extend(timeouts(service));
+        keys.push(timeouts(service));
         if let Some(retries) = service.number("retries") {
             keys.push(("retries".to_owned(), Yaml::text(retries.min(5).to_string())));
         }
@@ -214,17 +214,14 @@ fn weighted(endpoints: &[(String, u64)]) -> Option<Yaml> {
     Some(Yaml::List(maps.collect()))
 }
 
-fn timeouts(service: Entity<'_>) -> Option<(String, Yaml)> {
-    let mut keys = Vec::new();
+/// Kong waits a minute for an answer where nothing else is said, which is twice as long as a service
+/// here has.
+fn timeouts(service: Entity<'_>) -> (String, Yaml) {
     let ms = |key: &str| service.number(key).filter(|ms| *ms > 0).map(|ms| Yaml::text(format!("{ms}ms")));
-    if let Some(connect) = ms("connect_timeout") {
-        keys.push(("connect".to_owned(), connect));
-    }
-    if let Some(read) = ms("read_timeout") {
-        keys.push(("first_byte".to_owned(), read.clone()));
-        keys.push(("idle".to_owned(), read));
-    }
-    (!keys.is_empty()).then(|| ("timeouts".to_owned(), Yaml::Map(keys)))
+    let read = ms("read_timeout").unwrap_or_else(|| Yaml::text("60s"));
+    let connect = ms("connect_timeout").map(|connect| ("connect".to_owned(), connect));
+    let reads = ["first_byte", "idle"].map(|key| (key.to_owned(), read.clone()));
+    ("timeouts".to_owned(), Yaml::Map(connect.into_iter().chain(reads).collect()))
 }
 
 /// The first number that is set and not 0.

@@ -111,6 +111,35 @@ fn the_report_names_places_and_reasons_and_no_secret() {
 }
 
 #[test]
+fn a_service_waits_for_answers_as_long_as_in_kong() {
+    let waits = |keys: &str| {
+        let written = format!(
+            "_format_version: '3.0'\nservices:\n- {{ name: a, url: 'http://127.0.0.1:1'{keys}, routes: [ {{ name: r, paths: [ /a ] }} ] }}\n"
+        );
+        let imported = imported(&written);
+        assert!(imported.next_steps.iter().any(|step| step.starts_with("limits that Kong does not have")));
+        let timeouts = loaded(&imported).service("a").unwrap().timeouts;
+        [timeouts.connect, timeouts.first_byte, timeouts.idle].map(|duration| duration.as_millis())
+    };
+    assert_eq!(waits(""), [2_000, 60_000, 60_000]);
+    assert_eq!(waits(", read_timeout: 90000"), [2_000, 90_000, 90_000]);
+    assert_eq!(waits(", connect_timeout: 5000, read_timeout: 1500"), [5_000, 1_500, 1_500]);
+}
+
+#[test]
+fn the_path_of_a_grpc_call_stays_as_it_is() {
+    let strips = |keys: &str| {
+        let written = format!(
+            "_format_version: '3.0'\nservices:\n- {{ name: a, url: 'grpc://127.0.0.1:1', routes: [ {{ name: r, paths: [ /pkg.Service ]{keys} }} ] }}\n"
+        );
+        loaded(&imported(&written)).routes[0].strip_prefix.clone()
+    };
+    assert_eq!(strips(", protocols: [ grpc ]"), None);
+    assert_eq!(strips(", protocols: [ grpcs ], strip_path: true"), None);
+    assert_eq!(strips(", protocols: [ http ]").as_deref(), Some("/pkg.Service"));
+}
+
+#[test]
 fn the_result_is_laid_out() {
     for source in [SHOP, LEGACY] {
         let written = text(&imported(source), "bastide.yaml");

@@ -10,6 +10,11 @@ use crate::config;
 use crate::import::yaml::{Yaml, quoted};
 use crate::import::{Imported, SideFile};
 
+/// What Kong does not bound.
+const LIMITS: &str = "limits that Kong does not have: a request body of at most 16 MiB (`body_max` of a route), \
+                      5 minutes for an exchange (`limits.request_ms_max`, `timeouts.total`), and 2 s for an \
+                      upstream to accept where no connect_timeout is set (`timeouts.connect`)";
+
 impl Importer<'_> {
     /// All files, the configuration first.
     pub(super) fn finish(mut self) -> Imported {
@@ -40,6 +45,9 @@ impl Importer<'_> {
         let text = config::format(Path::new("bastide.yaml"), &text).unwrap_or(text);
         let mut files = vec![SideFile { path: PathBuf::from("bastide.yaml"), bytes: text.into_bytes() }];
         files.append(&mut self.files);
+        if !self.routes.is_empty() {
+            self.next_steps.push(LIMITS.to_owned());
+        }
         self.findings.sort_by_key(|finding| (finding.line, finding.column, finding.outcome));
         Imported { files, findings: self.findings, next_steps: self.next_steps }
     }
