@@ -130,6 +130,9 @@ pub(super) fn read(raw: &mut RawRequest, admission: &Admission, trusted: bool) -
     }
 }
 
+/// Fields by which frameworks take a request for one of another method.
+const METHOD_OVERRIDES: [&[u8]; 3] = [b"x-http-method-override", b"x-http-method", b"x-method-override"];
+
 /// A field that the hop does not read. Gives whether it is kept.
 fn other(name: &[u8], admission: &Admission, keep_identity: bool) -> Result<bool, Class> {
     let identity = &admission.identity_headers;
@@ -150,9 +153,20 @@ fn other(name: &[u8], admission: &Admission, keep_identity: bool) -> Result<bool
     }
     match name {
         b"proxy" => Ok(false),
-        b"x-http-method-override" | b"x-http-method" | b"x-method-override" => Err(Class::MethodOverride),
+        name if METHOD_OVERRIDES.contains(&name) => Err(Class::MethodOverride),
         _ => Ok(true),
     }
+}
+
+/// The name for which a head is refused, where the class looks at names alone.
+pub(super) fn named(fields: &Fields, class: Class) -> Option<&[u8]> {
+    let mut names = fields.list.iter().map(|field| field.name.of(&fields.buffer));
+    names.find(|name| match class {
+        Class::UnderscoreName => name.contains(&b'_'),
+        Class::MethodOverride => METHOD_OVERRIDES.contains(name),
+        Class::KnownAlias => is_known_alias(name),
+        _ => false,
+    })
 }
 
 /// A field that the hop reads.

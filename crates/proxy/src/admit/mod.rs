@@ -62,6 +62,7 @@ impl RawRequest {
             target: part(buffer, Some(self.target.of(buffer)), TARGET_BYTES_MAX),
             host: part(buffer, authority.or_else(|| self.fields.get(Known::Host)), TEXT_BYTES_MAX),
             user_agent: part(buffer, self.fields.get(Known::UserAgent), TEXT_BYTES_MAX),
+            field: part(buffer, fields::named(&self.fields, class), TEXT_BYTES_MAX),
             raw: if self.version == Version::Http2 { Bytes::new() } else { buffer.clone() },
         };
         Refusal { class, seen: Box::new(seen) }

@@ -34,6 +34,8 @@ pub struct Seen {
     pub host: Bytes,
     /// The first `User-Agent`.
     pub user_agent: Bytes,
+    /// The name of the field that is refused for its name.
+    pub field: Bytes,
     /// The head as far as it was read, at most `head_bytes_max`, for the firewall. Over
     /// HTTP/2 it is what HTTP/1 would have written, at most `http2_header_list_bytes_max`,
     /// and empty unless [`crate::Admission::keep_written`].
@@ -83,7 +85,11 @@ pub(crate) fn part(head: &Bytes, slice: Option<&[u8]>, most: usize) -> Bytes {
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let row = self.class.row();
-        write!(f, "{}: {}", row.name, row.why)
+        write!(f, "{}: {}", row.name, row.why)?;
+        if self.seen.field.is_empty() {
+            return Ok(());
+        }
+        write!(f, " ({:?})", String::from_utf8_lossy(&self.seen.field))
     }
 }
 

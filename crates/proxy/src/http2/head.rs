@@ -78,6 +78,7 @@ fn seen(parts: &request::Parts, target: &[u8]) -> Seen {
         target: cut(target, TARGET_BYTES_MAX),
         host: cut(host, TEXT_BYTES_MAX),
         user_agent: cut(header(http::header::USER_AGENT), TEXT_BYTES_MAX),
+        field: Bytes::new(),
         raw: Bytes::new(),
     }
 }

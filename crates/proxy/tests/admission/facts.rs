@@ -2,10 +2,13 @@
 //! 400 or normalised; over HTTP/2 as well where HTTP/2 can say them. Beside each stands
 //! the honest request that it resembles.
 
-use proxy::Class;
+use bytes::BytesMut;
+use proxy::admit::admit;
 use proxy::head::Framing;
+use proxy::http1::request;
+use proxy::{Class, Limits};
 
-use super::{Judged, http2, http2_head, over_body, over_http1, over_http2, routed};
+use super::{Judged, admission, http1_head, http2, http2_head, over_body, over_http1, over_http2, routed};
 
 fn http1(head: &str) -> Judged {
     routed(over_http1(head.as_bytes())).unwrap()
@@ -143,6 +146,25 @@ async fn underscore_alias_of_an_identity_header() {
     assert_eq!(forged.head().fields.kept_named(b"x-user").count(), 0);
     let honest = [("x-used".to_owned(), "1".to_owned())];
     assert_eq!(path(get2("/", "a", &honest).await), "/");
+}
+
+#[tokio::test]
+async fn who_refuses_a_name_says_which() {
+    let limits = Limits::default();
+    let said = |raw| admit(raw, &admission(), &limits, false).unwrap_err().to_string();
+    for (name, class) in [("user_id", "underscore_name"), ("x-http-method-override", "method_override")] {
+        let fields = [("x-first".to_owned(), "1".to_owned()), (name.to_owned(), "1".to_owned())];
+        let head = http1_head("GET", "/", "a", &fields);
+        let raw = request::Reader::new().read(&mut BytesMut::from(&*head), &limits).unwrap().unwrap();
+        let lines = http2_head("GET", "/", "a", &fields);
+        let http2::Read::Ours(Ok(raw2)) = http2::read(&lines, true, &limits).await else { panic!("{name}") };
+        for said in [said(raw), said(raw2)] {
+            assert!(said.starts_with(class) && said.ends_with(&format!(" ({name:?})")), "{said}");
+        }
+    }
+    let head = http1_head("GET", "/", "a", &[("host".to_owned(), "b".to_owned())]);
+    let raw = request::Reader::new().read(&mut BytesMut::from(&*head), &limits).unwrap().unwrap();
+    assert!(!said(raw).contains('('));
 }
 
 #[test]
