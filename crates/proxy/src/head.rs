@@ -606,6 +606,11 @@ impl Additions {
         self.lengths |= prepared.lengths;
     }
 
+    /// How many there are, those that take away included.
+    pub(crate) fn len(&self) -> usize {
+        self.list.len()
+    }
+
     /// Bytes of memory for names and values.
     pub fn room_bytes(&self) -> usize {
         self.buffer.capacity()

@@ -84,14 +84,14 @@ where
             if answerer.is_gone() {
                 continue;
             }
-            let begun = match caught(|| answer(request.map(body))) {
-                Some(answered) => begin(tell(answered, date.clone())).await,
+            let begun = match caught(|| in_place(|| answer(request.map(body)))) {
+                Some(answered) => begin(answered, date).await,
                 None => Begun::Failed,
             };
             match begun {
                 Begun::There(Told { head, first, rest: None }) => answerer.whole(head, first, &mut untold),
                 Begun::There(told) => drop(tokio::spawn(finish(told, answerer))),
-                Begun::Waits(told) => drop(tokio::spawn(go_on(told, answerer))),
+                Begun::Waits(answered) => drop(tokio::spawn(go_on(answered, date.clone(), answerer))),
                 // The hook has said why.
                 Begun::Failed => drop(answerer),
             }
@@ -126,19 +126,30 @@ fn caught<T>(work: impl FnOnce() -> T) -> Option<T> {
     catch_unwind(AssertUnwindSafe(work)).ok()
 }
 
+/// A future in a box, made where it will stand: of a large one all but little is room that nothing
+/// was written to yet.
+fn in_place<T>(make: impl FnOnce() -> T) -> Pin<Box<T>> {
+    let room = Box::new_uninit();
+    Box::into_pin(Box::write(room, make()))
+}
+
 /// Begins an answer.
-async fn begin<T: Future<Output = Told>>(told: T) -> Begun<T> {
-    let mut told = Box::pin(told);
-    match poll_fn(|cx| Poll::Ready(caught(|| told.as_mut().poll(cx)))).await {
+async fn begin<R: Future<Output = Response>>(mut answered: Pin<Box<R>>, date: &HeaderValue) -> Begun<R> {
+    let polled = poll_fn(|cx| Poll::Ready(caught(|| poll_told(&mut answered, date, cx))));
+    match polled.await {
         Some(Poll::Ready(told)) => Begun::There(told),
-        Some(Poll::Pending) => Begun::Waits(told),
+        Some(Poll::Pending) => Begun::Waits(answered),
         None => Begun::Failed,
     }
 }
 
 /// Waits for an answer while somebody else does.
-async fn go_on(mut told: Pin<Box<impl Future<Output = Told>>>, answerer: Answerer) {
-    let told = poll_fn(|cx| match told.as_mut().poll(cx) {
+async fn go_on(
+    mut answered: Pin<Box<impl Future<Output = Response>>>,
+    date: HeaderValue,
+    answerer: Answerer,
+) {
+    let told = poll_fn(|cx| match poll_told(&mut answered, &date, cx) {
         Poll::Ready(told) => Poll::Ready(Some(told)),
         Poll::Pending => answerer.poll_gone(cx).map(|()| None),
     });
@@ -173,11 +184,20 @@ async fn finish(told: Told, answerer: Answerer) {
     }
 }
 
+/// What an answer came to, once it is there.
+fn poll_told(
+    answered: &mut Pin<Box<impl Future<Output = Response>>>,
+    date: &HeaderValue,
+    cx: &mut Context<'_>,
+) -> Poll<Told> {
+    answered.as_mut().poll(cx).map(|response| tell(response, date, cx))
+}
+
 /// The answer, with its body as far as that is there.
-async fn tell(answer: impl Future<Output = Response>, date: HeaderValue) -> Told {
-    let (mut head, mut rest) = answer.await.into_parts();
+fn tell(response: Response, date: &HeaderValue, cx: &mut Context<'_>) -> Told {
+    let (mut head, mut rest) = response.into_parts();
     // RFC 9110 §6.6.1: from whoever has a clock.
-    head.headers.entry(header::DATE).or_insert(date);
+    head.headers.entry(header::DATE).or_insert_with(|| date.clone());
     if rest.is_end_stream() {
         return Told { head, first: Bytes::new(), rest: None };
     }
@@ -185,8 +205,7 @@ async fn tell(answer: impl Future<Output = Response>, date: HeaderValue) -> Told
     if rest.size_hint().exact().is_none() {
         return Told { head, first: Bytes::new(), rest: Some(rest) };
     }
-    let first = poll_fn(|cx| Poll::Ready(Pin::new(&mut rest).poll_frame(cx))).await;
-    match first {
+    match Pin::new(&mut rest).poll_frame(cx) {
         Poll::Ready(None) => Told { head, first: Bytes::new(), rest: None },
         Poll::Ready(Some(Ok(frame))) => {
             let is_over = rest.is_end_stream();

@@ -444,11 +444,9 @@ fn peer(fields: &HeaderMap) -> Option<Peer> {
         Some(b"1.2") => Some("1.2"),
         _ => None,
     };
-    let leaf = fields.get(CERTIFICATE).and_then(|value| STANDARD.decode(value).ok());
-    let tls = version.map(|version| TlsPeer {
-        version,
-        server_name: None,
-        client_chain: leaf.into_iter().collect(),
+    let tls = version.map(|version| {
+        let leaf = fields.get(CERTIFICATE).and_then(|value| STANDARD.decode(value).ok());
+        TlsPeer { version, server_name: None, client_chain: leaf.into_iter().collect() }
     });
     Some(Peer { address, socket: SocketAddr::new(address, 0), tls })
 }

@@ -24,8 +24,8 @@ fn own_stream(pieces: Vec<Result<&'static str, io::Error>>) -> Body {
     Body::from_stream(tokio_stream::iter(pieces))
 }
 
-async fn told(response: Response) -> Told {
-    tell(async { response }, NOW).await
+fn told(response: Response) -> Told {
+    tell(response, &NOW, &mut Context::from_waker(std::task::Waker::noop()))
 }
 
 #[test]
@@ -50,8 +50,8 @@ async fn an_answer_has_the_date_of_its_second_or_its_own() {
     let mut dated = Dated::new(Arc::new(Stepping(0.into())));
     let dates: Vec<_> = (0..3).map(|_| dated.value().clone()).collect();
     assert_eq!(dates, [NOW, date(784_111_778), date(784_111_778)]);
-    assert_eq!(told("x".into_response()).await.head.headers[header::DATE], NOW);
-    let own = told(([(header::DATE, "its own")], "x").into_response()).await;
+    assert_eq!(told("x".into_response()).head.headers[header::DATE], NOW);
+    let own = told(([(header::DATE, "its own")], "x").into_response());
     assert_eq!(own.head.headers[header::DATE], "its own");
 }
 
@@ -62,28 +62,29 @@ async fn an_answer_that_is_there_goes_whole_and_others_by_and_by() {
         ("".into_response(), ""),
         (StatusCode::OK.into_response(), ""),
     ] {
-        let told = told(response).await;
+        let told = told(response);
         assert_eq!((&told.first[..], told.rest.is_some()), (text.as_bytes(), false));
     }
-    let streamed = told(Response::new(own_stream(vec![Ok("ab"), Ok("cd")]))).await;
+    let streamed = told(Response::new(own_stream(vec![Ok("ab"), Ok("cd")])));
     assert!(streamed.first.is_empty(), "its head does not wait");
     let all = axum::body::to_bytes(streamed.rest.unwrap(), 10).await.unwrap();
     assert_eq!(&all[..], b"abcd");
-    let broken = told(Response::new(own_stream(vec![Ok("ab"), Err(io::Error::other("torn"))]))).await;
+    let broken = told(Response::new(own_stream(vec![Ok("ab"), Err(io::Error::other("torn"))])));
     assert!(axum::body::to_bytes(broken.rest.unwrap(), 10).await.is_err());
 }
 
 #[tokio::test]
 async fn what_waits_or_panics_holds_nobody_up() {
-    let at_once = begin(told("x".into_response())).await;
+    let date = &NOW;
+    let at_once = begin(in_place(|| async { "x".into_response() }), date).await;
     assert!(matches!(at_once, Begun::There(_)));
-    let later = begin(async {
+    let later = async {
         tokio::task::yield_now().await;
-        told("later".into_response()).await
-    });
-    let Begun::Waits(later) = later.await else { unreachable!("it does not wait") };
-    assert_eq!(&later.await.first[..], b"later");
-    let panics = begin(async { unreachable!("as it should") });
+        "later".into_response()
+    };
+    let Begun::Waits(later) = begin(in_place(|| later), date).await else { unreachable!("it does not wait") };
+    assert_eq!(&told(later.await).first[..], b"later");
+    let panics = begin(in_place(|| async { unreachable!("as it should") }), date);
     assert!(matches!(panics.await, Begun::Failed));
 }
 

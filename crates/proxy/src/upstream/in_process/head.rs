@@ -51,7 +51,8 @@ pub(super) fn request(request: &UpstreamRequest<'_>) -> Result<request::Parts, U
     parts.method = head.method.clone();
     parts.uri = Uri::from(target);
     let headers = &mut parts.headers;
-    headers.try_reserve(head.fields.len() + 12).map_err(|_| Unwritable)?;
+    // Room for what there is, the host and a length: a smaller map is got sooner.
+    headers.try_reserve(head.fields.kept().count() + additions.len() + 2).map_err(|_| Unwritable)?;
     if !additions.has(b"host") {
         append(headers, b"host", own.slice(authority))?;
     }
