@@ -32,10 +32,13 @@ impl Parameters {
             return Err(refused(format!("more than {PARAMETERS_BYTES_MAX} bytes of parameters")));
         }
         let mut read = Self { text: String::with_capacity(text.len()), places: Vec::with_capacity(8) };
-        match std::str::from_utf8(text) {
-            Ok(text) => text.split('&').try_for_each(|pair| read.add(pair.as_bytes(), Some(pair)))?,
-            // Bytes that are no text are refused in the pair in which they stand.
-            Err(_) => text.split(|byte| *byte == b'&').try_for_each(|pair| read.add(pair, None))?,
+        // Bytes that are no text are refused in the pair in which they stand.
+        let whole = std::str::from_utf8(text).ok();
+        let mut begin = 0;
+        for end in memchr::memchr_iter(b'&', text).chain([text.len()]) {
+            let pair = text.get(begin..end).unwrap_or_default();
+            read.add(pair, whole.and_then(|whole| whole.get(begin..end)))?;
+            begin = end + 1;
         }
         Ok(read)
     }
@@ -52,8 +55,9 @@ impl Parameters {
         let plain = text.filter(|_| is_plain(pair));
         let (name, value) = match plain {
             Some(text) => {
-                let (name, value) = text.split_once('=').unwrap_or((text, ""));
-                (Cow::Borrowed(name), Cow::Borrowed(value))
+                let end = memchr::memchr(b'=', pair).unwrap_or(pair.len());
+                let of = |range| Cow::Borrowed(text.get(range).unwrap_or_default());
+                (of(0..end), of(pair.len().min(end + 1)..pair.len()))
             }
             None => form_urlencoded::parse(pair).next().unwrap_or_default(),
         };
@@ -62,7 +66,7 @@ impl Parameters {
         }
         // U+FFFD is what the decoder makes of bytes that are not UTF-8.
         // One after the other: each is found many bytes at a time.
-        let strange = |text: &str| text.contains('\0') || text.contains('\u{fffd}');
+        let strange = |text: &str| text.contains('\0') || (!text.is_ascii() && text.contains('\u{fffd}'));
         if plain.is_none() && (strange(&name) || strange(&value)) {
             return refused("a parameter is not UTF-8, or has a NUL in it".to_owned());
         }

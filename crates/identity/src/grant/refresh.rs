@@ -51,6 +51,10 @@ impl Family {
 
 /// The grant and generation of a refresh token that we gave out, whatever it is worth now.
 pub(crate) async fn find(realm: &Realm, token: &str) -> Result<Option<(Stored<Grant>, u64)>, Error> {
+    // Most that are asked about are access tokens, and much longer.
+    if token.len() > TOKEN_BYTES_MAX {
+        return Ok(None);
+    }
     let mut parts = token.split('.');
     let (Some(id), Some(generation), Some(tag), None) =
         (parts.next(), parts.next(), parts.next(), parts.next())
@@ -58,9 +62,6 @@ pub(crate) async fn find(realm: &Realm, token: &str) -> Result<Option<(Stored<Gr
         return Ok(None);
     };
     let Ok(generation) = generation.parse::<u64>() else { return Ok(None) };
-    if token.len() > TOKEN_BYTES_MAX {
-        return Ok(None);
-    }
     let Some(stored) = realm.records.get::<Grant>(Kind::Grant, &[id]).await? else { return Ok(None) };
     let Some(family) = &stored.value.family else { return Ok(None) };
     let expected = stored.value.refresh_tag(realm, family, generation);
