@@ -1,7 +1,6 @@
 //! Identity tokens for upstreams, signed once per principal and service and used for
 //! half of their lifetime: a signature costs more than the rest of a request.
 
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +10,7 @@ use lru::LruCache;
 use model::{Principal, Timestamp};
 
 use crate::error::Error;
+use crate::growing::growing;
 use crate::signer::{IDENTITY_TOKEN_LIFETIME_MAX, IdentityToken, Signer, sign_identity};
 
 /// Most tokens that a core keeps.
@@ -60,9 +60,7 @@ impl CoreIdentities {
         settings: IdentitySettings,
         random: Arc<dyn SecureRandom + Send + Sync>,
     ) -> Self {
-        let most = NonZeroUsize::new(IDENTITIES_ENTRIES_MAX).unwrap_or(NonZeroUsize::MIN);
-        let kept = LruCache::with_hasher(most, RandomState::default());
-        Self { signer, settings, random, kept }
+        Self { signer, settings, random, kept: growing(IDENTITIES_ENTRIES_MAX) }
     }
 
     /// The token that tells a service (its number in the configuration, and the `aud`

@@ -39,6 +39,7 @@ mod fetch;
 mod file;
 #[doc(hidden)]
 pub mod fuzz;
+mod growing;
 mod identity;
 mod introspection;
 mod issuer;

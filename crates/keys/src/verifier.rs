@@ -4,7 +4,6 @@
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::marker::PhantomData;
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
@@ -16,6 +15,7 @@ use crate::algorithm::Algorithm;
 use crate::binding::Bound;
 use crate::digest::sha256;
 use crate::encoding::{parse_object, quote};
+use crate::growing::growing;
 use crate::jwk::KeySet;
 use crate::jwks::{Issuers, KeyWait};
 use crate::jws::{TOKEN_BYTES_MAX, Unverified, Verified};
@@ -124,7 +124,6 @@ struct CacheEntry {
 impl CoreVerifier {
     /// A verifier with an empty cache.
     pub fn new(issuers: Arc<Issuers>) -> Self {
-        let entries = |most: usize| NonZeroUsize::new(most).unwrap_or(NonZeroUsize::MIN);
         let mut verifier = Self {
             judgement: 0,
             keys_seen: 0,
@@ -134,9 +133,9 @@ impl CoreVerifier {
             sets: Vec::new(),
             sets_taken: 0,
             by_name: HashMap::default(),
-            cache: LruCache::with_hasher(entries(CACHE_ENTRIES_MAX), RandomState::default()),
+            cache: growing(CACHE_ENTRIES_MAX),
             cache_bytes: 0,
-            asked: LruCache::with_hasher(entries(ASKED_ENTRIES_MAX), RandomState::default()),
+            asked: growing(ASKED_ENTRIES_MAX),
             hasher: RandomState::default(),
             counts: VerifierCounts::default(),
             issuers,

@@ -69,8 +69,11 @@ pub struct DecisionCache {
 impl Default for DecisionCache {
     fn default() -> Self {
         let most = NonZeroUsize::new(CACHE_ENTRIES_MAX).unwrap_or(NonZeroUsize::MIN);
+        // Its table grows with what it holds: one with room for all is memory of every core.
+        let mut entries = LruCache::with_hasher(NonZeroUsize::MIN, RandomState::default());
+        entries.resize(most);
         Self {
-            entries: LruCache::with_hasher(most, RandomState::default()),
+            entries,
             bytes: 0,
             generation: 0,
             snapshot: String::new(),
