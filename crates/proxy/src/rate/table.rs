@@ -19,6 +19,7 @@ use std::hash::Hasher;
 #[expect(deprecated, reason = "the standard library's only keyed hash whose keys can be given")]
 use std::hash::SipHasher;
 use std::hint::spin_loop;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -62,7 +63,8 @@ impl Charged<'_> {
 #[derive(Debug)]
 pub(super) struct Table {
     sets: Sets,
-    shared: Box<[AtomicU64]>,
+    /// Made when a set is full for the first time.
+    shared: OnceLock<Box<[AtomicU64]>>,
     shared_total: AtomicU64,
     seed: [u64; 2],
 }
@@ -81,14 +83,14 @@ impl Table {
     pub(super) fn new(capacity: usize, seed: [u64; 2]) -> Self {
         Self {
             sets: Sets::new(capacity.div_ceil(WAYS)),
-            shared: (0..SHARED_CELLS).map(|_| AtomicU64::new(0)).collect(),
+            shared: OnceLock::new(),
             shared_total: AtomicU64::new(0),
             seed,
         }
     }
 
     pub(super) fn bytes(&self) -> usize {
-        self.sets.bytes() + size_of_val(&*self.shared)
+        self.sets.bytes() + SHARED_CELLS * size_of::<AtomicU64>()
     }
 
     pub(super) fn shared_total(&self) -> u64 {
@@ -134,8 +136,9 @@ impl Table {
     }
 
     fn shared(&self, place: Place) -> &AtomicU64 {
+        let cells = self.shared.get_or_init(|| (0..SHARED_CELLS).map(|_| AtomicU64::new(0)).collect());
         #[expect(clippy::indexing_slicing, reason = "`place` masks with the length, a power of two")]
-        &self.shared[place.shared]
+        &cells[place.shared]
     }
 
     /// What the rule says when it would refuse; charges nothing. A key without a cell
@@ -174,14 +177,13 @@ impl Table {
         let set = self.set(place);
         let watermark = set.acquire();
         let later = now.max(watermark);
-        let shared = self.shared(place);
         let outcome = match self.find_or_take(rule, set, place, later) {
             Some(done) => told(rule, done, now, false),
             None => {
                 self.shared_total.fetch_add(1, Ordering::Relaxed);
                 // Under the lock: whoever gives this key a cell of its own next must
                 // see what was charged here.
-                let done = charge_shared(rule, shared, later);
+                let done = charge_shared(rule, self.shared(place), later);
                 if let Try::Allowed(charged) = &done {
                     let owed = set.owed_until.load(Ordering::Relaxed).max(charged.after);
                     set.owed_until.store(owed, Ordering::Relaxed);
