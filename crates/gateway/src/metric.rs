@@ -12,6 +12,7 @@
 pub mod exposition;
 pub mod families;
 mod pairs;
+mod places;
 
 #[cfg(test)]
 mod tests;
@@ -32,6 +33,7 @@ pub use exposition::{Exposition, Kind};
 pub use families::Metric;
 use pairs::{Met, Pairs};
 pub use pairs::{PAIRS_MAX, Reporter};
+use places::Places;
 
 /// Most routes with a count of their own.
 pub const ROUTES_MAX: usize = 10_000;
@@ -222,7 +224,7 @@ impl Registry {
         out.family(&families::REQUESTS);
         for (route, name) in self.names.routes.all() {
             let counts: Vec<&RouteCounts> =
-                self.cores.iter().filter_map(|core| core.routes.get(route)?.get()).map(|c| &**c).collect();
+                self.cores.iter().filter_map(|core| core.routes.made(route)?.get()).map(|c| &**c).collect();
             if counts.is_empty() {
                 continue;
             }
@@ -257,7 +259,7 @@ impl Registry {
         out.family(&families::REFUSALS);
         for (reason, name) in self.names.reasons.all() {
             for (step, step_name) in Step::ALL.iter().enumerate() {
-                let value = self.sum(|core| read(core.refusals.get(step * (REASONS_MAX + 1) + reason)));
+                let value = self.sum(|core| read(core.refusals.made(step * (REASONS_MAX + 1) + reason)));
                 if value > 0 {
                     out.sample(&[("step", step_name.name()), ("reason", name)], value);
                 }
@@ -265,7 +267,7 @@ impl Registry {
         }
         out.family(&families::ADMISSIONS);
         for (class, name) in self.names.admissions.all() {
-            let value = self.sum(|core| read(core.admissions.get(class)));
+            let value = self.sum(|core| read(core.admissions.made(class)));
             if value > 0 {
                 out.sample(&[("class", name)], value);
             }
@@ -310,12 +312,12 @@ impl Registry {
         out: &mut Exposition,
         family: &'static Metric,
         names: &Names<String>,
-        of: impl Fn(&Counters) -> &Counts,
+        of: impl Fn(&Counters) -> &Places<AtomicU64>,
     ) {
         out.family(family);
         let label = family.labels.first().copied().unwrap_or_default();
         for (index, name) in names.all() {
-            let value = self.sum(|core| read(of(core).get(index)));
+            let value = self.sum(|core| read(of(core).made(index)));
             // A configured name shows from the start, so that a rate can be taken of
             // its first event.
             if value > 0 || index > 0 {
@@ -346,23 +348,22 @@ fn audit_families(out: &mut Exposition, health: &audit::Health) {
     }
 }
 
-type Counts = [AtomicU64];
 type RouteCounts = [AtomicU64; CLASSES.len() * STEPS];
 
 /// One core's counters: written by that core, read by scrapes.
 #[derive(Debug)]
 struct Counters {
     /// Made when a route gets its first request on this core.
-    routes: Box<[OnceLock<Box<RouteCounts>>]>,
+    routes: Places<OnceLock<Box<RouteCounts>>>,
     durations: [AtomicU64; BUCKETS + 1],
     duration_nanos: AtomicU64,
-    refusals: Box<Counts>,
-    admissions: Box<Counts>,
-    limits: Box<Counts>,
-    dry_runs: Box<Counts>,
+    refusals: Places<AtomicU64>,
+    admissions: Places<AtomicU64>,
+    limits: Places<AtomicU64>,
+    dry_runs: Places<AtomicU64>,
     pairs: Pairs,
-    attempts: Box<Counts>,
-    failures: Box<Counts>,
+    attempts: Places<AtomicU64>,
+    failures: Places<AtomicU64>,
     token_hits: AtomicU64,
     token_misses: AtomicU64,
     /// Hits, misses and bypassed, in this order.
@@ -374,18 +375,17 @@ struct Counters {
 
 impl Default for Counters {
     fn default() -> Self {
-        let zeros = |count: usize| -> Box<Counts> { (0..count).map(|_| AtomicU64::new(0)).collect() };
         Self {
-            routes: (0..=ROUTES_MAX).map(|_| OnceLock::new()).collect(),
+            routes: Places::new(ROUTES_MAX + 1),
             durations: std::array::from_fn(|_| AtomicU64::new(0)),
             duration_nanos: AtomicU64::new(0),
-            refusals: zeros(STEPS * (REASONS_MAX + 1)),
-            admissions: zeros(ADMISSIONS_MAX + 1),
-            limits: zeros(LIMITS_MAX + 1),
-            dry_runs: zeros(ROUTES_MAX + 1),
+            refusals: Places::new(STEPS * (REASONS_MAX + 1)),
+            admissions: Places::new(ADMISSIONS_MAX + 1),
+            limits: Places::new(LIMITS_MAX + 1),
+            dry_runs: Places::new(ROUTES_MAX + 1),
             pairs: Pairs::default(),
-            attempts: zeros(SERVICES_MAX + 1),
-            failures: zeros(SERVICES_MAX + 1),
+            attempts: Places::new(SERVICES_MAX + 1),
+            failures: Places::new(SERVICES_MAX + 1),
             token_hits: AtomicU64::new(0),
             token_misses: AtomicU64::new(0),
             decisions: Default::default(),

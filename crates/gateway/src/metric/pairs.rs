@@ -13,7 +13,8 @@ use std::time::Duration;
 use foldhash::fast::RandomState;
 
 use super::{
-    AllNames, BUCKET_FIRST_NANOS, BUCKETS, CLASSES, Exposition, Label, Names, OTHER, add, bucket, read,
+    AllNames, BUCKET_FIRST_NANOS, BUCKETS, CLASSES, Exposition, Label, Names, OTHER, Places, add, bucket,
+    read,
 };
 
 /// Most pairs of caller and callee with counts of their own.
@@ -42,7 +43,7 @@ impl Reporter {
 
 /// One core's counters, by pair.
 #[derive(Debug)]
-pub(super) struct Pairs(Box<[OnceLock<Box<PairCounts>>]>);
+pub(super) struct Pairs(Places<OnceLock<Box<PairCounts>>>);
 
 #[derive(Debug)]
 struct PairCounts {
@@ -53,7 +54,7 @@ struct PairCounts {
 
 impl Default for Pairs {
     fn default() -> Self {
-        Self((0..=PAIRS_MAX).map(|_| OnceLock::new()).collect())
+        Self(Places::new(PAIRS_MAX + 1))
     }
 }
 
@@ -81,7 +82,7 @@ impl Pairs {
     }
 
     fn get(&self, pair: usize) -> Option<&PairCounts> {
-        self.0.get(pair)?.get().map(|counts| &**counts)
+        self.0.made(pair)?.get().map(|counts| &**counts)
     }
 }
 
