@@ -9,6 +9,10 @@
 use std::fs::File;
 use std::io::{self, ErrorKind, Write};
 
+/// Room of the buffer: a usual batch of a busy process, with a last line past its end. What nobody
+/// has written to costs nothing.
+const BATCH_BYTES_USUAL: usize = (1 << 17) + (1 << 13);
+
 /// What lines are written to: a file, or in tests something that fails as told.
 pub(crate) trait Medium {
     /// Appends some of the bytes and says how many.
@@ -71,6 +75,10 @@ impl BatchWriter {
 
     /// Adds a line, newline included, behind what is still to be written.
     pub(crate) fn add(&mut self, line: &[u8]) {
+        if self.batch.capacity() == 0 {
+            // At once: what a buffer leaves behind on its way there would stay, too.
+            self.batch.reserve(BATCH_BYTES_USUAL);
+        }
         self.batch.extend_from_slice(line);
         self.events += 1;
     }
@@ -179,6 +187,16 @@ mod tests {
         let mut writer = BatchWriter::default();
         lines.iter().for_each(|line| writer.add(line.as_bytes()));
         writer
+    }
+
+    #[test]
+    fn a_usual_batch_is_gathered_in_the_first_buffer() {
+        let mut writer = batch_writer(&["one\n"]);
+        let room = writer.batch.capacity();
+        while writer.bytes() < 1 << 17 {
+            writer.add(&[b'x'; 1 << 13]);
+        }
+        assert_eq!(writer.batch.capacity(), room);
     }
 
     #[test]

@@ -21,7 +21,9 @@ use crate::sink::Buffer;
 use crate::{Error, POLL, RETRY, Settings};
 
 /// A batch is written when it has so many bytes, even if more is waiting.
-const BATCH_BYTES_MAX: usize = 1 << 20;
+const BATCH_BYTES_MAX: usize = 1 << 17;
+/// The same where each one is made safe, which takes as long whatever its size.
+const DURABLE_BATCH_BYTES_MAX: usize = 1 << 20;
 /// Emptied buffers that are kept for each queue.
 const SPARE_LINES_MAX: usize = 1024;
 /// How often the writer looks whether its file is still in the folder, and tries again to
@@ -277,10 +279,11 @@ impl Writer {
     /// Says whether a full batch left some behind.
     fn fill(&mut self) -> bool {
         let sinks = self.sinks.lock();
+        let bytes_max = if self.settings.durable { DURABLE_BATCH_BYTES_MAX } else { BATCH_BYTES_MAX };
         loop {
             let mut found = false;
             for source in &mut self.sources {
-                if self.batch_writer.bytes() >= BATCH_BYTES_MAX {
+                if self.batch_writer.bytes() >= bytes_max {
                     return true;
                 }
                 let Ok(mut line) = source.lines.pop() else { continue };
