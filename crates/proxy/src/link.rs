@@ -150,8 +150,10 @@ impl Wire {
         if self.ended {
             return Poll::Ready(Ok(0));
         }
-        // Takes the same memory again once all that was cut from it is gone.
-        if self.input.capacity() - self.input.len() < self.read_bytes / 2 {
+        // Takes the same memory again once all that was cut from it is gone; with nothing in it from
+        // its beginning, so that a connection with little to say touches little of it.
+        let begins_again = self.input.is_empty() && self.input.try_reclaim(self.read_bytes);
+        if !begins_again && self.input.capacity() - self.input.len() < self.read_bytes / 2 {
             self.input.reserve(self.read_bytes);
         }
         let count = ready!(poll_read_buf(Pin::new(&mut self.link), cx, &mut self.input))?;
@@ -309,6 +311,28 @@ mod tests {
         drop(theirs);
         heard(&wire).await;
         assert!(!wire.is_quiet());
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn what_comes_when_all_was_taken_is_read_where_the_first_bytes_were() {
+        use tokio::io::AsyncWriteExt;
+        let (mut wire, mut theirs) = joined().await;
+        let mut places = Vec::new();
+        for _ in 0..3 {
+            theirs.write_all(b"a request").await.unwrap();
+            std::future::poll_fn(|cx| wire.poll_fill(cx)).await.unwrap();
+            places.push(wire.input.as_ptr());
+            assert_eq!(wire.input.split().freeze(), b"a request"[..]);
+        }
+        assert!(places.iter().all(|place| *place == places[0]), "{places:?}");
+        // What somebody still holds stays as it is.
+        let mut held = Vec::new();
+        for text in [&b"one"[..], b"two"] {
+            theirs.write_all(text).await.unwrap();
+            std::future::poll_fn(|cx| wire.poll_fill(cx)).await.unwrap();
+            held.push(wire.input.split().freeze());
+        }
+        assert_eq!(held, [&b"one"[..], b"two"]);
     }
 
     #[tokio::test(flavor = "current_thread")]
