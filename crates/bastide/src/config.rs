@@ -34,6 +34,7 @@ mod fault;
 mod files;
 mod format;
 mod headers;
+mod held;
 mod identity;
 mod introspection;
 mod json_schema;
@@ -486,6 +487,8 @@ impl Decoder<'_> {
         self.acme_around(&mut listeners, &routes);
         self.settle_mesh(mesh.as_mut(), &services);
         self.certificates_name_nobody_else(&top, &listeners, &routes, &authentication, mesh.as_ref());
+        let limits = self.limits(top.get("limits"));
+        self.bodies_fit(&top, &limits, &routes, &firewalls, &held::inherited(&listeners, waf));
         Some(Configuration {
             file: path.to_owned(),
             files: Vec::new(),
@@ -502,7 +505,7 @@ impl Decoder<'_> {
             routes,
             policies,
             identity: self.identity(top.get("identity")),
-            limits: self.limits(top.get("limits")),
+            limits,
             addresses: self.addresses(top.get("addresses")),
             security_headers: self.all_security_headers(&top),
             audit: self.audit(top.get("audit"), &state),

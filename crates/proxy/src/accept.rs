@@ -143,9 +143,8 @@ impl Entered {
     /// Counts it for an address, unless it would be one too many.
     fn count(&mut self, address: IpAddr, limits: &Limits) -> Result<(), &'static str> {
         let network = ClientNetwork::of(address);
-        if !self.connections.by_address.add(network, 1, limits.connections_per_address_max) {
-            return Err("connections_per_address_max");
-        }
+        let counted = self.connections.by_address.add(network, 1, limits.connections_per_address_max);
+        counted.ok_or("connections_per_address_max")?;
         self.network = Some(network);
         Ok(())
     }

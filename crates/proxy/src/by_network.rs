@@ -12,15 +12,15 @@ type Counts = HashMap<ClientNetwork, u64>;
 pub(crate) struct ByNetwork([Mutex<Counts>; 16]);
 
 impl ByNetwork {
-    /// Counts so many more, unless that would be more than `most`.
-    pub(crate) fn add(&self, network: ClientNetwork, more: u64, most: u64) -> bool {
+    /// Counts so many more, unless that would be more than `most`. How many there are then.
+    pub(crate) fn add(&self, network: ClientNetwork, more: u64, most: u64) -> Option<u64> {
         let mut counts = self.counts(network);
         let count = counts.get(&network).copied().unwrap_or(0).saturating_add(more);
         if count > most {
-            return false;
+            return None;
         }
         counts.insert(network, count);
-        true
+        Some(count)
     }
 
     /// Takes back what [`Self::add`] has counted.

@@ -14,10 +14,11 @@ use crate::exchange::{BodyError, Exchange, Frame};
 use crate::head::Fields;
 use crate::layer::Layer;
 use budget::UNCOUNTED_BYTES_MAX;
-pub use budget::{HeldBudget, HeldShare};
+pub use budget::{HeldBudget, HeldShare, held_bytes, held_bytes_of_one_max};
+pub(crate) use budget::{PIECES_MAX, cost};
 
-/// Pieces past the first so many bytes are put together to blocks of as many: a piece alone
-/// would hold all the memory that it was read into.
+/// Pieces past the first so many bytes, or the first [`PIECES_MAX`], are put together to blocks of as
+/// many: a piece alone would hold all the memory that it was read into.
 const BLOCK_BYTES: usize = 64 * 1024;
 
 /// How far a body was read.
@@ -154,9 +155,10 @@ impl<'e, E: Exchange> Held<'e, E> {
         self.drops_trailers = true;
     }
 
-    /// What is held, in bytes, with what small pieces cost besides.
+    /// What is held, in bytes, with what pieces and a block that is not full cost besides.
     fn cost(&self) -> usize {
-        self.bytes.saturating_add(self.besides).saturating_add(self.frames.len() * size_of::<Frame>())
+        let block = self.block.capacity() - self.block.len();
+        cost::<Frame>(self.bytes.saturating_add(self.besides).saturating_add(block), self.frames.capacity())
     }
 
     async fn next_frame(&mut self) -> Result<Option<Bytes>, BodyError> {
@@ -188,7 +190,7 @@ impl<'e, E: Exchange> Held<'e, E> {
     }
 
     fn hold(&mut self, data: &Bytes) {
-        if self.bytes <= BLOCK_BYTES && self.block.is_empty() {
+        if self.bytes <= BLOCK_BYTES && self.frames.len() < PIECES_MAX && self.block.is_empty() {
             self.frames.push_back(Frame::Data(data.clone()));
             return;
         }
@@ -481,6 +483,29 @@ mod tests {
         assert!(held.frames.len() < 1_024 + sent.len() / BLOCK_BYTES + 1, "{} frames", held.frames.len());
         held.over = true;
         assert_eq!(rest_of(&mut held).await, sent);
+    }
+
+    #[test]
+    fn in_whatever_pieces_a_body_comes_it_counts_as_the_memory_it_takes_and_no_more_than_is_said() {
+        for (piece, pieces) in [(1, 200_000), (100, 20_000), (1_400, 3_000), (16_384, 200), (1 << 20, 9)] {
+            let mut client = Client::default();
+            let mut held = Held::new(&mut client, unbounded());
+            for count in 1..=pieces {
+                let data = Bytes::from(vec![0; piece]);
+                held.bytes += piece;
+                held.hold(&data);
+                let taken: usize = held.frames.capacity() * size_of::<Frame>()
+                    + held.block.capacity()
+                    + held
+                        .frames
+                        .iter()
+                        .map(|frame| if let Frame::Data(data) = frame { data.len() } else { 0 })
+                        .sum::<usize>();
+                let (cost, most) = (held.cost(), held_bytes((piece * count) as u64));
+                assert_eq!(cost, taken, "{piece} {count}");
+                assert!(cost as u64 <= most, "{piece} {count}: {cost} {most}");
+            }
+        }
     }
 
     #[tokio::test]

@@ -62,7 +62,7 @@ pub use admit::{Admission, Class, RawRequest, Refusal};
 pub use exchange::{BodyError, Exchange, Frame};
 pub use forward::{ForwardError, Outcome, ResponseEdit, forward};
 pub use head::{Additions, Fields, Known, RequestHead, ResponseHead, Version};
-pub use held::{Ahead, Held, HeldBudget, HeldShare};
+pub use held::{Ahead, Held, HeldBudget, HeldShare, held_bytes, held_bytes_of_one_max};
 pub use layer::Layer;
 pub use limits::Limits;
 pub use listen::{Cores, ListenError};

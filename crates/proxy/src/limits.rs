@@ -175,10 +175,12 @@ limits! {
     /// Request body; a route can set its own.
     body_bytes_max: u64 = 16 * MIB, Bytes 0 => 1 << 50, "body_bytes";
     /// Request bodies that are held at the same time before they go on, for the firewall or
-    /// `validate:` or because they are short; a request past it is refused.
-    held_bytes_max: u64 = 256 * MIB, Bytes 64 * KIB => 1 << 40, "held_bytes";
-    /// The same of one address (IPv6: one /64).
-    held_bytes_per_address_max: u64 = 32 * MIB, Bytes 64 * KIB => 1 << 40, "held_bytes_per_address";
+    /// `validate:` or because they are short. One address (IPv6: one /64) may hold as much as is
+    /// then still free, so half of this alone; a request past it is refused. A route that holds
+    /// bodies of more than half is a fault.
+    held_bytes_max: u64 = 320 * MIB, Bytes 64 * KIB => 1 << 40, "held_bytes";
+    /// The same of one address; a route that holds bodies of more is a fault.
+    held_bytes_per_address_max: u64 = 160 * MIB, Bytes 64 * KIB => 1 << 40, "held_bytes_per_address";
     /// Trailer section of a chunked body.
     trailer_bytes_max: usize = 8 * KIB, Bytes 2 => 64 * KIB, "trailer_bytes";
     /// Extensions of one chunk (RFC 9112 §7.1.1); they are never forwarded.

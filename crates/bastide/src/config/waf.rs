@@ -339,6 +339,11 @@ struct Written {
 }
 
 impl Firewalls {
+    /// The one at this place.
+    pub(super) fn get(&self, place: usize) -> Option<&Firewall> {
+        self.loaded.get(place)
+    }
+
     /// All that were loaded.
     pub(super) fn into_loaded(self) -> Vec<Firewall> {
         self.loaded

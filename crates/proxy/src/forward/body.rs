@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 
 use crate::exchange::{BodyError, Exchange, Frame};
 use crate::head::{Fields, Framing};
-use crate::held::HeldShare;
+use crate::held::{HeldShare, PIECES_MAX, cost};
 
 /// So much of a body's beginning is kept until an upstream answers, in bytes.
 const KEPT_BYTES_MAX: usize = 64 * 1024;
@@ -99,15 +99,12 @@ impl<'b> RequestBody<'b> {
     ) -> Poll<Result<(), BodyError>> {
         while self.end.is_none() && self.kept_bytes < AHEAD_BYTES_MAX {
             match exchange.poll_request(cx) {
-                Poll::Ready(Ok(Frame::Data(data))) => {
-                    self.kept_bytes += data.len();
-                    self.kept.push(data);
-                }
+                Poll::Ready(Ok(Frame::Data(data))) => self.keep(data),
                 Poll::Ready(Ok(Frame::End)) => self.end = Some(None),
                 Poll::Ready(Ok(Frame::Trailers(fields))) => self.end = Some(Some(fields)),
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Pending if self.is_short() => {
-                    self.share.hold(self.kept_bytes)?;
+                    self.share.hold(self.cost())?;
                     return Poll::Pending;
                 }
                 Poll::Pending if self.kept.is_empty() && self.framing != Framing::Stream => {
@@ -117,6 +114,23 @@ impl<'b> RequestBody<'b> {
             }
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// What is kept, in bytes; nothing, where nothing has come.
+    fn cost(&self) -> usize {
+        let room = if self.kept.spilled() { self.kept.capacity() } else { 0 };
+        cost::<Bytes>(self.kept_bytes, room)
+    }
+
+    /// Keeps one more piece. Many small ones become one.
+    fn keep(&mut self, data: Bytes) {
+        self.kept_bytes += data.len();
+        self.kept.push(data);
+        if self.kept.len() >= PIECES_MAX {
+            let whole = self.kept.concat().into();
+            self.kept.clear();
+            self.kept.push(whole);
+        }
     }
 
     /// Whether it is announced as one that is read to its end ahead of everything.
@@ -147,7 +161,8 @@ impl<'b> RequestBody<'b> {
         match &frame {
             Frame::Data(data) => {
                 self.kept_bytes = self.kept_bytes.saturating_add(data.len());
-                if !self.passed && self.kept_bytes <= KEPT_BYTES_MAX {
+                let fits = self.kept_bytes <= KEPT_BYTES_MAX && self.kept.len() < 2 * PIECES_MAX;
+                if !self.passed && fits {
                     self.kept.push(data.clone());
                     self.position += 1;
                 } else {
@@ -161,5 +176,36 @@ impl<'b> RequestBody<'b> {
         }
         self.over = self.end.is_some();
         Poll::Ready(Ok(frame))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::held::HeldBudget;
+    use crate::limits::Limits;
+
+    #[test]
+    fn a_short_body_counts_as_the_memory_that_its_pieces_take() {
+        for (piece, bytes_max) in [(1, 24 * 1024), (64, 24 * 1024), (8 * 1024, 16 * 1024)] {
+            let budget = HeldBudget::new(Arc::default());
+            let length = Framing::Length(16 * 1024);
+            let mut body = RequestBody::new(length, budget.share(&Limits::default(), None));
+            assert_eq!(body.cost(), 0, "before anything came");
+            let mut sent = Vec::new();
+            while sent.len() + piece <= 16 * 1024 {
+                let data: Vec<u8> = (sent.len()..sent.len() + piece).map(|at| at.to_le_bytes()[0]).collect();
+                sent.extend_from_slice(&data);
+                body.keep(data.into());
+                let taken = body.kept_bytes + body.kept.len() * size_of::<Bytes>();
+                assert!(body.cost() + 2 * size_of::<Bytes>() >= taken, "{piece}: {} {taken}", body.cost());
+                body.share.hold(body.cost()).unwrap();
+            }
+            assert_eq!(body.kept.concat(), sent);
+            assert!(budget.bytes() <= bytes_max, "{piece}: {}", budget.bytes());
+            assert!(body.kept.len() <= PIECES_MAX);
+        }
     }
 }

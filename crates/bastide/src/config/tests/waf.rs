@@ -354,3 +354,53 @@ fn what_is_wrong_is_said_where_it_stands() {
         assert!(findings.iter().all(|finding| finding.contains("bastide.yaml:4:")), "{waf}: {findings:#?}");
     }
 }
+
+#[test]
+fn a_body_that_is_held_fits_into_what_may_be_held() {
+    let small = "limits: { body_bytes_max: 1MiB, held_bytes_max: 8MiB }\n";
+    let firewall = "    waf: a.conf\n";
+    let schema = "    validate: { body: any.json, body_max: 4MiB }\n";
+    let of_address = "limits: { held_bytes_per_address_max: 3MiB }\n";
+    let mut files = files();
+    files.push(("any.json", "{}"));
+    let said = |top: &str, route: &str| said_with(&whole(top, "", route), &files);
+    for (top, route) in [
+        // What nobody holds may have any length, and so may what the firewall does not read.
+        (small, "    body_max: 1GiB\n".to_owned()),
+        (small, "    body_max: 1GiB\n    waf: { mode: detect, rules: a.conf }\n".to_owned()),
+        (
+            small,
+            "    body_max: 1GiB\n    waf: { rules: a.conf, request_body: { access: false } }\n".to_owned(),
+        ),
+        (
+            small,
+            format!("    body_max: 1GiB\n    waf: {{ rules: a.conf, request_body: {{ limit: 1MiB }} }}\n"),
+        ),
+        (small, format!("    body_max: 3MiB\n{firewall}")),
+        (small, firewall.to_owned()),
+        // The route permits less than could be judged.
+        (small, schema.to_owned()),
+        ("", format!("    body_max: 64MiB\n{firewall}")),
+        ("", format!("    body_max: 1GiB\n{firewall}")),
+    ] {
+        assert_eq!(said(top, &route), [""; 0], "{top}{route}");
+    }
+    let most = "which takes up to";
+    for (top, listener, route, place, whom) in [
+        (small, "", format!("    body_max: 4MiB\n{firewall}"), "9:15", "4MiB are held for the firewall"),
+        (
+            small,
+            "    waf: a.conf\n",
+            "    body_max: 4MiB\n".to_owned(),
+            "10:15",
+            "4MiB are held for the firewall",
+        ),
+        (of_address, "", firewall.to_owned(), "6:5", "16MiB are held for the firewall"),
+        (of_address, "", schema.to_owned(), "9:15", "4MiB are held for validate"),
+    ] {
+        let said = said_with(&whole(top, listener, &route), &files);
+        assert_eq!(said.len(), 1, "{said:?}");
+        let begins = format!("bastide.yaml:{place}: bodies of up to {whom}, {most}");
+        assert!(said[0].starts_with(&begins), "{begins}\n{}", said[0]);
+    }
+}

@@ -336,3 +336,15 @@ async fn a_body_of_12_mib_costs_no_more_memory_than_its_limit() {
         assert_eq!(line["verdict"], if status == 413 { "blocked" } else { "passed" }, "{over}");
     }
 }
+
+/// It was refused at `held_bytes_per_address_max`, for ever, which nothing compared with `body_max`.
+#[tokio::test]
+async fn a_body_that_its_route_permits_is_inspected_and_goes_on_while_nothing_else_is_held() {
+    const BODY: usize = 40 << 20;
+    let upstream = Upstream::start().await;
+    let waf = "  request_body: { limit: 64MiB, no_files_limit: 64MiB }\n";
+    let testbed = testbed_with(&upstream, RULES, waf, "    body_max: 64MiB\n").await;
+    let answer = ask(&testbed, &octets(BODY)).await;
+    assert_eq!(answer.status, 200);
+    assert!(answer.body == octets(BODY).body, "the body went on changed");
+}
