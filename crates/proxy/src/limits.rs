@@ -195,8 +195,8 @@ limits! {
     idle_ms_max: Duration = 75 * SECOND, Milliseconds 10 => 24 * HOUR, "idle_time";
     /// Silence of a client in the middle of a body, in either direction.
     body_idle_ms_max: Duration = 30 * SECOND, Milliseconds 10 => 24 * HOUR, "body_idle_time";
-    /// How long an exchange may have a connection to a service while it waits for its client and
-    /// clients of another network, which has fewer connections, wait for one.
+    /// How long an exchange may have a connection to a service while it waits for its client, or has
+    /// become a tunnel, and clients of another network, which has fewer connections, wait for one.
     stalled_ms_max: Duration = 500, Milliseconds 10 => HOUR, "stalled_time";
     /// A whole request, from its head to the end of the response; upgraded connections
     /// are exempt.

@@ -54,6 +54,11 @@ impl<'b> RequestBody<'b> {
         }
     }
 
+    /// Whether its length was said beforehand.
+    pub(super) fn is_announced(&self) -> bool {
+        matches!(self.framing, Framing::Length(_))
+    }
+
     /// Whether everything was given out in this attempt.
     pub(super) fn is_over(&self) -> bool {
         self.over

@@ -319,7 +319,8 @@ impl Job<'_> {
         outcome.status = Some(status);
         connection.recycle(head.fields);
         let result = if status == StatusCode::SWITCHING_PROTOCOLS {
-            tunnel::run(self, exchange, connection).await.map_err(|stop| stop.into_error(Phase::Body))
+            let ended = tunnel::run(self, exchange, connection, holding).await;
+            ended.map_err(|stop| stop.into_error(Phase::Body))
         } else {
             let bodies = pump::bodies(self, exchange, connection, body, chosen, holding).await;
             bodies.map_err(|stop| self.error(stop, Phase::Body))
@@ -336,13 +337,14 @@ impl Job<'_> {
         admission: &mut Admission<'_>,
     ) -> Result<(), Failed> {
         let connection = self.connect(chosen, admission, Load::Bytes).await?;
+        let holding = chosen.pool.holders.enter(self.network, self.watch.ticker().now_ms());
         chosen.succeeded(admission);
         let status = StatusCode::OK;
         let head = ResponseHead { status, fields: Fields::default(), framing: Framing::Close };
         let gone = |error| Failed { error: ForwardError::ClientGone(error), again: Again::No };
         exchange.send_head(&head, &Additions::default()).map_err(gone)?;
         outcome.status = Some(status);
-        let result = tunnel::run(self, exchange, connection).await;
+        let result = tunnel::run(self, exchange, connection, holding).await;
         result.map_err(|stop| Failed { error: stop.into_error(Phase::Body), again: Again::No })
     }
 

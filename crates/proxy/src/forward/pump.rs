@@ -23,7 +23,7 @@ pub(super) enum Stop {
 }
 
 /// Why an exchange has to give its connection up before its client is done.
-const STALLED: &str = "the client is slow, and others wait for its connection to the service";
+pub(super) const STALLED: &str = "the client is slow, or has a tunnel, and others wait for its connection";
 
 impl Stop {
     pub(super) fn into_error(self, phase: Phase) -> ForwardError {
@@ -174,7 +174,9 @@ pub(super) async fn bodies<E: Exchange>(
             } else if moved.some {
                 job.watch.set(job.moment(idle));
             }
-            break moved.blocked || moved.owed;
+            // Of a body without an end in sight nobody knows who has to speak next: both may talk, or
+            // the client listen.
+            break moved.blocked || (moved.owed && body.is_announced());
         };
         if job.watch.poll(cx).is_ready() {
             return Poll::Ready(Err(Stop::Timeout));

@@ -1,14 +1,15 @@
 //! An upgraded connection (RFC 9110 §7.8) or an opaque one: bytes both ways, nothing
 //! looked at, until both sides are done or silent for too long.
 
+use std::io;
 use std::task::{Context, Poll};
 
 use super::Job;
-use super::pump::Stop;
+use super::pump::{STALLED, Stop};
 use crate::deadline::earlier;
 use crate::exchange::{Exchange, Frame};
 use crate::head::Version;
-use crate::upstream::Connection;
+use crate::upstream::{Connection, Holding};
 
 /// Which sides have ended.
 #[derive(Default)]
@@ -46,7 +47,9 @@ pub(super) async fn run<E: Exchange>(
     job: &Job<'_>,
     exchange: &mut E,
     connection: Connection,
+    holding: Holding<'_>,
 ) -> Result<(), Stop> {
+    holding.becomes_tunnel();
     let mut upstream = Upstream { connection, in_order: false };
     let idle = job.settings.timeouts.idle;
     let mut ended = Ended::default();
@@ -70,10 +73,14 @@ pub(super) async fn run<E: Exchange>(
             }
             job.watch.set(earlier(until, ticker.moment(idle)));
         }
-        match job.watch.poll(cx) {
-            Poll::Ready(()) => Poll::Ready(Err(Stop::Timeout)),
-            Poll::Pending => Poll::Pending,
+        if job.watch.poll(cx).is_ready() {
+            return Poll::Ready(Err(Stop::Timeout));
         }
+        if holding.poll_ended(true, cx).is_ready() {
+            job.count_stalled();
+            return Poll::Ready(Err(Stop::Client(io::Error::new(io::ErrorKind::TimedOut, STALLED))));
+        }
+        Poll::Pending
     })
     .await;
     upstream.in_order = result.is_ok();

@@ -13,7 +13,7 @@ mod connection1;
 mod connection2;
 pub mod connection_limiter;
 pub mod dial;
-pub mod fairness;
+mod fairness;
 mod filtered;
 mod health;
 pub mod in_process;
@@ -267,7 +267,8 @@ pub struct CoreUpstreams {
 impl CoreUpstreams {
     /// Takes the core's pools for these services, old ones where their key is the same.
     pub fn new(shared: &Arc<Upstreams>, context: &CoreContext) -> Self {
-        let pool = |service: &Service, endpoint: &Endpoint| context.pools.get(service, endpoint);
+        let pool =
+            |service: &Service, endpoint: &Endpoint| context.pools.get(service, endpoint, &shared.limits);
         let pools = shared
             .services
             .iter()

@@ -12,7 +12,7 @@ use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
 
 use super::balance::Latency;
 use super::connection::Connection;
@@ -31,11 +31,14 @@ use crate::tls::{ClientTls, TlsFingerprint};
 /// How often unused connections are looked at: those that the peer closed go.
 const SWEEP: Duration = Duration::from_secs(5);
 
-/// How often a request that waits looks whether an exchange may be ended in its favour.
-const RELIEF: Duration = Duration::from_millis(20);
+/// How often is looked whether exchanges may be ended in favour of those who wait, by one for all.
+pub(crate) const RELIEF: Duration = Duration::from_millis(RELIEF_MS);
+const RELIEF_MS: u64 = 20;
+/// So many are ended at once at most.
+const RELIEVED_MAX: usize = 8;
 
-/// Whose requests wait behind each other: those of one network that can use the same connections.
-type Mine = (Network, Load, Option<Origin>);
+/// A request that waits for a connection.
+type Waits<'p> = Standing<'p, Waiting>;
 
 /// What makes two connections interchangeable.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -70,11 +73,11 @@ impl Pools {
     }
 
     /// The pool of this key: the one that is there, or a new one.
-    pub(crate) fn get(&self, service: &Service, endpoint: &Endpoint) -> Rc<Pool> {
+    pub(crate) fn get(&self, service: &Service, endpoint: &Endpoint, limits: &Limits) -> Rc<Pool> {
         let mut map = self.map.borrow_mut();
         let key = &endpoint.key;
         if let Some(pool) = map.get(key).and_then(Weak::upgrade) {
-            pool.set_bounds(service);
+            pool.set_bounds(service, limits);
             return pool;
         }
         let pool = Rc::new(Pool {
@@ -88,13 +91,12 @@ impl Pools {
             connection_limits: Cell::new(service.connection_limits),
             slots: Rc::new(Slots {
                 open: Cell::new(0),
-                waiting: Cell::new(0),
                 connections_max: Cell::new(service.connections_max),
-                freed: Notify::new(),
-                room: Notify::new(),
+                queues: Queues::default(),
             }),
             holders: Holders::default(),
-            queues: Queues::default(),
+            stalled: Cell::new(limits.stalled_ms_max),
+            relieves_ms: Cell::new(0),
             session_idle: Cell::new(service.idle),
             gives_up: Cell::new(false),
             turn: Cell::new(false),
@@ -106,7 +108,7 @@ impl Pools {
             names: Names::default(),
         });
         map.insert(Arc::clone(key), Rc::downgrade(&pool));
-        pool.set_bounds(service);
+        pool.set_bounds(service, limits);
         pool
     }
 
@@ -126,13 +128,8 @@ impl Pools {
 #[derive(Debug)]
 struct Slots {
     open: Cell<u32>,
-    /// Requests of this core that wait.
-    waiting: Cell<u32>,
     connections_max: Cell<u32>,
-    /// A place is free, or a connection is unused.
-    freed: Notify,
-    /// A connection that is in use carries more requests.
-    room: Notify,
+    queues: Queues<Waiting>,
 }
 
 /// The right to hold one connection open.
@@ -142,7 +139,7 @@ pub(crate) struct Slot(Rc<Slots>, #[expect(dead_code, reason = "counted while it
 impl Drop for Slot {
     fn drop(&mut self) {
         self.0.open.set(self.0.open.get() - 1);
-        self.0.freed.notify_one();
+        self.0.queues.wake_next();
     }
 }
 
@@ -150,26 +147,19 @@ impl Drop for Slot {
 impl Slot {
     /// One of as many as there are, for what holds one.
     pub(crate) fn of_no_pool() -> Self {
-        let slots = Slots {
-            open: Cell::new(1),
-            waiting: Cell::default(),
-            connections_max: Cell::new(u32::MAX),
-            freed: Notify::new(),
-            room: Notify::new(),
-        };
+        let slots =
+            Slots { open: Cell::new(1), connections_max: Cell::new(u32::MAX), queues: Queues::default() };
         let entered = Arc::<ConnectionLimiter>::default().enter(ConnectionLimits::default());
         Self(Rc::new(slots), entered.expect("it has no bound"))
     }
 }
 
-/// A request that waits for a connection.
-#[derive(Debug)]
-struct Waits(Rc<Slots>, #[expect(dead_code, reason = "counted while it lives")] Waiting);
-
-impl Drop for Waits {
-    fn drop(&mut self) {
-        self.0.waiting.set(self.0.waiting.get() - 1);
-    }
+/// What a request finds when it looks for a connection.
+enum Found {
+    /// One that is open.
+    Open(Connection),
+    /// Room for another one.
+    Room(Slot),
 }
 
 /// Unused connections. Boxed, so that one moves between the list and a request without
@@ -191,9 +181,11 @@ pub(crate) struct Pool {
     limiter: Arc<ConnectionLimiter>,
     connection_limits: Cell<ConnectionLimits>,
     slots: Rc<Slots>,
-    /// The exchanges that have a connection, and the requests that wait for one, by network.
+    /// The exchanges that have a connection.
     pub(crate) holders: Holders,
-    queues: Queues<Mine, Waits>,
+    /// After so long one that waits for its client may be ended, and not before the next look.
+    stalled: Cell<Duration>,
+    relieves_ms: Cell<u64>,
     /// How long an HTTP/2 connection without streams is kept.
     session_idle: Cell<Duration>,
     /// Whether a task closes what is unused when another core waits.
@@ -212,15 +204,30 @@ pub(crate) struct Pool {
 }
 
 impl Pool {
-    /// A connection that is open already.
+    /// A connection that is open already, where nobody waits for one.
     pub(crate) fn take(self: &Rc<Self>, origin: Option<Origin>) -> Option<Connection> {
+        self.take_in_turn(origin, None)
+    }
+
+    /// The same when it is the turn of one that waits.
+    fn take_in_turn(
+        self: &Rc<Self>,
+        origin: Option<Origin>,
+        waits: Option<&Waits<'_>>,
+    ) -> Option<Connection> {
+        // A connection that was opened for one client is of no use to others.
+        if (origin.is_some() || self.is_turn(waits, |load| load == Load::Requests))
+            && let Some(stream) = self.open_stream(origin)
+        {
+            return Some(Connection::Two(Box::new(stream)));
+        }
+        if !self.is_turn(waits, |_| true) {
+            return None;
+        }
         if let Some(line) = &self.line {
             // One for each request; whoever finds no place waits for one.
             let slot = if line.is_open() { self.enter()? } else { return None };
             return Some(Connection::Call(Box::new(CallConnection::new(line, slot))));
-        }
-        if let Some(stream) = self.open_stream(origin) {
-            return Some(Connection::Two(Box::new(stream)));
         }
         let now = self.ticker.now_ms();
         loop {
@@ -233,6 +240,12 @@ impl Pool {
                 return Some(Connection::One(connection));
             }
         }
+    }
+
+    /// Whether a request may take what others can use as well: INVARIANT: nobody overtakes those who
+    /// wait.
+    fn is_turn(&self, waits: Option<&Waits<'_>>, can_use: impl Fn(Load) -> bool) -> bool {
+        waits.map_or_else(|| self.slots.queues.is_empty(), |waits| waits.is_next(can_use))
     }
 
     fn open_stream(self: &Rc<Self>, origin: Option<Origin>) -> Option<Stream2> {
@@ -252,7 +265,8 @@ impl Pool {
     }
 
     /// Takes the bounds of a new snapshot.
-    fn set_bounds(self: &Rc<Self>, service: &Service) {
+    fn set_bounds(self: &Rc<Self>, service: &Service, limits: &Limits) {
+        self.stalled.set(limits.stalled_ms_max);
         self.slots.connections_max.set(service.connections_max);
         self.connection_limits.set(service.connection_limits);
         self.session_idle.set(service.idle);
@@ -274,7 +288,7 @@ impl Pool {
 
     /// Closes one unused connection, when another core waits for it.
     fn give_up_one(&self) {
-        if self.limiter.waiting() > self.slots.waiting.get() && self.idle.borrow_mut().pop().is_none() {
+        if self.limiter.waiting() > self.waiting() && self.idle.borrow_mut().pop().is_none() {
             self.close_unused_session();
         }
     }
@@ -297,52 +311,83 @@ impl Pool {
         load: Load,
         network: Network,
     ) -> Result<Connection, DialError> {
-        // Whoever comes later does not overtake its own.
-        let mine = (network, load, origin);
-        let mut waits = match self.queues.has(mine) {
-            true => Some(self.wait_first(mine).await?),
-            false => None,
-        };
+        let mut waits: Option<Waits<'_>> = None;
         loop {
-            let free = self.slots.freed.notified();
-            let room = self.slots.room.notified();
-            let free_elsewhere = self.limiter.freed.notified();
-            if load == Load::Requests
-                && let Some(connection) = self.take(origin)
-            {
-                return Ok(connection);
+            let elsewhere = self.limiter.freed.notified();
+            if let Some(found) = self.look(origin, load, waits.as_ref()) {
+                if let Some(waits) = waits {
+                    waits.served();
+                }
+                return match found {
+                    Found::Open(connection) => Ok(connection),
+                    Found::Room(slot) => self.dial(slot, limits, origin, load).await,
+                };
             }
-            // With the PROXY protocol what is being opened is somebody else's.
-            let shares = load == Load::Requests && !self.key.proxy_protocol;
-            let must_wait = shares && self.speaks_http2.get() && self.dialing.get();
-            let slot = if must_wait { None } else { self.enter_or_replace(load) };
-            let Some(slot) = slot else {
-                if waits.is_none() {
-                    // Looks once more after it has said so: what became free before
-                    // that has told nobody.
-                    waits = Some(self.wait_first(mine).await?);
-                    continue;
+            match &waits {
+                Some(waits) => {
+                    self.wait(waits, load, elsewhere).await.map_err(|Displaced| DialError::Full)?
                 }
-                self.limiter.wanted.notify_waiters();
-                if self.replaces(load) {
-                    self.close_unused_session();
-                }
-                let (mut free, mut room, mut elsewhere) = (pin!(free), pin!(room), pin!(free_elsewhere));
-                loop {
-                    tokio::select! {
-                        () = &mut free => break,
-                        () = &mut room, if load == Load::Requests => break,
-                        () = &mut elsewhere => break,
-                        // Keeps its turn among those who wait.
-                        () = tokio::time::sleep(RELIEF), if !must_wait => {
-                            self.holders.relieve(network, self.ticker.now_ms(), limits.stalled_ms_max);
-                        }
-                    }
-                }
-                continue;
-            };
-            drop(waits);
-            return self.dial(slot, limits, origin, load).await;
+                // Looks once more after it has said so: what became free on another core before that
+                // has told nobody.
+                None => waits = Some(self.stand(network, load, origin)?),
+            }
+        }
+    }
+
+    /// What there is for a request, as far as it is its turn.
+    fn look(self: &Rc<Self>, origin: Option<Origin>, load: Load, waits: Option<&Waits<'_>>) -> Option<Found> {
+        if load == Load::Requests
+            && let Some(connection) = self.take_in_turn(origin, waits)
+        {
+            return Some(Found::Open(connection));
+        }
+        let is_turn = self.may_open(load) && self.is_turn(waits, |load| self.may_open(load));
+        if is_turn { self.enter_or_replace(load).map(Found::Room) } else { None }
+    }
+
+    /// Whether what is needed is not being opened already. With the PROXY protocol that is somebody
+    /// else's.
+    fn may_open(&self, load: Load) -> bool {
+        let shares = load == Load::Requests && !self.key.proxy_protocol;
+        !(shares && self.speaks_http2.get() && self.dialing.get())
+    }
+
+    /// Waits until there may be something for it.
+    async fn wait(&self, waits: &Waits<'_>, load: Load, elsewhere: Notified<'_>) -> Result<(), Displaced> {
+        if !self.may_open(load) || !waits.is_next(|load| self.may_open(load)) {
+            return waits.changed().await;
+        }
+        // The one whose turn it is looks after all.
+        self.limiter.wanted.notify_waiters();
+        if self.replaces(load) {
+            self.close_unused_session();
+        }
+        let mut elsewhere = pin!(elsewhere);
+        loop {
+            tokio::select! {
+                changed = waits.changed() => return changed,
+                () = &mut elsewhere => return Ok(()),
+                // Keeps its turn among the cores.
+                () = tokio::time::sleep(RELIEF) => self.relieve(),
+            }
+        }
+    }
+
+    /// Ends exchanges in favour of those who wait, of those first who have least.
+    fn relieve(&self) {
+        let now = self.ticker.read_now_ms();
+        if now < self.relieves_ms.get() {
+            return;
+        }
+        self.relieves_ms.set(now + RELIEF_MS);
+        let networks = self.slots.queues.networks();
+        let mut own: Vec<usize> =
+            networks.into_iter().map(|network| self.holders.connections(network)).collect();
+        own.sort_unstable();
+        for own in own.into_iter().take(RELIEVED_MAX) {
+            if !self.holders.relieve(own, now, self.stalled.get()) {
+                return;
+            }
         }
     }
 
@@ -404,23 +449,22 @@ impl Pool {
             || (most != 0 && self.limiter.open() >= most)
     }
 
-    /// Waits, behind those of the same network that can use the same.
-    async fn wait_first(&self, mine: Mine) -> Result<Standing<'_, Mine, Waits>, DialError> {
-        let place = self.wait().or_else(|| self.queues.displace(mine)).ok_or(DialError::Full)?;
-        let standing = self.queues.stand(mine, place);
-        standing.first().await.map_err(|Displaced| DialError::Full)?;
-        Ok(standing)
+    /// A place among those who wait, behind those of the same network.
+    fn stand(&self, network: Network, load: Load, origin: Option<Origin>) -> Result<Waits<'_>, DialError> {
+        let queues = &self.slots.queues;
+        let place = self.limiter.wait(self.connection_limits.get());
+        let place = place.or_else(|| queues.displace(network)).ok_or(DialError::Full)?;
+        Ok(queues.stand(network, load, origin, place))
     }
 
-    fn wait(&self) -> Option<Waits> {
-        let waiting = self.limiter.wait(self.connection_limits.get())?;
-        self.slots.waiting.set(self.slots.waiting.get() + 1);
-        Some(Waits(Rc::clone(&self.slots), waiting))
+    /// How many requests of this core wait.
+    fn waiting(&self) -> u32 {
+        u32::try_from(self.slots.queues.len()).unwrap_or(u32::MAX)
     }
 
     /// Takes a connection back whose response has ended cleanly.
     pub(crate) fn put(&self, connection: Box<Connection1>) {
-        let here = self.slots.waiting.get();
+        let here = self.waiting();
         let elsewhere = self.connection_limits.get().connections_max != 0 && self.limiter.waiting() > here;
         // When both wait they take turns; closing it makes room for the other core.
         let turn = elsewhere && self.turn.replace(!self.turn.get());
@@ -428,7 +472,7 @@ impl Pool {
             return;
         }
         self.idle.borrow_mut().push(connection);
-        self.slots.freed.notify_one();
+        self.slots.queues.wake_next();
     }
 
     /// Closes all unused connections: one of them was found closed by the upstream.
@@ -440,10 +484,9 @@ impl Pool {
     /// wakes nobody else.
     pub(crate) fn stream_ended(&self, session: &Session2) {
         match session.origin {
-            _ if session.is_unused() => self.slots.freed.notify_one(),
-            None => self.slots.room.notify_one(),
-            // Who can use it is not known here: few wait for one client's connection.
-            Some(_) => self.slots.room.notify_waiters(),
+            _ if session.is_unused() => self.slots.queues.wake_next(),
+            None => self.slots.queues.wake(|load| load == Load::Requests),
+            Some(origin) => self.slots.queues.wake_of(origin),
         }
     }
 
@@ -466,7 +509,6 @@ impl<'p> Dialing<'p> {
 impl Drop for Dialing<'_> {
     fn drop(&mut self) {
         self.0.dialing.set(false);
-        self.0.slots.freed.notify_waiters();
-        self.0.slots.freed.notify_one();
+        self.0.slots.queues.wake_next();
     }
 }

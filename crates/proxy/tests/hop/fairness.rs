@@ -13,7 +13,7 @@ use proxy::upstream::{ConnectionLimits, ForwardSettings, ServiceSettings, Timeou
 use crate::support::{TestRoute, TestWorld, cleartext, service, settings};
 use crate::testbed::{Client, PATIENCE, TestBed, Upstream, anywhere, wait_for};
 
-const STALLED: Duration = Duration::from_millis(200);
+pub const STALLED: Duration = Duration::from_millis(200);
 const CONNECTIONS: u32 = 4;
 const WAITING_MAX: u32 = 128;
 /// On each of its connections, of an attacker.
@@ -56,7 +56,7 @@ fn limits() -> Limits {
     Limits { stalled_ms_max: STALLED, ..Limits::default() }
 }
 
-fn hits(testbed: &TestBed, name: &str) -> u64 {
+pub fn hits(testbed: &TestBed, name: &str) -> u64 {
     let totals = testbed.cores.as_ref().unwrap().totals_reader();
     totals.limit_hits().iter().find(|(row, _)| row.name == name).map(|(_, count)| count).unwrap()
 }

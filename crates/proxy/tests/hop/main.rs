@@ -28,4 +28,5 @@ mod sharing;
 mod testbed;
 mod tls;
 mod tunnel;
+mod turns;
 mod upstream;
