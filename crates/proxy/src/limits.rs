@@ -214,7 +214,7 @@ limits! {
     /// Decoded heads of all open streams of one client's HTTP/2 connection; a stream past it is
     /// refused. Those of a trusted proxy, or with a client certificate, have room for the largest
     /// head on each stream.
-    http2_heads_bytes_max: usize = 512 * KIB, Bytes KIB => 64 * MIB, "http2_heads_bytes";
+    http2_heads_bytes_max: usize = MIB, Bytes KIB => 64 * MIB, "http2_heads_bytes";
     /// Streams that a client resets before their answer, per connection and ten seconds.
     http2_resets_max: u64 = 200, Count 1 => 1_000_000, "http2_resets";
     /// Useless frames (empty DATA, SETTINGS, PING, PRIORITY) per connection and ten seconds.

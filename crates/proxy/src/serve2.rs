@@ -337,6 +337,14 @@ mod tests {
     }
 
     #[test]
+    fn a_browser_with_many_cookies_may_use_all_the_streams_that_it_is_offered() {
+        let limits = Limits::default();
+        let streams = Streams::new(heads_bytes_max(&limits, false));
+        let open: Vec<_> = (0..limits.http2_streams_max).map(|_| streams.enter(8 * 1024)).collect();
+        assert!(open.iter().all(Option::is_some));
+    }
+
+    #[test]
     fn strangers_on_one_connection_leave_each_other_room_for_their_heads() {
         let limits = Limits::default();
         let list = limits.http2_header_list_bytes_max as usize;
