@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use tokio::sync::Notify;
 
+use super::board::Board;
+
 /// The bounds of one endpoint, over all cores.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConnectionLimits {
@@ -33,6 +35,8 @@ pub struct ConnectionLimiter {
     pub(crate) freed: Notify,
     /// Somebody waits.
     pub(crate) wanted: Notify,
+    /// What the cores tell each other then.
+    pub(crate) board: Board,
 }
 
 impl ConnectionLimiter {

@@ -6,6 +6,7 @@
 //! connection whose endpoint and TLS identity did not change.
 
 mod balance;
+mod board;
 pub mod breaker;
 pub mod budget;
 mod connection;

@@ -13,8 +13,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::futures::Notified;
+use tokio::sync::oneshot;
 
 use super::balance::Latency;
+use super::board::Wish;
 use super::connection::Connection;
 use super::connection_limiter::{ConnectionLimiter, ConnectionLimits, Entered, Waiting};
 use super::connection1::Connection1;
@@ -36,6 +38,8 @@ pub(crate) const RELIEF: Duration = Duration::from_millis(RELIEF_MS);
 const RELIEF_MS: u64 = 20;
 /// So many are ended at once at most.
 const RELIEVED_MAX: usize = 8;
+/// How long the other cores have to give a place to one that finds all of them taken.
+const WISH: Duration = Duration::from_millis(100);
 
 /// A request that waits for a connection.
 type Waits<'p> = Standing<'p, Waiting>;
@@ -98,7 +102,8 @@ impl Pools {
             stalled: Cell::new(limits.stalled_ms_max),
             relieves_ms: Cell::new(0),
             session_idle: Cell::new(service.idle),
-            gives_up: Cell::new(false),
+            name: Cell::new(0),
+            told_ms: Cell::new(0),
             turn: Cell::new(false),
             idle: RefCell::default(),
             sessions: RefCell::default(),
@@ -188,8 +193,10 @@ pub(crate) struct Pool {
     relieves_ms: Cell<u64>,
     /// How long an HTTP/2 connection without streams is kept.
     session_idle: Cell<Duration>,
-    /// Whether a task closes what is unused when another core waits.
-    gives_up: Cell<bool>,
+    /// Its name among the cores, once a task hears of others that wait, and when it said last what
+    /// it has.
+    name: Cell<u64>,
+    told_ms: Cell<u64>,
     /// Whose turn it is when this core and another wait.
     turn: Cell<bool>,
     /// HTTP/1 connections without a request; the last one used is used next.
@@ -270,15 +277,32 @@ impl Pool {
         self.slots.connections_max.set(service.connections_max);
         self.connection_limits.set(service.connection_limits);
         self.session_idle.set(service.idle);
-        if service.connection_limits.connections_max == 0 || self.gives_up.replace(true) {
+        if service.connection_limits.connections_max != 0 {
+            self.hear();
+        }
+    }
+
+    /// Gives up for other cores that wait, from now on: unused connections, exchanges that may be
+    /// ended, and places to wait.
+    fn hear(self: &Rc<Self>) {
+        if self.name.get() != 0 {
             return;
         }
+        self.name.set(self.limiter.board.join());
         let (weak, limiter) = (Rc::downgrade(self), Arc::clone(&self.limiter));
         tokio::task::spawn_local(async move {
             loop {
                 let wanted = limiter.wanted.notified();
                 let Some(pool) = weak.upgrade() else { return };
-                pool.give_up_one();
+                if pool.is_bounded() && limiter.waiting() > pool.waiting() {
+                    pool.give_up_one();
+                    pool.tell();
+                }
+                let displace = |network, own| {
+                    let queues = &pool.slots.queues;
+                    queues.displace(queues.of(network) + own)
+                };
+                limiter.board.grant(displace);
                 drop(pool);
                 // A pool that nobody uses any more is found out within the time.
                 let _ = tokio::time::timeout(SWEEP, wanted).await;
@@ -288,7 +312,7 @@ impl Pool {
 
     /// Closes one unused connection, when another core waits for it.
     fn give_up_one(&self) {
-        if self.limiter.waiting() > self.waiting() && self.idle.borrow_mut().pop().is_none() {
+        if self.idle.borrow_mut().pop().is_none() {
             self.close_unused_session();
         }
     }
@@ -329,7 +353,7 @@ impl Pool {
                 }
                 // Looks once more after it has said so: what became free on another core before that
                 // has told nobody.
-                None => waits = Some(self.stand(network, load, origin)?),
+                None => waits = Some(self.stand(network, load, origin).await?),
             }
         }
     }
@@ -381,10 +405,20 @@ impl Pool {
         }
         self.relieves_ms.set(now + RELIEF_MS);
         let networks = self.slots.queues.networks();
+        // Where it is the other cores that have what there is, they have to give it up.
+        let is_full_here = self.slots.open.get() >= self.slots.connections_max.get();
+        if self.is_bounded() && !is_full_here {
+            self.tell();
+            self.limiter.board.ask(&networks, now, RELIEVED_MAX);
+            self.tell();
+            self.limiter.wanted.notify_waiters();
+            return;
+        }
         let mut own: Vec<usize> =
             networks.into_iter().map(|network| self.holders.connections(network)).collect();
         own.sort_unstable();
-        for own in own.into_iter().take(RELIEVED_MAX) {
+        // What is given up already is enough for as many.
+        for own in own.into_iter().skip(self.holders.leaving()).take(RELIEVED_MAX) {
             if !self.holders.relieve(own, now, self.stalled.get()) {
                 return;
             }
@@ -449,12 +483,54 @@ impl Pool {
             || (most != 0 && self.limiter.open() >= most)
     }
 
+    /// Says what this core has, and ends what others have asked it to.
+    fn tell(&self) {
+        let (now, board) = (self.ticker.read_now_ms(), &self.limiter.board);
+        // However many cores ask, it looks once.
+        if now >= self.told_ms.get() + RELIEF_MS / 2 {
+            self.told_ms.set(now);
+            let shares = self.holders.shares(now, self.stalled.get());
+            board.tell(self.name.get(), shares, self.holders.leaving(), now);
+        }
+        for network in board.asked(self.name.get()) {
+            self.holders.end_of(network);
+        }
+    }
+
+    /// Whether the connections of all cores have a bound together.
+    fn is_bounded(&self) -> bool {
+        self.connection_limits.get().connections_max != 0
+    }
+
     /// A place among those who wait, behind those of the same network.
-    fn stand(&self, network: Network, load: Load, origin: Option<Origin>) -> Result<Waits<'_>, DialError> {
+    async fn stand(
+        self: &Rc<Self>,
+        network: Network,
+        load: Load,
+        origin: Option<Origin>,
+    ) -> Result<Waits<'_>, DialError> {
+        self.hear();
         let queues = &self.slots.queues;
         let place = self.limiter.wait(self.connection_limits.get());
-        let place = place.or_else(|| queues.displace(network)).ok_or(DialError::Full)?;
+        let place = match place.or_else(|| queues.displace(queues.of(network))) {
+            Some(place) => place,
+            None => self.wish(network).await.ok_or(DialError::Full)?,
+        };
         Ok(queues.stand(network, load, origin, place))
+    }
+
+    /// A place of a network of which more wait on another core.
+    async fn wish(&self, network: Network) -> Option<Waiting> {
+        if self.limiter.waiting() <= self.waiting() {
+            return None;
+        }
+        let (give, given) = oneshot::channel();
+        let (core, own) = (self.name.get(), self.slots.queues.of(network));
+        if !self.limiter.board.wish(Wish { core, network, own, give }) {
+            return None;
+        }
+        self.limiter.wanted.notify_waiters();
+        tokio::time::timeout(WISH, given).await.ok()?.ok()
     }
 
     /// How many requests of this core wait.
@@ -493,6 +569,14 @@ impl Pool {
     /// A session that no longer answers gets no new streams.
     pub(crate) fn abandon(&self, session: &Rc<Session2>) {
         self.sessions.borrow_mut().retain(|other| !Rc::ptr_eq(other, session));
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        if self.name.get() != 0 {
+            self.limiter.board.leave(self.name.get());
+        }
     }
 }
 

@@ -61,7 +61,7 @@ pub fn hits(testbed: &TestBed, name: &str) -> u64 {
     totals.limit_hits().iter().find(|(row, _)| row.name == name).map(|(_, count)| count).unwrap()
 }
 
-async fn connect(address: SocketAddr, from: IpAddr) -> tokio::net::TcpStream {
+pub async fn connect(address: SocketAddr, from: IpAddr) -> tokio::net::TcpStream {
     let socket = tokio::net::TcpSocket::new_v4().unwrap();
     socket.bind(SocketAddr::new(from, 0)).unwrap();
     socket.connect(address).await.unwrap()

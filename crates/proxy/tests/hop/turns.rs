@@ -7,10 +7,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::{Method, Request};
 use proxy::upstream::{ConnectionLimits, ForwardSettings, ServiceSettings, Timeouts};
 use proxy::{Cores, Limits, ListenerSettings, Speaks};
+use tokio::runtime::{Builder, Runtime};
 
-use crate::fairness::{STALLED, hits};
+use crate::fairness::{STALLED, connect, hits};
 use crate::support::{TestRoute, TestWorld, cleartext, service, settings};
 use crate::testbed::{Client, Peer, TestBed, Upstream, anywhere, runtime, wait_for};
 
@@ -253,5 +255,75 @@ fn who_talks_with_a_service_both_ways_does_not_wait_for_its_client_and_who_owes_
         assert_eq!(hits(&testbed, "stalled_ms_max") > 0, ended, "{head}");
         talks.iter_mut().for_each(|client| client.send("1\r\n!\r\n0\r\n\r\n"));
         assert_eq!(honest.reply().status, 200);
+    }
+}
+
+/// So often something is tried that takes two cores: which of them a connection comes to is the
+/// kernel's choice, and half of the tries prove nothing.
+const TRIES: usize = 8;
+
+/// Requests on one connection of HTTP/2, and so on one core, which stay open while this is there.
+fn streams(testbed: &TestBed, request: impl Fn() -> Request<()>, count: usize) -> Runtime {
+    let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let address = testbed.address;
+    let ends = request().method() == Method::GET;
+    let mut send = runtime.block_on(async {
+        let socket = connect(address, MANY).await;
+        let (send, connection) = h2::client::handshake(socket).await.unwrap();
+        tokio::spawn(connection);
+        send
+    });
+    for _ in 0..count {
+        let request = request();
+        runtime.block_on(async {
+            send = send.clone().ready().await.unwrap();
+            let (answer, mut body) = send.send_request(request, ends).unwrap();
+            if !ends {
+                body.send_data(Bytes::from_static(b"begin"), false).unwrap();
+            }
+            tokio::spawn(async move {
+                let _ = answer.await;
+                drop(body);
+            });
+        });
+    }
+    runtime.spawn(async move {
+        std::future::pending::<()>().await;
+        drop(send);
+    });
+    runtime
+}
+
+#[test]
+fn a_network_that_stalls_on_one_core_keeps_no_other_from_the_service_on_another() {
+    for _ in 0..TRIES {
+        let upstream = Upstream::honest("ok");
+        let (testbed, counts) =
+            testbed(cleartext(anywhere()), service("test", &[upstream.address]), 2, 128, 4);
+        let owes = || Request::post("http://test/").header("content-length", "20000").body(()).unwrap();
+        let stalled = streams(&testbed, owes, 4);
+        wait_for(|| counts().0 == 4);
+        assert_eq!(testbed.client_from(HONEST).status("/"), Some(200));
+        assert_eq!(hits(&testbed, "stalled_ms_max"), 1);
+        stalled.shutdown_background();
+    }
+}
+
+#[test]
+fn those_who_wait_on_one_core_leave_places_for_another_network_on_another() {
+    for _ in 0..TRIES {
+        let gate: Arc<AtomicBool> = Arc::default();
+        let opened = Arc::clone(&gate);
+        let upstream = Upstream::new(move |_, peer| gated(peer, &opened));
+        let (testbed, counts) = testbed(cleartext(anywhere()), service("test", &[upstream.address]), 2, 8, 1);
+        let get_many = || Request::get("http://test/many").body(()).unwrap();
+        let waiting = streams(&testbed, get_many, 9);
+        wait_for(|| counts() == (1, 8));
+        let mut honest = testbed.client_from(HONEST);
+        honest.send(get("/honest"));
+        std::thread::sleep(STALLED);
+        gate.store(true, Ordering::SeqCst);
+        assert_eq!(honest.reply().status, 200);
+        waiting.shutdown_background();
     }
 }

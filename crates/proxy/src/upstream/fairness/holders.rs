@@ -9,6 +9,7 @@ use foldhash::fast::RandomState;
 use model::ClientNetwork;
 
 use super::Network;
+use crate::upstream::board::Share;
 
 /// So many networks that have nothing any more are remembered at least: most come again.
 const REMEMBERED: usize = 64;
@@ -27,6 +28,8 @@ struct Lists {
     by_network: HashMap<u128, usize, RandomState>,
     /// The networks that have something.
     having: usize,
+    /// Exchanges that are ended and have not given up their connections yet.
+    leaving: usize,
 }
 
 #[derive(Debug)]
@@ -98,6 +101,32 @@ impl Holders {
         let more = lists.networks.iter().filter(|has| has.connections > own + 1);
         let most = more.filter_map(|has| Some((has.connections, has.oldest?))).max_by_key(|most| most.0);
         most.is_some_and(|(_, oldest)| lists.end(oldest))
+    }
+
+    /// How many connections are given up already, and still to become free.
+    pub(crate) fn leaving(&self) -> usize {
+        self.0.borrow().leaving
+    }
+
+    /// What each network has, for other cores.
+    pub(crate) fn shares(&self, now_ms: u64, stalled: Duration) -> Vec<Share> {
+        let lists = &mut *self.0.borrow_mut();
+        lists.look(now_ms, stalled);
+        let has = lists.networks.iter().filter(|has| has.connections > 0);
+        let share = |has: &Has| {
+            let oldest = has.oldest.map(|(is_tunnel, since_ms, _)| (is_tunnel, since_ms));
+            Share { network: has.network, connections: has.connections, oldest }
+        };
+        has.map(share).collect()
+    }
+
+    /// Ends the oldest exchange of a network that may be ended, of those that the last look found.
+    pub(crate) fn end_of(&self, network: Network) {
+        let lists = &mut *self.0.borrow_mut();
+        let has = lists.by_network.get(&key(network)).and_then(|place| lists.networks.get_mut(*place));
+        if let Some(oldest) = has.and_then(|has| has.oldest.take()) {
+            lists.end(oldest);
+        }
     }
 }
 
@@ -172,12 +201,13 @@ impl Lists {
         }
     }
 
-    fn end(&mut self, (_, _, place): Oldest) -> bool {
+    fn end(&mut self, (_, since_ms, place): Oldest) -> bool {
         let Some(Some(holder)) = self.holders.get_mut(place) else { return false };
+        // What was found a while ago may have gone, and its place be another one's.
+        let Some(waker) = holder.waits.take_if(|_| holder.since_ms == since_ms) else { return false };
         holder.is_ended = true;
-        if let Some(waker) = holder.waits.take() {
-            waker.wake();
-        }
+        self.leaving += 1;
+        waker.wake();
         let of = holder.of;
         self.uncount(of);
         true
@@ -216,9 +246,10 @@ impl Holding<'_> {
 impl Drop for Holding<'_> {
     fn drop(&mut self) {
         let lists = &mut *self.holders.0.borrow_mut();
-        let holder = lists.holders.get_mut(self.place).and_then(Option::take);
-        if let Some(holder) = holder.filter(|holder| !holder.is_ended) {
-            lists.uncount(holder.of);
+        match lists.holders.get_mut(self.place).and_then(Option::take) {
+            Some(holder) if holder.is_ended => lists.leaving -= 1,
+            Some(holder) => lists.uncount(holder.of),
+            None => {}
         }
         lists.free.push(self.place);
     }

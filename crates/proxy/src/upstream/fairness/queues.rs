@@ -83,10 +83,16 @@ impl<T> Queues<T> {
         Standing { queues: self, of, waiter, is_served: false }
     }
 
-    /// The place of the last one of the network of which most wait, for one of which fewer do.
-    pub(crate) fn displace(&self, of: Network) -> Option<T> {
+    /// How many of a network wait.
+    pub(crate) fn of(&self, of: Network) -> usize {
+        let networks = self.networks.borrow();
+        networks.iter().find(|queue| queue.of == of).map_or(0, |queue| queue.waiting.len())
+    }
+
+    /// The place of the last one of the network of which most wait, for one of which fewer do: `own`
+    /// in all.
+    pub(crate) fn displace(&self, own: usize) -> Option<T> {
         let mut networks = self.networks.borrow_mut();
-        let own = networks.iter().find(|queue| queue.of == of).map_or(0, |queue| queue.waiting.len());
         let most = networks.iter_mut().max_by_key(|queue| queue.waiting.len())?;
         // At least two: the first one stays.
         let last = if most.waiting.len() > own + 1 { most.waiting.pop_back()? } else { return None };
