@@ -198,7 +198,8 @@ async fn answer(
         at: call.now,
     };
     let uri = &request.target.redirect_uri;
-    let code = code::make(realm, decided, uri, &request.challenge, request.jkt.clone(), call.now).await?;
+    let challenge = request.challenge.as_deref();
+    let code = code::make(realm, decided, uri, challenge, request.jkt.clone(), call.now).await?;
     tracing::info!(client = client.id, user = session.user, "identity: code issued");
     respond::to_client(realm, call, &request.target, &[("code", &code)])
 }

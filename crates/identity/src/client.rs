@@ -121,6 +121,31 @@ pub enum ClientAuthentication {
     },
 }
 
+/// Whether a client's authorization requests have to carry a PKCE challenge (RFC 7636).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Pkce {
+    /// They have to, as OAuth 2.1 wants it of every client.
+    #[default]
+    Required,
+    /// They may come without: for clients that authenticate and cannot send one (RFC 9700 §2.1.1).
+    Optional,
+}
+
+impl Pkce {
+    /// The `pkce` value.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Required => "required",
+            Self::Optional => "optional",
+        }
+    }
+
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 /// A registered client.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -157,6 +182,10 @@ pub struct Client {
     /// People are not asked: the client belongs to whoever runs the realm.
     #[serde(default)]
     pub trusted: bool,
+    /// Whether its authorization requests have to carry a PKCE challenge. A public client's always do.
+    // Left out of records where it says nothing: a process of before reads them too.
+    #[serde(default, skip_serializing_if = "Pkce::is_default")]
+    pub pkce: Pkce,
     /// It has to push its authorization requests (RFC 9126 §6).
     #[serde(default)]
     pub require_pushed_requests: bool,
@@ -205,6 +234,7 @@ impl Client {
             resources: BTreeSet::new(),
             serves: BTreeSet::new(),
             trusted: false,
+            pkce: Pkce::default(),
             require_pushed_requests: false,
             dpop_bound_access_tokens: false,
             certificate_bound_access_tokens: false,
@@ -239,6 +269,7 @@ impl Client {
         let faults = [
             self.name_fault(),
             self.authentication_fault(),
+            self.pkce_fault(),
             self.redirect_fault(),
             self.grant_fault(),
             // What one that is switched off was allowed may be gone.
@@ -278,6 +309,13 @@ impl Client {
                 thumbprints.is_empty().then(|| "thumbprints: expected at least one".to_owned())
             }
         }
+    }
+
+    fn pkce_fault(&self) -> Option<String> {
+        (self.is_public() && self.pkce == Pkce::Optional).then(|| {
+            "pkce: optional is for clients that authenticate: a public client has to use PKCE (RFC 9700 §2.1.1); leave `pkce` out, or give the client a secret or keys"
+                .to_owned()
+        })
     }
 
     fn redirect_fault(&self) -> Option<String> {
@@ -346,6 +384,11 @@ impl Client {
     /// Whether it shows nothing by which it could be told from another.
     pub fn is_public(&self) -> bool {
         self.authentication == ClientAuthentication::None
+    }
+
+    /// Whether a code for it has to be asked for with a PKCE challenge.
+    pub(crate) fn has_to_use_pkce(&self) -> bool {
+        self.is_public() || self.pkce == Pkce::Required
     }
 
     /// Whether it may use this grant.

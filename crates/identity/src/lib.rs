@@ -127,7 +127,7 @@ use axum::Router;
 use axum::routing::{get, post};
 
 pub use busy::Busy;
-pub use client::{Client, ClientAuthentication, GrantType};
+pub use client::{Client, ClientAuthentication, GrantType, Pkce};
 pub use deliver::{Deliver, NoDelivery};
 pub use error::Error;
 pub use factor::totp::TotpSecret;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Context as _;
-use identity::GrantType;
+use identity::{GrantType, Pkce};
 use model::suggestion::suggestion;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -211,7 +211,11 @@ impl Planner<'_> {
     fn clients(&mut self, wanted: &BTreeMap<String, Object>, prune: bool) -> anyhow::Result<()> {
         for (id, object) in wanted {
             let path = self.path(&["clients", id]);
-            let present = self.get(&format!("{path}?hashes=true"))?;
+            let mut present = self.get(&format!("{path}?hashes=true"))?;
+            if let Some((fields, _)) = &mut present {
+                // It is not shown where it is as it is by default.
+                fields.entry("pkce").or_insert_with(|| json!(Pkce::default()));
+            }
             let base = identity::Client::new(id, identity::ClientAuthentication::None);
             let base = serde_json::to_value(base)?.as_object().cloned().unwrap_or_default();
             let mut object = object.clone();

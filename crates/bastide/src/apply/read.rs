@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use identity::{Client, ClientAuthentication, GrantType, TotpSecret};
+use identity::{Client, ClientAuthentication, GrantType, Pkce, TotpSecret};
 use model::suggestion::suggestion;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -419,7 +419,10 @@ fn place_of(object: &Object, places: &[(String, Place)], field: &str) -> Place {
 }
 
 fn client_fields() -> Vec<String> {
-    let client = serde_json::to_value(Client::new("x", ClientAuthentication::None)).unwrap_or_default();
+    let mut client = Client::new("x", ClientAuthentication::None);
+    // Those that a record leaves out where they say nothing.
+    (client.acr, client.pkce) = (Some(String::new()), Pkce::Optional);
+    let client = serde_json::to_value(client).unwrap_or_default();
     let own = client.as_object().into_iter().flatten().map(|(name, _)| name.clone());
     own.chain(SECRETS.map(str::to_owned)).collect()
 }
@@ -487,6 +490,8 @@ mod tests {
             ("clients: {}\n", ""),
             ("cleints: {}\n", "1:1: unknown key \"cleints\" (did you mean \"clients\"?)"),
             ("clients:\n  a:\n    scops: [ x ]\n", "3:5: unknown field \"scops\" (did you mean \"scopes\"?)"),
+            ("clients:\n  a:\n    acr: \"2\"\n    pkce: optional\n", ""),
+            ("clients:\n  a:\n    pkce: never\n", "3:5: pkce: unknown variant `never`"),
             ("clients:\n  a:\n    scopes: 7\n", "3:5: scopes: "),
             ("clients:\n  a:\n    secret: short\n", "3:5: client secret: expected at least 32"),
             ("clients:\n  a:\n    secret_file: nothing.txt\n", "3:5: cannot read"),

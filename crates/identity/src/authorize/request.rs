@@ -114,7 +114,7 @@ pub(crate) struct Request {
     pub(crate) target: Target,
     pub(crate) scopes: BTreeSet<String>,
     pub(crate) resources: BTreeSet<String>,
-    pub(crate) challenge: String,
+    pub(crate) challenge: Option<String>,
     pub(crate) nonce: Option<String>,
     pub(crate) prompt: Prompt,
     pub(crate) max_age: Option<u64>,
@@ -152,7 +152,7 @@ impl Request {
         if parameters.require("response_type")? != "code" {
             return refused(Code::UnsupportedResponseType, "`response_type` has to be code");
         }
-        let challenge = pkce::challenge(parameters)?;
+        let challenge = pkce::challenge(client, parameters)?;
         let scopes = scopes(realm, client, parameters)?;
         let resources = crate::resource::requested(parameters, client, &realm.settings)?;
         let nonce = parameters.get("nonce").map(str::to_owned);

@@ -1,5 +1,5 @@
 //! The authorization code grant (RFC 6749 §4.1.3, OAuth 2.1): a code is good once, for
-//! its client, with the verifier that it was asked for with.
+//! its client, with the verifier of the challenge that it was asked for with.
 
 use serde::{Deserialize, Serialize};
 use store::Expect;
@@ -22,7 +22,8 @@ const USED_REMEMBERED: Duration = Duration::from_secs(24 * 3600);
 struct Record {
     decided: Decided,
     redirect_uri: String,
-    challenge: String,
+    /// `None`: it was asked for without one.
+    challenge: Option<String>,
     /// RFC 9449 §10: the key that has to come for it.
     jkt: Option<String>,
     /// The grant that it became.
@@ -34,7 +35,7 @@ pub(crate) async fn make(
     realm: &Realm,
     decided: Decided,
     redirect_uri: &str,
-    challenge: &str,
+    challenge: Option<&str>,
     jkt: Option<String>,
     now: Timestamp,
 ) -> Result<String, Error> {
@@ -43,7 +44,7 @@ pub(crate) async fn make(
     let record = Record {
         decided,
         redirect_uri: redirect_uri.to_owned(),
-        challenge: challenge.to_owned(),
+        challenge: challenge.map(str::to_owned),
         jkt,
         used: None,
     };
@@ -115,7 +116,13 @@ async fn check(asking: &Asking<'_>, stored: &Stored<Record>, name: &str) -> Answ
         )));
     }
     let parameters = &asking.call.parameters;
-    if parameters.get("redirect_uri").is_some_and(|given| given != record.redirect_uri) {
+    let same = match parameters.get("redirect_uri") {
+        Some(given) => given == record.redirect_uri,
+        // OAuth 2.1 §10.2 leaves it to PKCE to tie a code to its request; without, the address does, but
+        // where there is one alone (RFC 6749 §4.1.3).
+        None => record.challenge.is_some() || client.redirect_uris.len() == 1,
+    };
+    if !same {
         return Err(refused("`redirect_uri` is not the one of the authorization request"));
     }
     if let Some(jkt) = &record.jkt
@@ -123,11 +130,8 @@ async fn check(asking: &Asking<'_>, stored: &Stored<Record>, name: &str) -> Answ
     {
         return Err(refused("the code is bound to another key (dpop_jkt)"));
     }
-    let verified = match parameters.get("code_verifier") {
-        Some(verifier) => pkce::verify(&record.challenge, verifier),
-        None => Err(Refusal::plain(Code::InvalidGrant, "`code_verifier` is missing")),
-    };
-    if let Err(refusal) = verified {
+    let verifier = parameters.get("code_verifier");
+    if let Err(refusal) = pkce::check(client, record.challenge.as_deref(), verifier) {
         // A code without its verifier is a stolen one. Whoever has it gets no second try;
         // what it became already stays, so that a thief cannot end it.
         if record.used.is_none() {

@@ -37,6 +37,8 @@ mod observe;
 #[cfg(test)]
 mod passkeys;
 #[cfg(test)]
+mod pkce;
+#[cfg(test)]
 mod processes;
 #[cfg(test)]
 mod pushed;

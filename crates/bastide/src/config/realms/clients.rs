@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use identity::client::CertificateSubject;
-use identity::{Client, ClientAuthentication, GrantType, RealmSettings};
+use identity::{Client, ClientAuthentication, GrantType, Pkce, RealmSettings};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 
@@ -70,6 +70,12 @@ pub(in crate::config) const CLIENT: Section = Section {
         key("roles", "list of texts", "none", "Its own roles, in tokens by client credentials."),
         key("trusted", "true or false", "false", "Users are not asked for consent."),
         key(
+            "pkce",
+            "optional or required",
+            "required",
+            "Whether its authorization requests have to carry a PKCE challenge (RFC 7636). `optional` is for clients that authenticate and cannot send one.",
+        ),
+        key(
             "acr",
             "class of authentication",
             "none",
@@ -131,6 +137,17 @@ fn grant(text: &str) -> Result<GrantType, Unfit> {
     GrantType::named(text).ok_or(Unfit { expected, instead: None })
 }
 
+fn pkce(text: &str) -> Result<Pkce, Unfit> {
+    let known = [Pkce::Required, Pkce::Optional];
+    let instead = match text {
+        "true" => Some("required".to_owned()),
+        "false" => Some("optional".to_owned()),
+        _ => None,
+    };
+    let found = known.into_iter().find(|known| known.name() == text);
+    found.ok_or(Unfit { expected: "optional or required", instead })
+}
+
 impl Decoder<'_> {
     /// `realms.NAME.clients`
     pub(super) fn realm_clients(
@@ -180,6 +197,7 @@ impl Decoder<'_> {
         client.roles = set(self, "roles");
         client.acr = table.get("acr").and_then(|node| self.text(node)).map(str::to_owned);
         client.trusted = flag(self, "trusted");
+        client.pkce = table.get("pkce").and_then(|node| self.client_pkce(node, &client)).unwrap_or_default();
         client.may_introspect = flag(self, "may_introspect");
         client.dpop_bound_access_tokens = flag(self, "dpop_bound_access_tokens");
         client.certificate_bound_access_tokens = flag(self, "certificate_bound_access_tokens");
@@ -190,6 +208,16 @@ impl Decoder<'_> {
         client.default_max_age = age.map(|age| age.as_secs());
         client.disabled = flag(self, "disabled");
         Some(client)
+    }
+
+    fn client_pkce(&mut self, node: &Node, client: &Client) -> Option<Pkce> {
+        let pkce = self.value(node, pkce)?;
+        if pkce == Pkce::Optional && client.is_public() {
+            let what = "`pkce: optional`, but the client is public: it has to use PKCE (RFC 9700 §2.1.1)";
+            self.advise(node.at, what, "remove `pkce`, or give the client a `secret` or `jwks`");
+            return None;
+        }
+        Some(pkce)
     }
 
     fn client_authentication(&mut self, table: &Table<'_>) -> Option<ClientAuthentication> {

@@ -1,7 +1,7 @@
 //! Clients that show certificates, and the services and policies that come with realms.
 
-use identity::ClientAuthentication;
 use identity::client::CertificateSubject;
+use identity::{ClientAuthentication, Pkce};
 
 use super::super::{ADMINISTRATION, Area};
 use super::{certificate, read_with, said_with};
@@ -50,6 +50,29 @@ fn clients_by_certificate_are_declared() {
         ("{ certificates: [] }", "thumbprints: expected at least one"),
         ("{ certificates: [ own.pem ], tls_client_auth: { dn: a } }", "the weaker way would do"),
         ("{ jwks: own.pem, certificates: [ own.pem ] }", "the weaker way would do"),
+    ] {
+        let said = said_with(&testbed(written), &more);
+        assert!(said.iter().any(|line| line.contains(expected)), "{written}: {said:?}");
+    }
+}
+
+#[test]
+fn a_client_that_authenticates_may_be_let_off_pkce() {
+    let (pem, _) = certificate();
+    let more = [("own.pem", pem.as_str())];
+    for (written, expected) in [
+        ("{ certificates: [ own.pem ] }", Pkce::Required),
+        ("{ certificates: [ own.pem ], pkce: required }", Pkce::Required),
+        ("{ certificates: [ own.pem ], pkce: optional }", Pkce::Optional),
+        ("{ redirect_uris: [ \"https://a.example.org/\" ], pkce: required }", Pkce::Required),
+    ] {
+        let configuration = read_with(&testbed(written), &more).unwrap();
+        assert_eq!(configuration.realms[0].clients[0].pkce, expected, "{written}");
+    }
+    for (written, expected) in [
+        ("{ redirect_uris: [ \"https://a.example.org/\" ], pkce: optional }", "the client is public"),
+        ("{ certificates: [ own.pem ], pkce: false }", "write \"optional\""),
+        ("{ certificates: [ own.pem ], pkce: never }", "expected optional or required"),
     ] {
         let said = said_with(&testbed(written), &more);
         assert!(said.iter().any(|line| line.contains(expected)), "{written}: {said:?}");

@@ -188,7 +188,12 @@ impl<'n> Translation<'_, 'n> {
         if text(node, "standardFlowEnabled") != Some("false") {
             client.grant_types.extend([GrantType::AuthorizationCode, GrantType::RefreshToken]);
             if self.attribute("pkce.code.challenge.method") != Some("S256") {
-                self.find("PKCE", Outcome::Changed, "every client has to use it, with S256 (OAuth 2.1)");
+                let note = if client.is_public() {
+                    "it has to use it, with S256 (OAuth 2.1)"
+                } else {
+                    "`pkce: required`: it has to use it, with S256 (OAuth 2.1); set `pkce: optional` if it cannot"
+                };
+                self.find("PKCE", Outcome::Changed, note);
             }
         }
         if flag(node, "serviceAccountsEnabled") {
