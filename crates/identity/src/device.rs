@@ -78,12 +78,9 @@ pub(crate) async fn endpoint(State(realm): State<Arc<Realm>>, call: Call) -> Ans
         return Err(Refusal::plain(Code::UnauthorizedClient, "this client has no such grant"));
     }
     let scopes = match call.parameters.get("scope") {
-        Some(text) => crate::scope::parse(text)?,
+        Some(text) => crate::scope::allowed(text, &client, &realm.settings)?,
         None => BTreeSet::new(),
     };
-    if !scopes.is_subset(&client.scopes) {
-        return Err(Refusal::plain(Code::InvalidScope, "`scope` holds one that this client has not"));
-    }
     let resources = crate::resource::requested(&call.parameters, &client, &realm.settings)?;
     if client.is_public() {
         throttle::keep_for_stranger(&realm, &call).await?;

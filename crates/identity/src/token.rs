@@ -128,11 +128,14 @@ impl<'a> Asking<'a> {
         all: impl FnOnce() -> BTreeSet<String>,
     ) -> Answer<BTreeSet<String>> {
         let Some(text) = self.call.parameters.get("scope") else { return Ok(all()) };
-        let wanted = crate::scope::parse(text)?;
-        let more: Vec<&str> = wanted.iter().map(String::as_str).filter(|scope| !granted(scope)).collect();
-        if more.is_empty() {
-            return Ok(wanted);
+        let (within, more): (BTreeSet<String>, BTreeSet<String>) =
+            crate::scope::parse(text)?.into_iter().partition(|scope| granted(scope));
+        // Of its own a client gets those that it has, and is told which (RFC 6749 §3.3). What was granted
+        // is never more than it was, and who asks for more is not who was granted it (§6).
+        if more.is_empty() || (matches!(whose, Whose::Client) && !within.is_empty()) {
+            return Ok(within);
         }
+        let more: Vec<&str> = more.iter().map(String::as_str).collect();
         let (found, client) = (more.join(" "), &self.authenticated.client.id);
         let told = match whose {
             Whose::Granted => format!("`scope` is more than what was granted: {found}"),

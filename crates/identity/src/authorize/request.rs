@@ -91,7 +91,7 @@ pub(crate) struct Prompt {
 impl Prompt {
     fn parse(text: &str) -> Answer<Self> {
         let mut prompt = Self::default();
-        for word in text.split(' ') {
+        for word in text.split(' ').filter(|word| !word.is_empty()) {
             match word {
                 "none" => prompt.none = true,
                 // There is one account per browser: choosing another is logging in.
@@ -99,6 +99,9 @@ impl Prompt {
                 "consent" => prompt.consent = true,
                 _ => return Err(Refusal::plain(Code::InvalidRequest, "unknown `prompt`")),
             }
+        }
+        if prompt == Self::default() {
+            return Err(Refusal::plain(Code::InvalidRequest, "`prompt` names nothing"));
         }
         if prompt.none && (prompt.login || prompt.consent) {
             return Err(Refusal::plain(Code::InvalidRequest, "`prompt` none stands alone"));
@@ -215,16 +218,7 @@ fn scopes(realm: &Realm, client: &Client, parameters: &Parameters) -> Answer<BTr
             .cloned()
             .collect());
     };
-    let wanted = crate::scope::parse(text)?;
-    let strange =
-        wanted.iter().find(|scope| !client.scopes.contains(*scope) || !realm.settings.knows_scope(scope));
-    match strange {
-        None => Ok(wanted),
-        Some(strange) => {
-            let reason = format!("client {:?} has no scope {strange:?}", client.id);
-            Err(Refusal::new(Code::InvalidScope, "`scope` holds one that this client has not", reason))
-        }
-    }
+    crate::scope::allowed(text, client, &realm.settings)
 }
 
 fn login_hint(parameters: &Parameters) -> Option<String> {
@@ -272,7 +266,8 @@ mod tests {
         assert_eq!(Prompt::parse("none").unwrap(), prompt(true, false, false));
         assert_eq!(Prompt::parse("login consent").unwrap(), prompt(false, true, true));
         assert_eq!(Prompt::parse("select_account").unwrap(), prompt(false, true, false));
-        for wrong in ["none login", "consent none", "", "create", "login  consent"] {
+        assert_eq!(Prompt::parse(" login  consent ").unwrap(), prompt(false, true, true));
+        for wrong in ["none login", "consent none", "", " ", "create", "login  create"] {
             assert!(Prompt::parse(wrong).is_err(), "{wrong}");
         }
     }

@@ -112,7 +112,7 @@ async fn a_scope_that_a_client_does_not_have_is_named() {
     let by = [GRANT, ("client_id", "service"), ("client_secret", SECRET), ("resource", ORDERS)];
     let asked = async |scope| testbed.post("/token", &[&by[..], &[("scope", scope)]].concat()).await;
     assert_eq!(asked("orders:read").await.status, 200);
-    let refused = asked("orders:read orders:list").await;
+    let refused = asked("orders:list").await;
     refused.refused(400, "invalid_scope");
     assert_eq!(refused.json()["error_description"], "this client does not have the `scope` orders:list");
 }

@@ -11,6 +11,8 @@ mod clients;
 #[cfg(test)]
 mod code;
 #[cfg(test)]
+mod compatibility;
+#[cfg(test)]
 mod device;
 #[cfg(test)]
 mod discovery;
