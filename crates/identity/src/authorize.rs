@@ -42,6 +42,7 @@ pub(crate) async fn endpoint(State(realm): State<Arc<Realm>>, call: Call) -> Res
 }
 
 async fn begin(realm: &Arc<Realm>, call: &Call) -> Answer {
+    call.parameters.check_once(&request::ADDRESS)?;
     let (client, parameters, jkt) = pushed::resolve(realm, call).await?;
     // Until this line nothing is sent anywhere; from here on the client is told.
     let target = Target::read(&client, &parameters)?;

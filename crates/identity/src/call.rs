@@ -105,6 +105,10 @@ impl Call {
         realm: &Realm,
     ) -> Result<Self, Box<Refusal>> {
         let (head, body) = request.into_parts();
+        // There a person is told of what is there twice, or the client by way of the browser.
+        let to_authorize =
+            head.uri.path().strip_prefix(realm.settings.path()).is_some_and(|path| path == "/authorize");
+        let parse = if to_authorize { Parameters::parse_noting } else { Parameters::parse };
         let parameters = if head.method == Method::POST {
             let media = head.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
             let essence = media.map(|media| media.split(';').next().unwrap_or_default().trim());
@@ -122,9 +126,9 @@ impl Call {
                 )
                 .with_status(StatusCode::UNSUPPORTED_MEDIA_TYPE));
             }
-            Parameters::parse(&bytes)?
+            parse(&bytes)?
         } else {
-            Parameters::parse(head.uri.query().unwrap_or_default().as_bytes())?
+            parse(head.uri.query().unwrap_or_default().as_bytes())?
         };
         let name = head.headers.contains_key(header::COOKIE).then(|| text::cookie_name(realm));
         let before = name.and_then(|name| cookie(&head.headers, &name));

@@ -10,6 +10,7 @@ use axum::response::{IntoResponse, Response};
 use keys::Algorithm;
 use serde_json::{Value, json};
 
+use crate::authorize::request::Mode;
 use crate::client::GrantType;
 use crate::realm::Realm;
 use crate::settings::STANDARD_SCOPES;
@@ -46,7 +47,7 @@ fn document(realm: &Realm) -> Value {
         "issuer": settings.issuer,
         "scopes_supported": scopes,
         "response_types_supported": ["code"],
-        "response_modes_supported": ["query", "form_post"],
+        "response_modes_supported": Mode::ALL.map(Mode::name),
         "grant_types_supported": GrantType::ALL.map(GrantType::name),
         "subject_types_supported": ["public"],
         "code_challenge_methods_supported": ["S256"],

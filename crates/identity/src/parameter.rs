@@ -21,17 +21,29 @@ pub(crate) struct Parameters {
     text: String,
     /// Where in it each name begins, where its value does and where that ends.
     places: Vec<[usize; 3]>,
+    /// The names that were there again, where that is noted and not refused.
+    again: Option<Vec<String>>,
 }
 
 impl Parameters {
     /// Reads `application/x-www-form-urlencoded` text. A parameter without a value counts
     /// as left out (RFC 6749 §3.1); one that is there twice refuses the request.
     pub(crate) fn parse(text: &[u8]) -> Answer<Self> {
+        Self::read(text, None)
+    }
+
+    /// The same, but of what is there again the first counts until [`Self::check_once`] refuses it:
+    /// what nobody knows is ignored, however often it is there (RFC 6749 §3.1).
+    pub(crate) fn parse_noting(text: &[u8]) -> Answer<Self> {
+        Self::read(text, Some(Vec::new()))
+    }
+
+    fn read(text: &[u8], again: Option<Vec<String>>) -> Answer<Self> {
         let refused = |why: String| Refusal::plain(Code::InvalidRequest, why);
         if text.len() > PARAMETERS_BYTES_MAX {
             return Err(refused(format!("more than {PARAMETERS_BYTES_MAX} bytes of parameters")));
         }
-        let mut read = Self { text: String::with_capacity(text.len()), places: Vec::with_capacity(8) };
+        let mut read = Self { text: String::with_capacity(text.len()), places: Vec::with_capacity(8), again };
         // Bytes that are no text are refused in the pair in which they stand.
         let whole = std::str::from_utf8(text).ok();
         let mut begin = 0;
@@ -49,7 +61,7 @@ impl Parameters {
         if pair.is_empty() {
             return Ok(());
         }
-        if self.places.len() == PARAMETERS_COUNT_MAX {
+        if self.places.len() + self.again.as_ref().map_or(0, Vec::len) == PARAMETERS_COUNT_MAX {
             return refused(format!("more than {PARAMETERS_COUNT_MAX} parameters"));
         }
         let plain = text.filter(|_| is_plain(pair));
@@ -72,7 +84,9 @@ impl Parameters {
         }
         let known = self.pairs().any(|(known, _)| known == name);
         if known && !REPEATABLE.contains(&name.as_ref()) {
-            return refused(format!("parameter `{}` is there twice", keys::encoding::quote(&name)));
+            let Some(again) = &mut self.again else { return Err(twice(&name)) };
+            again.push(name.into_owned());
+            return Ok(());
         }
         self.push(&name, &value);
         Ok(())
@@ -89,6 +103,12 @@ impl Parameters {
     fn pairs(&self) -> impl Iterator<Item = (&str, &str)> {
         let text = |begin: usize, end: usize| self.text.get(begin..end).unwrap_or_default();
         self.places.iter().map(move |&[begin, middle, end]| (text(begin, middle), text(middle, end)))
+    }
+
+    /// Refuses these where one of them was there again.
+    pub(crate) fn check_once(&self, names: &[&str]) -> Answer<()> {
+        let found = self.again.iter().flatten().find(|name| names.contains(&name.as_str()));
+        found.map_or(Ok(()), |name| Err(twice(name)))
     }
 
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
@@ -121,6 +141,11 @@ impl Parameters {
     }
 }
 
+fn twice(name: &str) -> Box<Refusal> {
+    let told = format!("parameter `{}` is there twice", keys::encoding::quote(name));
+    Refusal::plain(Code::InvalidRequest, told)
+}
+
 /// Whether a pair says what it means: ASCII without a NUL and without anything that is encoded. Every
 /// byte is looked at, whatever came before: so the compiler takes many at once.
 fn is_plain(pair: &[u8]) -> bool {
@@ -129,9 +154,17 @@ fn is_plain(pair: &[u8]) -> bool {
 
 /// `address` with these parameters behind whatever query it has.
 pub(crate) fn with_query(address: &str, pairs: &[(&str, &str)]) -> String {
-    let query = form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish();
     let separator = if address.contains('?') { '&' } else { '?' };
-    format!("{address}{separator}{query}")
+    format!("{address}{separator}{}", encoded(pairs))
+}
+
+/// `address`, which has no fragment, with these as one.
+pub(crate) fn with_fragment(address: &str, pairs: &[(&str, &str)]) -> String {
+    format!("{address}#{}", encoded(pairs))
+}
+
+fn encoded(pairs: &[(&str, &str)]) -> String {
+    form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish()
 }
 
 #[cfg(test)]
@@ -156,6 +189,19 @@ mod tests {
     }
 
     #[test]
+    fn what_is_there_again_is_noted_where_it_is_asked_for() {
+        let found = Parameters::parse_noting(b"a=1&a=2&b=&b=3&resource=x&resource=y&c=4").unwrap();
+        assert_eq!((found.get("a"), found.get("b"), found.get("c")), (Some("1"), None, Some("4")));
+        assert!(found.check_once(&["c", "resource", "d"]).is_ok());
+        for again in ["a", "b"] {
+            assert_eq!(found.check_once(&["c", again]).unwrap_err().code, Code::InvalidRequest);
+        }
+        let many = |count: usize| vec!["a=1"; count].join("&");
+        assert!(Parameters::parse_noting(many(PARAMETERS_COUNT_MAX).as_bytes()).is_ok());
+        assert!(Parameters::parse_noting(many(PARAMETERS_COUNT_MAX + 1).as_bytes()).is_err());
+    }
+
+    #[test]
     fn limits_hold_at_the_limit_and_one_past_it() {
         let many = |count: usize| (0..count).map(|n| format!("p{n}=1")).collect::<Vec<_>>().join("&");
         assert!(Parameters::parse(many(PARAMETERS_COUNT_MAX).as_bytes()).is_ok());
@@ -169,6 +215,7 @@ mod tests {
     fn a_query_goes_behind_the_one_that_is_there() {
         assert_eq!(with_query("https://a/b", &[("c", "d e")]), "https://a/b?c=d+e");
         assert_eq!(with_query("https://a/b?x=1", &[("c", "&")]), "https://a/b?x=1&c=%26");
+        assert_eq!(with_fragment("https://a/b?x=1", &[("c", "#&")]), "https://a/b?x=1#c=%23%26");
     }
 
     proptest! {

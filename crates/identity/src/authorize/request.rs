@@ -19,13 +19,58 @@ const ECHO_BYTES_MAX: usize = 2048;
 /// Longest `login_hint`, bytes.
 const HINT_BYTES_MAX: usize = 255;
 
+/// What says to whom an answer goes and how: where one of these is there twice, nobody can tell.
+pub(super) const ADDRESS: [&str; 5] = ["client_id", "redirect_uri", "request_uri", "response_mode", "state"];
+/// What else may be there once (RFC 6749 §3.1).
+const ONCE: [&str; 15] = [
+    "response_type",
+    "scope",
+    "code_challenge",
+    "code_challenge_method",
+    "nonce",
+    "prompt",
+    "max_age",
+    "login_hint",
+    "id_token_hint",
+    "acr_values",
+    "claims",
+    "ui_locales",
+    "dpop_jkt",
+    "request",
+    "registration",
+];
+
 /// How the answer goes to the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Mode {
     /// In the query of the redirect URI.
     Query,
+    /// In its fragment (OAuth 2.0 Multiple Response Type Encoding Practices §2.1).
+    Fragment,
     /// As a form (OAuth 2.0 Form Post Response Mode).
     FormPost,
+}
+
+impl Mode {
+    /// All of them.
+    pub(crate) const ALL: [Self; 3] = [Self::Query, Self::Fragment, Self::FormPost];
+
+    /// The `response_mode` value.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Query => "query",
+            Self::Fragment => "fragment",
+            Self::FormPost => "form_post",
+        }
+    }
+
+    fn read(parameters: &Parameters) -> Answer<Self> {
+        let Some(name) = parameters.get("response_mode") else { return Ok(Self::Query) };
+        Self::ALL.into_iter().find(|mode| mode.name() == name).ok_or_else(|| {
+            let told = "`response_mode` has to be query, fragment or form_post";
+            Refusal::plain(Code::InvalidRequest, told)
+        })
+    }
 }
 
 /// Where an answer may go, error or not: to a client that exists, at an address of its.
@@ -38,7 +83,8 @@ pub(crate) struct Target {
 
 impl Target {
     /// Reads what an answer needs. What is wrong here is told to the person, never sent
-    /// to an address that may be anybody's (RFC 6749 §4.1.2.1).
+    /// to an address that may be anybody's (RFC 6749 §4.1.2.1). What is wrong with how the answer is
+    /// wanted there, [`Request::read`] refuses: by the usual way, and without a `state` of any length.
     pub(crate) fn read(client: &Client, parameters: &Parameters) -> Answer<Self> {
         let uri = match (parameters.get("redirect_uri"), client.redirect_uris.as_slice()) {
             // OAuth 2.1 §4.1.1; OpenID Connect Core §3.1.2.1 wants it named.
@@ -46,19 +92,12 @@ impl Target {
             _ => parameters.require("redirect_uri")?,
         };
         check_address(client, uri)?;
-        let mode = match parameters.get("response_mode") {
-            None | Some("query") => Mode::Query,
-            Some("form_post") => Mode::FormPost,
-            Some(_) => {
-                let told = "`response_mode` has to be query or form_post";
-                return Err(Refusal::plain(Code::InvalidRequest, told));
-            }
-        };
-        let state = parameters.get("state").map(str::to_owned);
-        if state.as_ref().is_some_and(|state| state.len() > ECHO_BYTES_MAX) {
-            return Err(Refusal::plain(Code::InvalidRequest, "`state` is too long"));
-        }
-        Ok(Self { redirect_uri: uri.to_owned(), mode, state })
+        let state = parameters.get("state").filter(|state| state.len() <= ECHO_BYTES_MAX);
+        Ok(Self {
+            redirect_uri: uri.to_owned(),
+            mode: Mode::read(parameters).unwrap_or(Mode::Query),
+            state: state.map(str::to_owned),
+        })
     }
 }
 
@@ -142,6 +181,11 @@ impl Request {
         jkt: Option<String>,
     ) -> Answer<Self> {
         let refused = |code, why: &'static str| Err(Refusal::plain(code, why));
+        parameters.check_once(&ONCE)?;
+        Mode::read(parameters)?;
+        if parameters.get("state").is_some_and(|state| state.len() > ECHO_BYTES_MAX) {
+            return refused(Code::InvalidRequest, "`state` is too long");
+        }
         // OpenID Connect Core §6: requests by value are not taken; pushed ones are.
         for (name, code) in [
             ("request", Code::RequestNotSupported),

@@ -7,7 +7,7 @@ use axum::response::{IntoResponse, Response};
 use super::request::{Mode, Target};
 use crate::call::Call;
 use crate::page;
-use crate::parameter::with_query;
+use crate::parameter::{with_fragment, with_query};
 use crate::realm::Realm;
 use crate::refusal::{Answer, Code, Refusal};
 
@@ -20,8 +20,9 @@ pub(super) fn to_client(realm: &Realm, call: &Call, target: &Target, pairs: &[(&
     pairs.push(("iss", &realm.settings.issuer));
     match target.mode {
         Mode::FormPost => page::form_post(realm, call.language, &target.redirect_uri, &pairs),
-        Mode::Query => {
-            let address = with_query(&target.redirect_uri, &pairs);
+        Mode::Query | Mode::Fragment => {
+            let with = if target.mode == Mode::Query { with_query } else { with_fragment };
+            let address = with(&target.redirect_uri, &pairs);
             if HeaderValue::from_str(&address).is_err() {
                 return Err(Refusal::new(Code::ServerError, "the answer cannot be sent", address));
             }

@@ -1,8 +1,12 @@
 //! What clients of others send that ours would not: taken where nothing is lost by it.
 
+use axum::body::Body;
+use axum::http::Request;
 use identity::{Client, ClientAuthentication, GrantType};
 
-use crate::support::{Browser, SECRET, TestBed, client, secret, web};
+use crate::support::{
+    Browser, CALLBACK, ISSUER, Reply, SECRET, TestBed, authorization, client, form, query, secret, web,
+};
 
 /// RFC 6749 §3.3, OpenID Connect Core §3.1.2.1.
 #[tokio::test]
@@ -87,4 +91,76 @@ async fn a_device_and_a_machine_get_what_is_left_of_their_scopes() {
     let asked = async |scope| testbed.post("/token", &[&by[..], &[("scope", scope)]].concat()).await;
     assert_eq!(asked("orders:read  orders:list openid").await.json()["scope"], "orders:read");
     asked("orders:list openid").await.refused(400, "invalid_scope");
+}
+
+#[tokio::test]
+async fn an_answer_can_be_in_the_fragment() {
+    let testbed = TestBed::new().await;
+    let mut browser = Browser::new(&testbed);
+    let fragment = ("response_mode", "fragment");
+    let answer = |reply: &Reply| {
+        let rest = reply.field("location").strip_prefix(CALLBACK).and_then(|rest| rest.strip_prefix('#'));
+        query(&format!("?{}", rest.unwrap_or_else(|| panic!("{reply:?}"))))
+    };
+    let none = answer(&browser.authorize("web", &[fragment, ("prompt", "none")]).await);
+    assert_eq!(none["error"], "login_required");
+    let page = browser.authorize("web", &[fragment]).await;
+    let answer = answer(&browser.log_in(&page).await);
+    assert_eq!((answer["state"].as_str(), answer["iss"].as_str()), ("the state", ISSUER));
+    assert_eq!(testbed.redeem("web", &answer["code"]).await.status, 200);
+}
+
+/// RFC 6749 §4.1.2.1: client and address are known to be good.
+#[tokio::test]
+async fn an_unknown_mode_and_a_long_state_are_told_to_the_client() {
+    let testbed = TestBed::new().await;
+    let reply = testbed.get(&authorization("web", &[("response_mode", "web_message")])).await.answer();
+    assert_eq!((reply["error"].as_str(), reply["state"].as_str()), ("invalid_request", "the state"));
+    for (bytes, error) in [(2048, "login_required"), (2049, "invalid_request")] {
+        let state = "s".repeat(bytes);
+        let pairs = [("state", state.as_str()), ("prompt", "none")];
+        let reply = testbed.get(&authorization("web", &pairs)).await.answer();
+        assert_eq!((reply["error"].as_str(), reply.contains_key("state")), (error, bytes == 2048));
+    }
+    let elsewhere = [("redirect_uri", "https://evil.example/cb"), ("response_mode", "web_message")];
+    assert_eq!(testbed.get(&authorization("web", &elsewhere)).await.field("location"), "");
+}
+
+/// RFC 6749 §3.1 and §4.1.2.1: a browser is shown a page, or sent back.
+#[tokio::test]
+async fn a_parameter_of_an_authorization_request_that_is_there_twice() {
+    let testbed = TestBed::new().await;
+    let twice = async |more: &str| testbed.get(&format!("{}&{more}", authorization("web", &[]))).await;
+    for more in [
+        "client_id=spa",
+        "redirect_uri=https%3A%2F%2Fapp.example%2Fcb",
+        "state=2",
+        "response_mode=query&response_mode=fragment",
+        "request_uri=x&request_uri=y",
+    ] {
+        let reply = twice(more).await;
+        assert_eq!((reply.status.as_u16(), reply.field("location")), (400, ""), "{more}");
+        assert!(reply.field("content-type").starts_with("text/html"), "{more}: {reply:?}");
+    }
+    for more in
+        ["scope=openid", "nonce=2", "code_challenge=x", "prompt=none&prompt=login", "claims=&claims=x"]
+    {
+        let answer = twice(more).await.answer();
+        assert_eq!((answer["error"].as_str(), answer["state"].as_str()), ("invalid_request", "the state"));
+    }
+    let unknown = twice("utm=1&utm=2&prompt=none&resource=https%3A%2F%2Forders.example.org").await.answer();
+    assert_eq!(unknown["error"], "login_required");
+    // Posted as well; and elsewhere it is refused as ever.
+    let known = authorization("web", &[]).split_once('?').unwrap().1.to_owned();
+    let posted = |endpoint: &str, body: String| {
+        Request::post(format!("{ISSUER}{endpoint}"))
+            .header("content-type", "application/x-www-form-urlencoded")
+            .body(Body::from(body))
+            .unwrap()
+    };
+    let reply = testbed.send(posted("/authorize", format!("{known}&nonce=2"))).await;
+    assert_eq!(reply.answer()["error"], "invalid_request");
+    let body =
+        format!("{}&utm=1&utm=2", form(&[("token", "x"), ("client_id", "api"), ("client_secret", SECRET)]));
+    testbed.send(posted("/introspect", body)).await.refused(400, "invalid_request");
 }

@@ -43,8 +43,8 @@ async fn browsers_say_what_they_prefer_and_realms_what_is_usual() {
     // What only developers understand stays as it is, marked as English.
     let page = german.get(&authorization("web", &[("redirect_uri", "https://evil.example")])).await;
     assert!(page.text.contains("nicht für sie eingetragen"), "{}", page.text);
-    let page = german.get(&authorization("web", &[("response_mode", "fragment")])).await;
-    assert!(page.text.contains("<p lang=\"en\"><code>`response_mode`"), "{}", page.text);
+    let page = german.get(&format!("{}&state=2", authorization("web", &[]))).await;
+    assert!(page.text.contains("<p lang=\"en\"><code>parameter `state`"), "{}", page.text);
 }
 
 #[tokio::test]
