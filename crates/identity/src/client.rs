@@ -18,7 +18,7 @@ use serde_json::Value;
 use crate::Error;
 use crate::settings::RealmSettings;
 
-pub(crate) use authenticate::{Authenticated, authenticate, authenticate_at};
+pub(crate) use authenticate::{Authenticated, BASIC, authenticate, authenticate_at};
 pub use certificate::CertificateSubject;
 pub use certificate::thumbprint;
 pub use redirect::fault as redirect_fault;

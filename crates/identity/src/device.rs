@@ -17,7 +17,7 @@ use crate::Error;
 use crate::authorize::consent::describe;
 use crate::authorize::interaction::{self, Then};
 use crate::call::Call;
-use crate::client::{GrantType, authenticate};
+use crate::client::{GrantType, authenticate_at};
 use crate::grant::Decided;
 use crate::login;
 use crate::login::step::Class;
@@ -73,7 +73,7 @@ pub(crate) enum Standing {
 
 /// Answers `POST /device_authorization` (§3.1).
 pub(crate) async fn endpoint(State(realm): State<Arc<Realm>>, call: Call) -> Answer {
-    let client = authenticate(&realm, &call).await?.client;
+    let client = authenticate_at(&realm, &call, "/device_authorization").await?.client;
     if !client.allows(GrantType::DeviceCode) {
         return Err(Refusal::plain(Code::UnauthorizedClient, "this client has no such grant"));
     }

@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
+use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use serde::ser::SerializeMap as _;
 use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
 
 use crate::call::Call;
-use crate::client::{Client, authenticate};
+use crate::client::{BASIC, Client, authenticate_at};
 use crate::grant;
 use crate::live::{self, Live};
 use crate::realm::Realm;
@@ -20,10 +21,11 @@ use crate::token::{self, uncached};
 /// Answers `POST /introspect`. A token that is not good, that is nobody's, or that is none
 /// of the asking client's business: the same `{"active": false}` (§2.2).
 pub(crate) async fn endpoint(State(realm): State<Arc<Realm>>, call: Call) -> Answer {
-    let client = authenticate(&realm, &call).await?.client;
+    let client = authenticate_at(&realm, &call, "/introspect").await?.client;
     if client.is_public() {
         let reason = format!("public client {:?} asked for introspection", client.id);
-        return Err(Refusal::new(Code::InvalidClient, "this client cannot introspect", reason));
+        let refusal = Refusal::new(Code::InvalidClient, "this client cannot introspect", reason);
+        return Err(refusal.with_field(header::WWW_AUTHENTICATE, BASIC));
     }
     let token = call.parameters.require("token")?;
     if let Some((stored, generation)) = grant::refresh::find(&realm, token).await? {

@@ -14,7 +14,7 @@ use store::{Expect, Transaction};
 
 use crate::Error;
 use crate::call::Call;
-use crate::client::authenticate;
+use crate::client::authenticate_at;
 use crate::grant;
 use crate::mint;
 use crate::realm::Realm;
@@ -128,7 +128,7 @@ impl Realm {
 /// Answers `POST /revoke` (RFC 7009): a refresh token ends its grant, an access token
 /// only itself. A token that is none of the client's is answered alike and left alone.
 pub(crate) async fn endpoint(State(realm): State<Arc<Realm>>, call: Call) -> Answer {
-    let authenticated = authenticate(&realm, &call).await?;
+    let authenticated = authenticate_at(&realm, &call, "/revoke").await?;
     let client = &authenticated.client.id;
     let token = call.parameters.require("token")?;
     if let Some((grant, _)) = grant::refresh::find(&realm, token).await? {

@@ -22,6 +22,9 @@ use crate::seen;
 /// what it showed, do not show in how long it takes. Longer than any of it takes.
 const REFUSED_AFTER: Duration = Duration::from_millis(25);
 
+/// The way that clients without any credentials are told (RFC 9110 §15.5.2).
+pub(crate) const BASIC: &str = "Basic realm=\"token\"";
+
 /// A client that showed who it is, as it is registered to.
 #[derive(Clone, Debug)]
 pub(crate) struct Authenticated {
@@ -63,16 +66,14 @@ async fn judge(realm: &Realm, call: &Call, endpoint: &str) -> Answer<Authenticat
         let reason = format!("client \"{}\": {why}", keys::encoding::quote(&id));
         let refusal = Refusal::new(Code::InvalidClient, "client authentication failed", reason);
         // RFC 6749 §5.2: the scheme that was used is offered again.
-        if by_header {
-            refusal.with_field(header::WWW_AUTHENTICATE, "Basic realm=\"token\"")
-        } else {
-            refusal
-        }
+        if by_header { refusal.with_field(header::WWW_AUTHENTICATE, BASIC) } else { refusal }
     };
     let client = realm.client(&id).await?.ok_or_else(|| refused("unknown or disabled".to_owned()))?;
     let certificate = call.certificate().map(thumbprint);
     match (&client.authentication, shown) {
         (ClientAuthentication::None, Shown::Nothing) => {}
+        // RFC 6749 §2.3.1: a secret that is empty may be left out.
+        (ClientAuthentication::None, Shown::Secret { secret, by_header: true, .. }) if secret.is_empty() => {}
         (ClientAuthentication::Secret { hashes }, Shown::Secret { secret, as_sent, .. }) => {
             let given = [Some(&*secret), as_sent.as_deref()].map(|secret| secret.map(crate::random::hash));
             let same = |hash: &String| {
@@ -145,7 +146,10 @@ fn shown(call: &Call) -> Answer<(Cow<'_, str>, Shown<'_>)> {
         let failed = |why| Refusal::new(Code::InvalidClient, "client authentication failed", why);
         (Cow::Owned(assertion::unverified_client(text).map_err(failed)?), Shown::Assertion(text))
     } else {
-        let id = named.ok_or_else(|| Refusal::plain(Code::InvalidClient, "no client authentication"))?;
+        let id = named.ok_or_else(|| {
+            let refusal = Refusal::plain(Code::InvalidClient, "no client authentication");
+            refusal.with_field(header::WWW_AUTHENTICATE, BASIC)
+        })?;
         let shown = posted.map(|secret| Shown::Secret {
             secret: Cow::Borrowed(secret),
             as_sent: None,
@@ -164,7 +168,8 @@ fn shown(call: &Call) -> Answer<(Cow<'_, str>, Shown<'_>)> {
 
 /// Id and secret of `Authorization: Basic` (RFC 6749 §2.3.1): form-encoded, then base64;
 /// and the secret as it was sent, for the many clients that do not encode it. Which of the
-/// two is meant nobody can tell, and to guess either takes the secret.
+/// two is meant nobody can tell, and to guess either takes the secret. An id is what it says
+/// decoded, unless no client can be called so: then it was not encoded.
 fn basic(call: &Call) -> Answer<Option<(String, String, String)>> {
     let Some(field) = call.authorization()? else { return Ok(None) };
     let Some((scheme, text)) = field.split_once(' ') else { return Ok(None) };
@@ -173,7 +178,7 @@ fn basic(call: &Call) -> Answer<Option<(String, String, String)>> {
     }
     let broken = |reason: &str| {
         Refusal::new(Code::InvalidClient, "the Authorization field is not Basic credentials", reason)
-            .with_field(header::WWW_AUTHENTICATE, "Basic realm=\"token\"")
+            .with_field(header::WWW_AUTHENTICATE, BASIC)
     };
     let bytes = crate::call::decode_base64(text.trim()).ok_or_else(|| broken("not base64"))?;
     let text = String::from_utf8(bytes).map_err(|_| broken("not UTF-8"))?;
@@ -184,6 +189,8 @@ fn basic(call: &Call) -> Answer<Option<(String, String, String)>> {
             .map(|(_, value)| value.into_owned())
     };
     let as_sent = secret.to_owned();
-    let (id, secret) = decode(id).zip(decode(secret)).ok_or_else(|| broken("not form-encoded"))?;
+    let (decoded, secret) = decode(id).zip(decode(secret)).ok_or_else(|| broken("not form-encoded"))?;
+    let may_be_one = decoded.bytes().all(|byte| byte.is_ascii_graphic());
+    let id = if may_be_one { decoded } else { id.to_owned() };
     Ok(Some((id, secret, as_sent)))
 }

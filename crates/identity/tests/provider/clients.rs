@@ -185,6 +185,27 @@ async fn an_assertion_is_used_once_and_here() {
     }
 }
 
+/// RFC 7523 §3: a client may name the endpoint that it calls, and none that it does not.
+#[tokio::test]
+async fn an_assertion_may_be_for_the_endpoint_that_is_asked() {
+    let signing = Signing::new(Algorithm::Es256).await;
+    let endpoints = [("/introspect", 200), ("/revoke", 200), ("/device_authorization", 400)];
+    for (endpoint, status) in endpoints {
+        for aud in ["", "/token", "/introspect", "/revoke", "/device_authorization", "/par"] {
+            let named = json!({ "aud": format!("{ISSUER}{aud}") });
+            let assertion = signing.assertion(&format!("{endpoint}{aud}"), named);
+            let pairs = [
+                ("client_assertion_type", ASSERTION_TYPE),
+                ("client_assertion", assertion.as_str()),
+                ("token", "x"),
+            ];
+            let reply = signing.testbed.post(endpoint, &pairs).await;
+            let expected = if ["", "/token", endpoint].contains(&aud) { status } else { 401 };
+            assert_eq!(reply.status, expected, "{aud} at {endpoint}: {reply:?}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn an_assertion_is_signed_by_its_client() {
     let signing = Signing::new(Algorithm::Es256).await;

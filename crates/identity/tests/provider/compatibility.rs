@@ -2,6 +2,8 @@
 
 use axum::body::Body;
 use axum::http::Request;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use identity::{Client, ClientAuthentication, GrantType};
 
 use crate::support::{
@@ -163,4 +165,64 @@ async fn a_parameter_of_an_authorization_request_that_is_there_twice() {
     let body =
         format!("{}&utm=1&utm=2", form(&[("token", "x"), ("client_id", "api"), ("client_secret", SECRET)]));
     testbed.send(posted("/introspect", body)).await.refused(400, "invalid_request");
+}
+
+fn basic(id: &str, secret: &str) -> String {
+    format!("Basic {}", STANDARD.encode(format!("{id}:{secret}")))
+}
+
+/// RFC 6749 §2.3.1: a secret that is empty may be left out, so it may be there.
+#[tokio::test]
+async fn an_empty_password_is_no_secret() {
+    let testbed = TestBed::new().await;
+    let tokens = testbed.tokens("spa", "openid").await;
+    let refresh =
+        [("grant_type", "refresh_token"), ("refresh_token", tokens["refresh_token"].as_str().unwrap())];
+    let by = async |field: &str| testbed.post_with("/token", ("authorization", field), &refresh).await;
+    assert_eq!(by(&basic("spa", "")).await.status, 200);
+    let mut pinned =
+        client("pinned", ClientAuthentication::SelfSignedTlsClientAuth { thumbprints: vec!["x".to_owned()] });
+    pinned.grant_types = [GrantType::ClientCredentials].into();
+    testbed.put(pinned).await;
+    for (id, secret) in [("spa", "x"), ("web", ""), ("pinned", ""), ("nobody", "")] {
+        by(&basic(id, secret)).await.refused(401, "invalid_client");
+    }
+}
+
+/// RFC 6749 §2.3.1 wants it encoded, and many clients do not.
+#[tokio::test]
+async fn a_client_id_that_can_be_meant_in_one_way_alone_counts_as_it_is() {
+    let testbed = TestBed::new().await;
+    for id in ["a+b", "50%", "c%41"] {
+        let mut odd = client(id, secret());
+        odd.grant_types = [GrantType::ClientCredentials].into();
+        testbed.put(odd).await;
+    }
+    let grant = [("grant_type", "client_credentials")];
+    for (sent, status) in [
+        ("a+b", 200),
+        ("a%2Bb", 200),
+        ("50%", 200),
+        ("50%25", 200),
+        ("c%2541", 200),
+        // That is how `cA` is written.
+        ("c%41", 401),
+    ] {
+        let reply = testbed.post_with("/token", ("authorization", &basic(sent, SECRET)), &grant).await;
+        assert_eq!(reply.status, status, "{sent}");
+    }
+}
+
+/// RFC 9110 §15.5.2.
+#[tokio::test]
+async fn whoever_shows_nothing_is_told_how() {
+    let testbed = TestBed::new().await;
+    for endpoint in ["/token", "/introspect", "/revoke"] {
+        let reply = testbed.post(endpoint, &[("grant_type", "client_credentials"), ("token", "x")]).await;
+        reply.refused(401, "invalid_client");
+        assert!(reply.field("www-authenticate").starts_with("Basic "), "{endpoint}: {reply:?}");
+    }
+    let public = testbed.post("/introspect", &[("client_id", "spa"), ("token", "x")]).await;
+    public.refused(401, "invalid_client");
+    assert!(public.field("www-authenticate").starts_with("Basic "), "{public:?}");
 }
