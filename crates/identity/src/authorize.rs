@@ -18,8 +18,8 @@ mod respond;
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::http::Method;
-use axum::response::Response;
+use axum::http::{Method, StatusCode};
+use axum::response::{IntoResponse as _, Response};
 
 use crate::call::Call;
 use crate::client::Client;
@@ -29,6 +29,7 @@ use crate::login::step::{Class, Wanted};
 use crate::realm::Realm;
 use crate::refusal::{Answer, Refusal};
 use crate::session;
+use crate::token::uncached;
 use crate::{login, page, text};
 use decide::{Facts, Step};
 use interaction::{Then, Waiting};
@@ -38,7 +39,16 @@ pub(crate) use respond::see_other;
 
 /// Answers `GET` and `POST /authorize`.
 pub(crate) async fn endpoint(State(realm): State<Arc<Realm>>, call: Call) -> Response {
+    if call.method == Method::HEAD {
+        return head();
+    }
     page::or_error(&realm, &call, begin(&realm, &call).await)
+}
+
+/// To whoever asks for the head alone. INVARIANT: nothing is begun, used up or issued by it: programs
+/// that look where an address leads ask so (RFC 9110 §9.2.1).
+fn head() -> Response {
+    uncached(StatusCode::OK.into_response())
 }
 
 async fn begin(realm: &Arc<Realm>, call: &Call) -> Answer {
@@ -83,6 +93,9 @@ async fn begin(realm: &Arc<Realm>, call: &Call) -> Answer {
 
 /// Answers `GET /flow`: the next step of an authorization that waits for a person.
 pub(crate) async fn go_on(State(realm): State<Arc<Realm>>, call: Call) -> Response {
+    if call.method == Method::HEAD {
+        return head();
+    }
     page::or_error(&realm, &call, resume(&realm, &call).await)
 }
 

@@ -11,6 +11,7 @@ use keys::Algorithm;
 use serde_json::{Value, json};
 
 use crate::authorize::request::Mode;
+use crate::claim::Target;
 use crate::client::GrantType;
 use crate::realm::Realm;
 use crate::settings::STANDARD_SCOPES;
@@ -30,19 +31,19 @@ fn document(realm: &Realm) -> Value {
         STANDARD_SCOPES.into_iter().chain(settings.scopes.keys().map(String::as_str)).collect();
     let mut claims: Vec<&str> =
         vec!["sub", "iss", "aud", "exp", "iat", "auth_time", "acr", "amr", "sid", "nonce"];
-    claims.extend(settings.claims.iter().map(|rule| rule.claim.as_str()));
+    // What only access tokens carry is none of what a client can ask for (Discovery §3).
+    let about = settings.claims.iter().filter(|rule| rule.into.iter().any(|to| *to != Target::AccessToken));
+    claims.extend(about.map(|rule| rule.claim.as_str()));
     claims.sort_unstable();
     claims.dedup();
     let classes: Vec<&str> = settings.acr_levels.iter().map(|level| level.name.as_str()).collect();
-    let ways = [
-        "none",
-        "client_secret_basic",
-        "client_secret_post",
-        "private_key_jwt",
-        "tls_client_auth",
-        "self_signed_tls_client_auth",
-    ];
-    let verified = Algorithm::ALL.map(Algorithm::name);
+    // Whoever may be anybody learns nothing about tokens.
+    let mut proving = vec!["client_secret_basic", "client_secret_post", "private_key_jwt"];
+    if settings.client_certificates {
+        proving.extend(["tls_client_auth", "self_signed_tls_client_auth"]);
+    }
+    let ways: Vec<&str> = ["none"].into_iter().chain(proving.iter().copied()).collect();
+    let verified = verified();
     let mut document = json!({
         "issuer": settings.issuer,
         "scopes_supported": scopes,
@@ -54,7 +55,7 @@ fn document(realm: &Realm) -> Value {
         "id_token_signing_alg_values_supported": settings.algorithms,
         "token_endpoint_auth_methods_supported": ways,
         "token_endpoint_auth_signing_alg_values_supported": verified,
-        "introspection_endpoint_auth_methods_supported": ways,
+        "introspection_endpoint_auth_methods_supported": proving,
         "introspection_endpoint_auth_signing_alg_values_supported": verified,
         "revocation_endpoint_auth_methods_supported": ways,
         "revocation_endpoint_auth_signing_alg_values_supported": verified,
@@ -70,7 +71,7 @@ fn document(realm: &Realm) -> Value {
         "authorization_response_iss_parameter_supported": true,
         "backchannel_logout_supported": true,
         "backchannel_logout_session_supported": true,
-        "tls_client_certificate_bound_access_tokens": true,
+        "tls_client_certificate_bound_access_tokens": settings.client_certificates,
         "prompt_values_supported": ["none", "login", "consent", "select_account"],
     });
     for (name, endpoint) in [
@@ -91,11 +92,19 @@ fn document(realm: &Realm) -> Value {
     document
 }
 
+/// The algorithms of what others sign: of assertions and proofs.
+pub(crate) fn verified() -> Vec<&'static str> {
+    // RFC 9864 §2.2: the same, said whole.
+    Algorithm::ALL.map(Algorithm::name).into_iter().chain(["Ed25519"]).collect()
+}
+
 /// Answers `GET /jwks`.
 pub(crate) async fn jwks(State(realm): State<Arc<Realm>>, headers: HeaderMap) -> Response {
     let key_ring = realm.key_ring();
     let known = headers.get(header::IF_NONE_MATCH).and_then(|value| value.to_str().ok());
-    let same = known.is_some_and(|known| known.split(',').any(|tag| tag.trim() == key_ring.tag));
+    // RFC 9110 §13.1.2: weakly, since whoever compresses on the way makes tags weak.
+    let is_same = |tag: &str| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == key_ring.tag;
+    let same = known.is_some_and(|known| known.split(',').any(|tag| is_same(tag.trim())));
     let mut response = if same {
         StatusCode::NOT_MODIFIED.into_response()
     } else {

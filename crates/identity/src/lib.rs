@@ -156,7 +156,7 @@ pub fn router(realm: Arc<Realm>) -> Router {
     let at = |endpoint: &str| format!("{path}{endpoint}");
     // RFC 8414 §3.1 puts the issuer's path behind, OpenID Connect Discovery §4 before.
     let inserted = format!("/.well-known/oauth-authorization-server{path}");
-    Router::new()
+    let router = Router::new()
         .route(&at("/.well-known/openid-configuration"), get(discovery::metadata))
         .route(&inserted, get(discovery::metadata))
         .route(&at("/jwks"), get(discovery::jwks))
@@ -189,6 +189,11 @@ pub fn router(realm: Arc<Realm>) -> Router {
         .route(&at("/style.css"), get(theme::style))
         .route(&at("/theme.css"), get(theme::theme_style))
         .route(&at("/logo"), get(theme::logo))
-        .route(&at("/icon.svg"), get(theme::icon))
-        .with_state(realm)
+        .route(&at("/icon.svg"), get(theme::icon));
+    // Many clients put it behind all the same, and others answer there.
+    let router = match path.is_empty() {
+        true => router,
+        false => router.route(&at("/.well-known/oauth-authorization-server"), get(discovery::metadata)),
+    };
+    router.with_state(realm)
 }

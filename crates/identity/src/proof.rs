@@ -55,7 +55,8 @@ pub(crate) async fn with_token(
 }
 
 fn challenge(refusal: Box<Refusal>) -> Box<Refusal> {
-    let value = format!("DPoP error=\"{}\", algs=\"ES256 EdDSA RS256 PS256\"", refusal.code.name());
+    let algorithms = crate::discovery::verified().join(" ");
+    let value = format!("DPoP error=\"{}\", algs=\"{algorithms}\"", refusal.code.name());
     refusal.with_field(header::WWW_AUTHENTICATE, &value).with_status(axum::http::StatusCode::UNAUTHORIZED)
 }
 

@@ -54,6 +54,8 @@ pub struct RealmSettings {
     pub require_pushed_requests: bool,
     /// DPoP proofs have to carry a nonce of ours (RFC 9449 §8).
     pub require_dpop_nonce: bool,
+    /// Clients are asked for certificates on the way here: what needs one is in the metadata.
+    pub client_certificates: bool,
     /// What new passwords have to be.
     pub passwords: PasswordRules,
     /// Sessions that one person may have; the one that was not used for longest makes room.
@@ -188,6 +190,7 @@ impl RealmSettings {
             factors: FactorRules::default(),
             require_pushed_requests: false,
             require_dpop_nonce: false,
+            client_certificates: true,
             passwords: PasswordRules::default(),
             sessions_per_person: 20,
             password_hashes_at_once: 2,

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::{StatusCode, header};
-use axum::response::IntoResponse;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
 
 use crate::call::Call;
@@ -19,7 +19,7 @@ use crate::token::uncached;
 
 /// Answers `GET` and `POST /userinfo`.
 pub(crate) async fn endpoint(State(realm): State<Arc<Realm>>, call: Call) -> Answer {
-    let (scheme, token) = presented(&call)?;
+    let Some((scheme, token)) = presented(&call)? else { return Ok(no_token()) };
     let refused = |code: Code, told: &'static str, reason: String| {
         let refusal = Refusal::new(code, told, reason);
         let value = format!("Bearer error=\"{}\"", code.name());
@@ -54,21 +54,25 @@ pub(crate) async fn endpoint(State(realm): State<Arc<Realm>>, call: Call) -> Ans
     Ok(response)
 }
 
+/// RFC 6750 §3.1: where there is no token, there is no error either.
+fn no_token() -> Response {
+    let mut response = uncached(StatusCode::UNAUTHORIZED.into_response());
+    response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    response
+}
+
 /// Scheme and token: of the field, or of a form (RFC 6750 §2). Never of the address,
 /// which logs keep.
-fn presented(call: &Call) -> Answer<(String, String)> {
+fn presented(call: &Call) -> Answer<Option<(String, String)>> {
     let field = call.authorization()?.and_then(|field| field.split_once(' '));
     let field =
         field.filter(|(scheme, _)| ["bearer", "dpop"].iter().any(|known| scheme.eq_ignore_ascii_case(known)));
     let posted =
         if call.method == axum::http::Method::POST { call.parameters.get("access_token") } else { None };
     match (field, posted) {
-        (Some((scheme, token)), None) => Ok((scheme.to_owned(), token.trim().to_owned())),
-        (None, Some(token)) => Ok(("Bearer".to_owned(), token.to_owned())),
+        (Some((scheme, token)), None) => Ok(Some((scheme.to_owned(), token.trim().to_owned()))),
+        (None, Some(token)) => Ok(Some(("Bearer".to_owned(), token.to_owned()))),
         (Some(_), Some(_)) => Err(Refusal::plain(Code::InvalidRequest, "two access tokens")),
-        // RFC 6750 §3.1: without a token, no error code.
-        (None, None) => Err(Refusal::plain(Code::InvalidToken, "no access token")
-            .with_status(StatusCode::UNAUTHORIZED)
-            .with_field(header::WWW_AUTHENTICATE, "Bearer")),
+        (None, None) => Ok(None),
     }
 }

@@ -457,6 +457,7 @@ impl Decoder<'_> {
             |decoder: &mut Self, key| table.get(key).and_then(|node| decoder.boolean(node)) == Some(true);
         settings.require_pushed_requests = flag(self, "require_pushed_requests");
         settings.require_dpop_nonce = flag(self, "require_dpop_nonce");
+        settings.client_certificates = self.certificates_asked;
         self.check_realm(issuer_node, &settings);
         let back_channel =
             table.get("back_channel_logout").map(|node| self.back_channel(node)).unwrap_or_default();

@@ -1,10 +1,11 @@
 //! What clients of others send that ours would not: taken where nothing is lost by it.
 
 use axum::body::Body;
-use axum::http::Request;
+use axum::http::{Method, Request};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use identity::{Client, ClientAuthentication, GrantType};
+use serde_json::{Value, json};
 
 use crate::support::{
     Browser, CALLBACK, ISSUER, Reply, SECRET, TestBed, authorization, client, form, query, secret, web,
@@ -225,4 +226,116 @@ async fn whoever_shows_nothing_is_told_how() {
     let public = testbed.post("/introspect", &[("client_id", "spa"), ("token", "x")]).await;
     public.refused(401, "invalid_client");
     assert!(public.field("www-authenticate").starts_with("Basic "), "{public:?}");
+}
+
+async fn metadata(testbed: &TestBed) -> Value {
+    testbed.get(&format!("{ISSUER}/.well-known/openid-configuration")).await.json()
+}
+
+fn has(list: &Value, name: &str) -> bool {
+    list.as_array().unwrap().contains(&json!(name))
+}
+
+#[tokio::test]
+async fn metadata_says_what_there_is() {
+    let testbed = TestBed::new().await;
+    let told = metadata(&testbed).await;
+    assert!(!has(&told["introspection_endpoint_auth_methods_supported"], "none"));
+    assert!(has(&told["token_endpoint_auth_methods_supported"], "none"));
+    assert_eq!(told["response_modes_supported"], json!(["query", "fragment", "form_post"]));
+    let claims = &told["claims_supported"];
+    assert!(has(claims, "email") && !has(claims, "roles") && !has(claims, "groups"), "{claims}");
+    // The same algorithms everywhere, by each of their names (RFC 9864).
+    let algorithms = &told["dpop_signing_alg_values_supported"];
+    assert!(has(algorithms, "Ed25519") && has(algorithms, "EdDSA"), "{algorithms}");
+    let tokens = testbed.tokens("web", "openid").await;
+    let asking = Request::get(format!("{ISSUER}/userinfo"))
+        .header("authorization", format!("DPoP {}", tokens["access_token"].as_str().unwrap()))
+        .body(Body::empty());
+    let challenge = testbed.send(asking.unwrap()).await.field("www-authenticate").to_owned();
+    let names = challenge.split_once("algs=\"").unwrap().1.trim_end_matches('"');
+    assert_eq!(&json!(names.split(' ').collect::<Vec<_>>()), algorithms);
+}
+
+#[tokio::test]
+async fn metadata_names_certificates_where_they_are_asked_for() {
+    for asked in [true, false] {
+        let testbed = TestBed::with(|settings| settings.client_certificates = asked).await;
+        let told = metadata(&testbed).await;
+        for endpoint in ["token", "introspection", "revocation"] {
+            let ways = &told[format!("{endpoint}_endpoint_auth_methods_supported")];
+            for way in ["tls_client_auth", "self_signed_tls_client_auth"] {
+                assert_eq!(has(ways, way), asked, "{endpoint}");
+            }
+            assert!(has(ways, "private_key_jwt"));
+        }
+        assert_eq!(told["tls_client_certificate_bound_access_tokens"] == true, asked);
+    }
+}
+
+#[tokio::test]
+async fn metadata_is_also_where_the_path_is_put_before_it() {
+    let testbed = TestBed::new().await;
+    let appended = testbed.get(&format!("{ISSUER}/.well-known/oauth-authorization-server")).await;
+    assert_eq!((appended.status.as_u16(), appended.json()), (200, metadata(&testbed).await));
+    let no_path = TestBed::with(|settings| settings.issuer = "https://id.example.org".to_owned()).await;
+    let inserted = no_path.get("https://id.example.org/.well-known/oauth-authorization-server").await;
+    assert_eq!(inserted.status, 200);
+}
+
+/// RFC 9110 §13.1.2: tags are compared weakly, and an asterisk is every one.
+#[tokio::test]
+async fn keys_that_are_known_are_not_sent_again() {
+    let testbed = TestBed::new().await;
+    let address = format!("{ISSUER}/jwks");
+    let tag = testbed.get(&address).await.field("etag").to_owned();
+    for (given, status) in [
+        (tag.clone(), 304),
+        (format!("W/{tag}"), 304),
+        (format!("\"x\", W/{tag}"), 304),
+        ("*".to_owned(), 304),
+        ("W/\"x\"".to_owned(), 200),
+        ("\"*\"".to_owned(), 200),
+    ] {
+        let again = Request::get(&address).header("if-none-match", &given).body(Body::empty()).unwrap();
+        assert_eq!(testbed.send(again).await.status, status, "{given}");
+    }
+}
+
+/// RFC 6750 §3.1: where there is no token, there is no error either.
+#[tokio::test]
+async fn userinfo_without_a_token_has_no_error() {
+    let none = TestBed::new().await.get(&format!("{ISSUER}/userinfo")).await;
+    assert_eq!(
+        (none.status.as_u16(), none.field("www-authenticate"), none.text.as_str()),
+        (401, "Bearer", "")
+    );
+}
+
+/// RFC 9110 §9.2.1: who asks for the head alone changes nothing.
+#[tokio::test]
+async fn nothing_comes_of_a_head() {
+    let testbed = TestBed::new().await;
+    let mut browser = Browser::new(&testbed);
+    browser.log_in_for("web", &[]).await;
+    let cookie = browser.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>();
+    let head = |address: &str| {
+        let request =
+            Request::builder().method(Method::HEAD).uri(address).header("cookie", cookie.join("; "));
+        request.body(Body::empty()).unwrap()
+    };
+    for path in [authorization("web", &[]), format!("{ISSUER}/flow")] {
+        let reply = testbed.send(head(&path)).await;
+        assert_eq!((reply.status.as_u16(), reply.field("location")), (200, ""), "{path}");
+        assert_eq!(reply.field("cache-control"), "no-store", "{path}");
+    }
+    // A request that was pushed is still there.
+    let pushed = authorization("web", &[("client_secret", SECRET)]);
+    let pushed =
+        form_urlencoded::parse(pushed.split_once('?').unwrap().1.as_bytes()).into_owned().collect::<Vec<_>>();
+    let pairs: Vec<_> = pushed.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    let uri = testbed.post("/par", &pairs).await.json()["request_uri"].as_str().unwrap().to_owned();
+    let address = format!("{ISSUER}/authorize?{}", form(&[("client_id", "web"), ("request_uri", &uri)]));
+    assert_eq!(testbed.send(head(&address)).await.status, 200);
+    assert!(browser.go(&address).await.answer().contains_key("code"));
 }

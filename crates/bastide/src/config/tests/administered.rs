@@ -79,6 +79,18 @@ fn a_client_that_authenticates_may_be_let_off_pkce() {
     }
 }
 
+/// The metadata names certificates where somebody is asked for one.
+#[test]
+fn a_realm_knows_whether_a_listener_asks_for_certificates() {
+    let asked = "{ address: 127.0.0.1:0, tls: { local: true, client: { ca: local } } }";
+    for (listener, expected) in [("127.0.0.1:0", false), (asked, true)] {
+        let main =
+            testbed("{ redirect_uris: [ \"https://a.example.org/\" ] }").replace("127.0.0.1:0", listener);
+        let configuration = read_with(&main, &[]).unwrap();
+        assert_eq!(configuration.realms[0].settings.client_certificates, expected, "{listener}");
+    }
+}
+
 /// Whoever reads the certificates of their clients, or is told of them, is a listener here.
 #[test]
 fn clients_by_certificate_need_a_listener_that_asks_for_one() {
