@@ -88,7 +88,7 @@ impl Caller {
         let is_path_ours = path.as_ref().is_some_and(|path| is_same(&executable, Path::new(path)));
         let sha256 = if digest && path.is_some() { sha256(&executable).ok() } else { None };
         let groups = read(&folder.join("cgroup")).unwrap_or_default();
-        let (unit, container) = (unit(&groups), container(&groups));
+        let (unit, container) = (unit(&groups), container(&groups, is_roots_alone));
         let (pid, uid, gid) = (self.pid, self.uid, self.gid);
         let facts = Facts { pid, uid, gid, path, is_path_ours, sha256, unit, container };
         match self.number() {
@@ -142,9 +142,37 @@ fn sha256(path: &Path) -> std::io::Result<String> {
     }
 }
 
-/// The path in the unified hierarchy (cgroup v2), or systemd's own (v1). Below `user.slice`
-/// a user makes groups of any name: nothing there says who runs.
-fn group(groups: &str) -> Option<&str> {
+/// The path of a process in the hierarchy of groups by which systemd, or whoever starts containers, knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Group<'a> {
+    hierarchy: Hierarchy,
+    path: &'a str,
+}
+
+/// Which hierarchy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Hierarchy {
+    /// The unified one (cgroup v2).
+    Unified,
+    /// Systemd's own (v1).
+    Systemd,
+}
+
+impl Hierarchy {
+    /// Where it is mounted (systemd, "cgroup delegation"; where both are there, v2 is beside v1).
+    fn mounted(self) -> &'static Path {
+        let beside = Path::new("/sys/fs/cgroup/unified");
+        match self {
+            Self::Systemd => Path::new("/sys/fs/cgroup/systemd"),
+            Self::Unified if beside.is_dir() => beside,
+            Self::Unified => Path::new("/sys/fs/cgroup"),
+        }
+    }
+}
+
+/// The path in the unified hierarchy, or systemd's own. Below `user.slice` a user makes groups of any name:
+/// nothing there says who runs.
+fn group(groups: &str) -> Option<Group<'_>> {
     // `number:controllers:path`, and a path may have colons: whoever makes groups chooses theirs.
     let of = |wanted: (Option<&str>, &str)| {
         groups.lines().find_map(|line| {
@@ -154,22 +182,27 @@ fn group(groups: &str) -> Option<&str> {
             is_it.then_some(path)
         })
     };
-    let path = of((Some("0"), "")).filter(|path| *path != "/");
-    let path = path.or_else(|| of((None, "name=systemd")))?;
-    (!path.starts_with("/user.slice/") && !path.contains("/../")).then_some(path)
+    let unified = of((Some("0"), "")).filter(|path| *path != "/");
+    let group = match unified {
+        Some(path) => Group { hierarchy: Hierarchy::Unified, path },
+        None => Group { hierarchy: Hierarchy::Systemd, path: of((None, "name=systemd"))? },
+    };
+    let path = group.path;
+    (!path.starts_with("/user.slice/") && !path.contains("/../")).then_some(group)
 }
 
 /// `/system.slice/orders.service` is the unit `orders.service`; what the service makes
 /// below itself changes nothing.
 fn unit(groups: &str) -> Option<String> {
-    let parts = group(groups)?.strip_prefix("/system.slice/")?.split('/');
+    let parts = group(groups)?.path.strip_prefix("/system.slice/")?.split('/');
     let unit = parts.into_iter().find(|part| part.ends_with(".service") || part.ends_with(".scope"));
     unit.map(str::to_owned)
 }
 
 /// `…/docker-ID.scope`, `…/cri-containerd-ID.scope`, `/docker/ID`, `…/libpod-ID`. Below a unit
-/// that is no container, its service makes groups of any name: nothing there says who runs.
-fn container(groups: &str) -> Option<String> {
+/// that is no container, its service makes groups of any name, and so does whoever was given a folder of
+/// groups: nothing there says who runs.
+fn container(groups: &str, is_roots_alone: impl Fn(&Path) -> bool) -> Option<String> {
     let id = |part: &str| {
         let name = part.strip_suffix(".scope").unwrap_or(part);
         let id = name.rsplit_once('-').map_or(name, |(_, id)| id);
@@ -177,12 +210,21 @@ fn container(groups: &str) -> Option<String> {
         is_id.then(|| id.to_owned())
     };
     let is_unit = |part: &str| part.ends_with(".service") || part.ends_with(".scope");
-    let found = group(groups)?.split('/').find_map(|part| match id(part) {
-        Some(id) => Some(Some(id)),
-        None if is_unit(part) => Some(None),
-        None => None,
-    });
-    found.flatten()
+    let Group { hierarchy, path } = group(groups)?;
+    let mut above = hierarchy.mounted().to_path_buf();
+    for part in path.split('/') {
+        match id(part) {
+            Some(id) => return is_roots_alone(&above).then_some(id),
+            None if is_unit(part) => return None,
+            None => above.push(part),
+        }
+    }
+    None
+}
+
+/// Whether nobody but root makes anything in a folder.
+fn is_roots_alone(folder: &Path) -> bool {
+    std::fs::metadata(folder).is_ok_and(|meta| meta.is_dir() && meta.uid() == 0 && meta.mode() & 0o022 == 0)
 }
 
 #[cfg(test)]

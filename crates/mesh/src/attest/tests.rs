@@ -1,4 +1,5 @@
 use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixListener;
 use std::process::{Command, Stdio};
 
@@ -36,10 +37,44 @@ fn units_and_containers_are_read_where_no_user_can_make_them() {
     for (groups, expected, contained) in table {
         let groups = groups.replace("ID", ID);
         assert_eq!(unit(&groups), expected.map(|unit| unit.replace("ID", ID)), "{groups}");
-        assert_eq!(container(&groups), contained.then(|| ID.to_owned()), "{groups}");
+        assert_eq!(container(&groups, |_| true), contained.then(|| ID.to_owned()), "{groups}");
     }
-    assert_eq!(container(&format!("0::/docker/{}", &ID[1..])), None);
-    assert_eq!(container(&format!("0::/docker/{}", ID.to_uppercase())), None);
+    for no_id in [&ID[1..], &ID.to_uppercase()] {
+        assert_eq!(container(&format!("0::/docker/{no_id}"), |_| true), None);
+    }
+}
+
+#[test]
+fn a_container_counts_only_where_root_alone_makes_groups() {
+    let systemd = "1:name=systemd:/docker";
+    for (line, folder) in [
+        (format!("{systemd}/{ID}"), "/sys/fs/cgroup/systemd/docker"),
+        (format!("{systemd}/a/{ID}/docker-{ID}.scope"), "/sys/fs/cgroup/systemd/docker/a"),
+        (format!("1:name=systemd:/{ID}"), "/sys/fs/cgroup/systemd"),
+    ] {
+        let is = |found: &Path| found.components().eq(Path::new(folder).components());
+        assert_eq!(container(&line, is), Some(ID.to_owned()), "{line}");
+        assert_eq!(container(&line, |found| !is(found)), None, "{line}");
+    }
+    let unified = container(&format!("0::/docker/{ID}"), |folder| {
+        folder.starts_with("/sys/fs/cgroup") && folder.ends_with("docker") && !folder.starts_with("/sys/fs/cgroup/systemd")
+    });
+    assert_eq!(unified, Some(ID.to_owned()));
+
+    assert!(is_roots_alone(Path::new("/proc")));
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    let is_root = std::fs::metadata(path).unwrap().uid() == 0;
+    for (mode, expected) in [(0o755, is_root), (0o775, false), (0o757, false), (0o1777, false)] {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+        assert_eq!(is_roots_alone(path), expected, "{mode:o}");
+    }
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    if is_root {
+        std::os::unix::fs::chown(path, Some(4011), None).unwrap();
+        assert!(!is_roots_alone(path), "it was given to somebody");
+    }
+    assert!(!is_roots_alone(&path.join("nowhere")));
 }
 
 #[test]
