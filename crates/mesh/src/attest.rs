@@ -10,12 +10,10 @@ use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use aws_lc_rs::digest::{Context, SHA256};
-use keys::encoding::hex;
 use nix::sys::socket::{getsockopt, sockopt};
 
-/// Largest executable whose digest is made, bytes.
-pub const EXECUTABLE_BYTES_MAX: u64 = 1 << 30;
+use crate::digest::{Digest, Executable, FileState};
+
 /// Largest file of `/proc` that is read, bytes.
 const PROC_BYTES_MAX: u64 = 64 * 1024;
 
@@ -77,16 +75,18 @@ impl Caller {
         Ok(Self { pid: credentials.pid(), uid: credentials.uid(), gid: credentials.gid(), held })
     }
 
-    /// What is known of it now. Reads files; with `digest` the whole executable.
+    /// What is known of it now. Reads files; the digest of its executable is known only if one is given, and
+    /// that is still the file that it was made of.
     ///
     /// # Errors
     /// [`Unattested::Gone`]: it has ended; what was read may be another's.
-    pub fn facts(&self, digest: bool) -> Result<Facts, Unattested> {
-        let folder = PathBuf::from(format!("/proc/{}", self.pid));
+    pub(crate) fn facts(&self, digest: Option<&Digest>) -> Result<Facts, Unattested> {
+        let folder = self.folder();
         let executable = folder.join("exe");
         let path = std::fs::read_link(&executable).ok().and_then(|path| executable_name(&path));
         let is_path_ours = path.as_ref().is_some_and(|path| is_same(&executable, Path::new(path)));
-        let sha256 = if digest && path.is_some() { sha256(&executable).ok() } else { None };
+        let digest = digest.filter(|digest| path.is_some() && FileState::at(&executable) == Some(digest.of));
+        let sha256 = digest.map(|digest| digest.sha256.clone());
         let groups = read(&folder.join("cgroup")).unwrap_or_default();
         let (unit, container) = (unit(&groups), container(&groups, is_roots_alone));
         let (pid, uid, gid) = (self.pid, self.uid, self.gid);
@@ -95,6 +95,18 @@ impl Caller {
             Some(number) if number == self.pid => Ok(facts),
             _ => Err(Unattested::Gone(self.pid)),
         }
+    }
+
+    /// Its executable, open.
+    ///
+    /// # Errors
+    /// It cannot be read, or is too large.
+    pub(crate) fn executable(&self) -> std::io::Result<Executable> {
+        Executable::open(&self.folder().join("exe"))
+    }
+
+    fn folder(&self) -> PathBuf {
+        PathBuf::from(format!("/proc/{}", self.pid))
     }
 
     /// The number of the held process; `None` once it has ended.
@@ -122,24 +134,6 @@ fn read(path: &Path) -> std::io::Result<String> {
     let mut text = String::new();
     File::open(path)?.take(PROC_BYTES_MAX).read_to_string(&mut text)?;
     Ok(text)
-}
-
-fn sha256(path: &Path) -> std::io::Result<String> {
-    let mut file = File::open(path)?.take(EXECUTABLE_BYTES_MAX + 1);
-    let mut digest = Context::new(&SHA256);
-    let mut buffer = vec![0; 64 * 1024];
-    let mut total = 0;
-    loop {
-        let count = file.read(&mut buffer)?;
-        if count == 0 {
-            return Ok(hex(digest.finish().as_ref()));
-        }
-        total += count as u64;
-        if total > EXECUTABLE_BYTES_MAX {
-            return Err(std::io::ErrorKind::FileTooLarge.into());
-        }
-        digest.update(buffer.get(..count).unwrap_or_default());
-    }
 }
 
 /// The path of a process in the hierarchy of groups by which systemd, or whoever starts containers, knows it.

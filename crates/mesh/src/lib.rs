@@ -38,6 +38,7 @@ pub mod authority;
 pub mod authority_set;
 pub mod backoff;
 pub mod bundle;
+mod digest;
 pub mod directory;
 mod error;
 mod given;
@@ -61,6 +62,7 @@ pub mod workload;
 pub mod workload_api;
 
 pub use bundle::Bundle;
+pub use digest::Digests;
 pub use error::Error;
 pub use issuer::Issuer;
 pub use registry::Declared;

@@ -49,8 +49,9 @@ pub use tonic::{Code, Status};
 use tonic_prost::ProstCodec;
 use tower::{Service, service_fn};
 
-use crate::attest::Caller;
+use crate::attest::{Caller, Facts};
 use crate::bundle::Bundle;
+use crate::digest::{Digest, Digests};
 use crate::directory::Directory;
 use crate::issuer::Issuer;
 use crate::workload::{Workload, Workloads};
@@ -85,6 +86,8 @@ pub struct World {
     pub svid_cache: SvidCache,
     /// Who was refused of late.
     pub refusals: Refusals,
+    /// Digests of executables.
+    pub digests: Digests,
 }
 
 /// One identity that was given or refused.
@@ -160,16 +163,15 @@ impl Refused {
 impl World {
     /// The registered workloads that a process is, those aside that are revoked.
     pub(crate) async fn attest(&self, caller: &Arc<Caller>) -> Result<Vec<Workload>, Refused> {
+        let mut facts = looked_at(caller, None).await?;
+        // Whoever is nobody anyway has nothing read of a large file.
+        if self.workloads.borrow().want_digest(&facts)
+            && let Ok(executable) = caller.executable()
+            && let Some(digest) = self.digests.of(caller.uid, executable).await
+        {
+            facts = looked_at(caller, Some(digest)).await?;
+        }
         let workloads = Arc::clone(&self.workloads.borrow());
-        let (caller, known) = (Arc::clone(caller), Arc::clone(&workloads));
-        let facts = tokio::task::spawn_blocking(move || {
-            let facts = caller.facts(false)?;
-            // Whoever is nobody anyway has nothing read of a large file.
-            if known.want_digest(&facts) { caller.facts(true) } else { Ok(facts) }
-        });
-        let facts = facts.await;
-        let facts = facts.map_err(|error| Refused::Unavailable(error.to_string()))?;
-        let facts = facts.map_err(|error| Refused::Nobody(error.to_string()))?;
         self.not_revoked(workloads.of(&facts).map_err(Refused::Nobody)?)
     }
 
@@ -227,6 +229,14 @@ impl World {
             false => Err(Refused::Unavailable("the audit log takes no event".to_owned())),
         }
     }
+}
+
+/// What is known of a process now.
+async fn looked_at(caller: &Arc<Caller>, digest: Option<Digest>) -> Result<Facts, Refused> {
+    let caller = Arc::clone(caller);
+    let facts = tokio::task::spawn_blocking(move || caller.facts(digest.as_ref())).await;
+    let facts = facts.map_err(|error| Refused::Unavailable(error.to_string()))?;
+    facts.map_err(|error| Refused::Nobody(error.to_string()))
 }
 
 /// The methods by path.

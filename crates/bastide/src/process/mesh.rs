@@ -21,7 +21,7 @@ use std::time::Duration;
 use ::mesh::directory::Directory;
 use ::mesh::node::{NodeListener, NodeWorld, Provers};
 use ::mesh::workload_api::{Foreign, Own, Refusals, Socket, SvidCache, World};
-use ::mesh::{Bundle, Issuer, TrustDomain, renew};
+use ::mesh::{Bundle, Digests, Issuer, TrustDomain, renew};
 use anyhow::Context as _;
 use axum::Router;
 use axum::http::{StatusCode, header};
@@ -552,6 +552,7 @@ impl MeshHost {
             recorder: self.audit.clone(),
             svid_cache: SvidCache::default(),
             refusals: Refusals::default(),
+            digests: Digests::default(),
         }
     }
 

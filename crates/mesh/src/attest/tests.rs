@@ -4,6 +4,7 @@ use std::os::unix::net::UnixListener;
 use std::process::{Command, Stdio};
 
 use super::*;
+use crate::digest::Digests;
 
 const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
@@ -57,7 +58,9 @@ fn a_container_counts_only_where_root_alone_makes_groups() {
         assert_eq!(container(&line, |found| !is(found)), None, "{line}");
     }
     let unified = container(&format!("0::/docker/{ID}"), |folder| {
-        folder.starts_with("/sys/fs/cgroup") && folder.ends_with("docker") && !folder.starts_with("/sys/fs/cgroup/systemd")
+        folder.starts_with("/sys/fs/cgroup")
+            && folder.ends_with("docker")
+            && !folder.starts_with("/sys/fs/cgroup/systemd")
     });
     assert_eq!(unified, Some(ID.to_owned()));
 
@@ -109,10 +112,11 @@ fn connected_by(command: impl FnOnce(&Path) -> Command) -> (Caller, std::process
     (Caller::of(&stream).unwrap(), child, folder)
 }
 
-#[test]
-fn a_process_is_what_the_kernel_says() {
+#[tokio::test]
+async fn a_process_is_what_the_kernel_says() {
     let (caller, mut child, _folder) = connected();
-    let facts = caller.facts(true).unwrap();
+    let digest = Digests::default().of(caller.uid, caller.executable().unwrap()).await.unwrap();
+    let facts = caller.facts(Some(&digest)).unwrap();
     assert_eq!(facts.pid, i32::try_from(child.id()).unwrap());
     assert_eq!(facts.uid, rustix::process::geteuid().as_raw());
     assert_eq!(facts.gid, rustix::process::getegid().as_raw());
@@ -121,7 +125,10 @@ fn a_process_is_what_the_kernel_says() {
     assert!(path.contains("python3"), "{path}");
     let sum = Command::new("sha256sum").arg(&path).output().unwrap().stdout;
     assert!(String::from_utf8(sum).unwrap().starts_with(&facts.sha256.unwrap()));
-    assert_eq!(caller.facts(false).unwrap().sha256, None);
+    assert_eq!(caller.facts(None).unwrap().sha256, None);
+    // What was made of another file, or of an earlier state, says nothing.
+    let other = Digest { of: FileState::at(Path::new("/proc/self/exe")).unwrap(), ..digest };
+    assert_eq!(caller.facts(Some(&other)).unwrap().sha256, None);
     let _ = child.stdin.take().unwrap().write_all(b"");
     child.wait().unwrap();
 }
@@ -129,10 +136,10 @@ fn a_process_is_what_the_kernel_says() {
 #[test]
 fn a_process_that_has_ended_is_nobody() {
     let (caller, mut child, _folder) = connected();
-    assert!(caller.facts(false).is_ok());
+    assert!(caller.facts(None).is_ok());
     drop(child.stdin.take());
     child.wait().unwrap();
-    assert!(matches!(caller.facts(false), Err(Unattested::Gone(_))));
+    assert!(matches!(caller.facts(None), Err(Unattested::Gone(_))));
 }
 
 /// As any user can: in a user namespace everybody may mount.
@@ -151,7 +158,7 @@ fn a_path_in_a_mount_namespace_of_its_own_is_not_the_file_of_that_path() {
         command.args(unshare).args(["sh", "-c", mount]).arg(folder.join("payments"));
         command
     });
-    let facts = caller.facts(false).unwrap();
+    let facts = caller.facts(None).unwrap();
     assert_eq!(facts.path.as_deref(), folder.path().join("payments").to_str());
     assert!(!facts.is_path_ours);
     drop(child.stdin.take());

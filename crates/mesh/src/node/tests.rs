@@ -20,6 +20,7 @@ use super::connection_limits::PER_NETWORK_MAX;
 use super::messages::{AttestRequest, AttestResponse};
 use super::*;
 use crate::Declared;
+use crate::digest::Digests;
 use crate::directory::Directory as _;
 use crate::error::Error;
 use crate::grpc::Channel;
@@ -199,6 +200,7 @@ impl Agent {
             recorder: Arc::new(Notes::default()),
             svid_cache: SvidCache::default(),
             refusals: Refusals::default(),
+            digests: Digests::default(),
         };
         let folder = tempfile::tempdir().unwrap();
         let socket = Socket::listen(&folder.path().join("api.sock"), world).unwrap();

@@ -53,6 +53,7 @@ impl TestBed {
             recorder: notes.clone(),
             svid_cache: SvidCache::default(),
             refusals: Refusals::default(),
+            digests: Digests::default(),
         };
         let folder = tempfile::tempdir().unwrap();
         let socket = Socket::listen(&folder.path().join("api.sock"), world).unwrap();
@@ -386,6 +387,7 @@ async fn the_socket_takes_the_place_of_the_one_before_and_leaves_other_files_alo
         recorder: testbed.notes.clone(),
         svid_cache: SvidCache::default(),
         refusals: Refusals::default(),
+        digests: Digests::default(),
     };
     let before = testbed.client().await;
     let next = Socket::listen(&path, world()).unwrap();

@@ -216,6 +216,15 @@ impl Decoder<'_> {
                 "say what its process is, such as `uid: 1000` or `path: /usr/bin/orders`",
             );
         }
+        let Conditions { uid, path: file, unit, container, sha256, .. } = &conditions;
+        let is_anybodys = uid.is_empty() && file.is_empty() && unit.is_empty() && container.is_empty();
+        if is_anybodys && let Some(node) = table.get("sha256").filter(|_| !sha256.is_empty()) {
+            self.warn(
+                node.at,
+                "sha256 alone: the executable of every process that asks is hashed, of whatever user",
+                "a `uid`, `unit` or `path` besides",
+            );
+        }
         match id {
             Ok(id) => {
                 let hint = hint.unwrap_or_else(|| name.text.clone());

@@ -354,3 +354,22 @@ fn a_service_of_the_mesh_bears_failures_as_any_other_does() {
         assert!(said.contains(expected) && (expected.is_empty() == said.is_empty()), "{written}\n{said}");
     }
 }
+
+#[test]
+fn a_digest_alone_is_warned_of() {
+    let sha256 = format!("sha256: {}", "ab".repeat(32));
+    for (besides, is_warned) in [
+        ("", true),
+        (", gid: 1", true),
+        (", uid: 1", false),
+        (", unit: a.service", false),
+        (", path: /usr/bin/a", false),
+        (&format!(", container: {}", "cd".repeat(32)), false),
+    ] {
+        let orders = format!("{{ orders: {{ {sha256}{besides} }} }}");
+        let text = format!("{BASE}mesh: {{ trust_domain: a.example, workloads: {orders} }}\n");
+        let warnings = read_with(&text, &[]).unwrap().warnings;
+        let said = warnings.iter().any(|warning| warning.to_string().contains("sha256 alone"));
+        assert_eq!(said, is_warned, "{besides}: {warnings:?}");
+    }
+}

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use ::mesh::Digests;
 use ::mesh::node::{JoinToken, NodeKey, Pin, Prover, Remote};
 use ::mesh::workload_api::{Refusals, Socket, SvidCache, World};
 use anyhow::Context as _;
@@ -59,6 +60,7 @@ pub fn run(arguments: &AgentArguments) -> anyhow::Result<ExitCode> {
                 recorder: recorder.clone(),
                 svid_cache: SvidCache::default(),
                 refusals: Refusals::default(),
+                digests: Digests::default(),
             };
             let socket = Socket::listen(&arguments.socket, world).context("the Workload API")?;
             tracing::info!("Workload API on unix:{}", socket.path().display());
