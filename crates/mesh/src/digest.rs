@@ -14,7 +14,7 @@ use keys::encoding::hex;
 use tokio::sync::Semaphore;
 
 /// Largest executable whose digest is made, bytes.
-pub const EXECUTABLE_BYTES_MAX: u64 = 1 << 30;
+const EXECUTABLE_BYTES_MAX: u64 = 1 << 30;
 /// Most digests that are made at once. Of the executables of one user it is one.
 const MADE_AT_ONCE: usize = 2;
 /// Most that are kept.

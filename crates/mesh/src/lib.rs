@@ -46,6 +46,8 @@ mod grpc;
 mod handshake;
 pub mod issuer;
 pub mod jwt_svid;
+mod left_out;
+mod message;
 pub mod node;
 mod quota;
 pub mod registry;

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin as Pinned;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -36,6 +36,9 @@ use super::register::{self, NodeRecord};
 use crate::directory::{Directory as _, Endpoints};
 use crate::error::Error;
 use crate::grpc::Leashed;
+use crate::left_out::LeftOut;
+use crate::message::{Incoming, Sends};
+use crate::quota::Quota;
 use crate::trust_domain::TrustDomain;
 use crate::workload::{Workload, Workloads};
 use crate::workload_api::{AuditRecorder, Event, Foreign, MESSAGE_BYTES_MAX};
@@ -51,14 +54,28 @@ const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(10);
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// Most calls of one agent at once.
 const STREAMS_MAX: u32 = 256;
+/// Most calls of one connection that are refused one by one because its node is not attested, before its proof and
+/// after it.
+pub(super) const STRANGER_CALLS_MAX: usize = 8;
+/// Largest message of whoever is not attested, bytes: a proof.
+pub(super) const PROOF_BYTES_MAX: usize = 16 * 1024;
+/// Most messages of one key that have not come to their end at once.
+pub(super) const UNFINISHED_PER_KEY_MAX: usize = 64;
+/// Most of all.
+const UNFINISHED_MAX: usize = 4_096;
+/// Largest header list, bytes.
+const HEADERS_BYTES_MAX: u32 = 8 * 1024;
+/// What is held of a connection without anybody having read it, bytes (RFC 9113 §6.9.2: no less can be said).
+const WINDOW_BYTES: u32 = 65_535;
 /// Largest update, bytes.
 pub(super) const UPDATE_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// A connection on which nothing comes back to a ping for so long is closed.
 const PING_EVERY: Duration = Duration::from_secs(20);
-/// How often it is said that connections are refused.
-const SAID_EVERY: Duration = Duration::from_secs(1);
 /// After the system gave no connection, such as for want of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// What there is to call.
+const METHODS: [&str; 6] = [ATTEST, WATCH, ISSUE, ISSUE_JWT, endpoints::REGISTER, endpoints::WITHDRAW];
 
 /// What the listener is given of the world.
 #[derive(Clone)]
@@ -117,10 +134,14 @@ impl NodeListener {
         let leash = Arc::new(watch::Sender::new(()));
         let places = Arc::new(ConnectionLimits::new(world.domain.store().clone()));
         let accepting = tokio::spawn(accept(listener, acceptor, places, sender, Arc::downgrade(&leash)));
-        let api = Api { world: Arc::new(world), server_pin: pin };
+        let unfinished = Quota::new(UNFINISHED_PER_KEY_MAX, UNFINISHED_MAX);
+        let api = Api { world: Arc::new(world), server_pin: pin, unfinished };
         let serving = tokio::spawn(async move {
             let server = Server::builder()
                 .max_concurrent_streams(STREAMS_MAX)
+                .http2_max_header_list_size(HEADERS_BYTES_MAX)
+                .initial_connection_window_size(WINDOW_BYTES)
+                .initial_stream_window_size(WINDOW_BYTES)
                 .http2_keepalive_interval(Some(PING_EVERY))
                 .serve_with_incoming(api, ReceiverStream::new(receiver));
             if let Err(error) = server.await {
@@ -183,7 +204,7 @@ async fn accept(
                     let certificates = stream.get_ref().1.peer_certificates().unwrap_or_default();
                     let Some(pin) = certificates.first().and_then(|leaf| Pin::of(leaf)) else { return };
                     let Some(leash) = leash.upgrade() else { return };
-                    let end = Peer { agent: Agent { pin, from }, has_shown: Arc::default() };
+                    let end = Peer::new(Agent { pin, from });
                     let connection = Leashed::until(places.stay(pin, from), stream, &leash, end);
                     let _ = sender.send(Ok(connection)).await;
                 }
@@ -193,26 +214,6 @@ async fn accept(
                 Err(_) => tracing::debug!(%from, "mesh: the TLS handshake with an agent took too long"),
             }
         });
-    }
-}
-
-/// Connections that were refused, of which a line is said only so often: they cost whoever makes
-/// them nothing.
-#[derive(Debug, Default)]
-struct LeftOut {
-    said: Option<tokio::time::Instant>,
-    count: u64,
-}
-
-impl LeftOut {
-    /// Whether this one is said; then how many were not, before it.
-    fn one(&mut self, now: tokio::time::Instant) -> Option<u64> {
-        if self.said.is_some_and(|said| now < said + SAID_EVERY) {
-            self.count += 1;
-            return None;
-        }
-        self.said = Some(now);
-        Some(std::mem::take(&mut self.count))
     }
 }
 
@@ -229,6 +230,14 @@ struct Peer {
     agent: Agent,
     /// Whether it has shown a proof: each costs a handshake, and with it a stranger's place.
     has_shown: Arc<AtomicBool>,
+    /// How many of its calls were refused because its node is not attested.
+    refused: Arc<AtomicUsize>,
+}
+
+impl Peer {
+    fn new(agent: Agent) -> Self {
+        Self { agent, has_shown: Arc::default(), refused: Arc::default() }
+    }
 }
 
 type Connection = Leashed<TlsStream<TcpStream>, Peer>;
@@ -246,6 +255,8 @@ impl Connected for Connection {
 pub(super) struct Api {
     pub(super) world: Arc<NodeWorld>,
     server_pin: Pin,
+    /// Messages that have not come to their end.
+    unfinished: Arc<Quota<Pin>>,
 }
 
 impl Service<http::Request<Body>> for Api {
@@ -265,10 +276,50 @@ impl Service<http::Request<Body>> for Api {
 
 impl Api {
     async fn answer(self, request: http::Request<Body>) -> http::Response<Body> {
-        let path = request.uri().path().to_owned();
-        let Some(Peer { agent, has_shown }) = request.extensions().get::<Peer>().cloned() else {
+        let Some(method) = METHODS.into_iter().find(|method| *method == request.uri().path()) else {
+            return Status::unimplemented("no such method").into_http();
+        };
+        let Some(peer) = request.extensions().get::<Peer>().cloned() else {
             return Status::internal("no agent").into_http();
         };
+        match self.admit(method, &peer, request).await {
+            Ok(request) => self.dispatch(method, peer.agent, request).await,
+            Err(status) => status.into_http(),
+        }
+    }
+
+    /// Lets in an attested node, and whoever shows the one proof of this connection, with what they go on to say.
+    ///
+    /// INVARIANT: of anybody else no message is read. Who it is is asked again when it has come.
+    async fn admit(
+        &self,
+        method: &'static str,
+        peer: &Peer,
+        request: http::Request<Body>,
+    ) -> Result<http::Request<Incoming<Body, Pin>>, Status> {
+        if method == ATTEST {
+            if peer.has_shown.swap(true, Ordering::Relaxed) {
+                return Err(Status::resource_exhausted("a proof was shown on this connection already"));
+            }
+            peer.refused.store(0, Ordering::Relaxed);
+        } else if peer.refused.load(Ordering::Relaxed) >= STRANGER_CALLS_MAX {
+            return Err(Status::resource_exhausted("too many calls of a node that is not attested"));
+        } else if let Err(status) = self.node(peer.agent).await {
+            peer.refused.fetch_add(1, Ordering::Relaxed);
+            return Err(status);
+        }
+        let (head, body) = request.into_parts();
+        let body = Incoming::new(body, Sends::One, &self.unfinished, peer.agent.pin)?;
+        Ok(http::Request::from_parts(head, body))
+    }
+
+    async fn dispatch(
+        self,
+        method: &'static str,
+        agent: Agent,
+        request: http::Request<Incoming<Body, Pin>>,
+    ) -> http::Response<Body> {
+        let message_bytes_max = if method == ATTEST { PROOF_BYTES_MAX } else { MESSAGE_BYTES_MAX };
         /// One arm per method.
         macro_rules! method {
             ($kind:ident, $call:path) => {{
@@ -277,15 +328,12 @@ impl Api {
                     service_fn(move |request: Request<_>| $call(api.clone(), agent, request.into_inner()));
                 let codec = Grpc::new(ProstCodec::default());
                 let mut codec = codec
-                    .max_decoding_message_size(MESSAGE_BYTES_MAX)
+                    .max_decoding_message_size(message_bytes_max)
                     .max_encoding_message_size(UPDATE_BYTES_MAX);
                 codec.$kind(service, request).await
             }};
         }
-        match path.as_str() {
-            ATTEST if has_shown.swap(true, Ordering::Relaxed) => {
-                Status::resource_exhausted("a proof was shown on this connection already").into_http()
-            }
+        match method {
             ATTEST => method!(unary, attest),
             WATCH => method!(server_streaming, watch_all),
             ISSUE => method!(unary, issue),
@@ -579,19 +627,4 @@ async fn issue_jwt(
     };
     api.give(event).await?;
     Ok(Response::new(IssueJwtResponse { token, ends: ends.unix_nanos() }))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn refused_connections_are_said_once_a_second_and_counted_besides() {
-        let (mut left_out, start) = (LeftOut::default(), tokio::time::Instant::now());
-        let said: Vec<u64> =
-            (0..900).filter_map(|at| left_out.one(start + Duration::from_millis(at))).collect();
-        assert_eq!(said, [0]);
-        assert_eq!(left_out.one(start + SAID_EVERY), Some(899));
-        assert_eq!(left_out.one(start + SAID_EVERY), None);
-    }
 }

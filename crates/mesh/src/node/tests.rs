@@ -17,7 +17,7 @@ use tokio_rustls::client::TlsStream;
 use tonic_prost::ProstCodec;
 
 use super::connection_limits::PER_NETWORK_MAX;
-use super::messages::{AttestRequest, AttestResponse};
+use super::messages::{AttestRequest, AttestResponse, IssueRequest, IssueResponse};
 use super::*;
 use crate::Declared;
 use crate::digest::Digests;
@@ -561,6 +561,62 @@ async fn one_connection_shows_one_proof_and_leaves_one_event() {
         assert_eq!(attest().await, tonic::Code::ResourceExhausted);
     }
     assert_eq!(control.refusals().len(), 1);
+}
+
+/// How a call ends that sends nothing after its head; `None`: it does not, for a while.
+async fn begun(channel: &Channel) -> Option<Code> {
+    let path = http::uri::PathAndQuery::from_static(listener::ISSUE);
+    let requests = tonic::Request::new(tokio_stream::pending::<IssueRequest>());
+    let mut grpc = channel.grpc();
+    let answer = grpc.streaming(requests, path, ProstCodec::<IssueRequest, IssueResponse>::default());
+    let ended = async {
+        match answer.await {
+            Ok(answer) => answer.into_inner().message().await.unwrap_err().code(),
+            Err(status) => status.code(),
+        }
+    };
+    timeout(5 * SECOND, ended).await.ok()
+}
+
+#[tokio::test]
+async fn of_whoever_is_not_attested_one_small_message_is_read() {
+    let control = Control::usual().await;
+    let key = NodeKey::generate(NOW, &SystemRandom::new()).unwrap();
+    let open = async || Channel::open(connected(&control, &key).await, 1 << 20).await.unwrap();
+    let attest = async |channel: &Channel, token: String| {
+        let request = AttestRequest { token, ..AttestRequest::default() };
+        let codec = ProstCodec::<AttestRequest, AttestResponse>::default();
+        let path = http::uri::PathAndQuery::from_static(listener::ATTEST);
+        let answer = channel.grpc().unary(tonic::Request::new(request), path, codec).await;
+        answer.map(|_| ()).map_err(|status| status.code())
+    };
+    let channel = open().await;
+    for _ in 0..listener::STRANGER_CALLS_MAX {
+        assert_eq!(begun(&channel).await, Some(Code::Unauthenticated));
+    }
+    assert_eq!(begun(&channel).await, Some(Code::ResourceExhausted));
+    // Three bytes, a tag and a length, precede the text.
+    let bytes = listener::PROOF_BYTES_MAX - 3;
+    assert_eq!(attest(&channel, "x".repeat(bytes)).await, Err(Code::PermissionDenied));
+    assert_eq!(attest(&open().await, "x".repeat(bytes + 1)).await, Err(Code::OutOfRange));
+
+    // Whoever was refused before is let in with a proof, and then speaks at length, on so many calls.
+    let channel = open().await;
+    for _ in 0..=listener::STRANGER_CALLS_MAX {
+        assert!(begun(&channel).await.is_some());
+    }
+    assert_eq!(attest(&channel, control.token("edge-1").await.secret).await, Ok(()));
+    let channel = Arc::new(channel);
+    let calls = (0..=listener::UNFINISHED_PER_KEY_MAX).map(|_| {
+        let channel = Arc::clone(&channel);
+        tokio::spawn(async move { begun(&channel).await })
+    });
+    let mut ended = Vec::new();
+    for call in calls.collect::<Vec<_>>() {
+        ended.push(call.await.unwrap());
+    }
+    assert_eq!(ended.iter().filter(|code| **code == Some(Code::ResourceExhausted)).count(), 1, "{ended:?}");
+    assert_eq!(ended.iter().filter(|code| code.is_none()).count(), listener::UNFINISHED_PER_KEY_MAX);
 }
 
 #[tokio::test]
