@@ -79,12 +79,7 @@ pub(crate) struct Leashed<S, K> {
 }
 
 impl<S, K> Leashed<S, K> {
-    /// On the leash of whoever keeps the sender.
-    pub(crate) fn new(stream: S, leash: &watch::Sender<()>, kept: K) -> Self {
-        Self::until(std::future::pending(), stream, leash, kept)
-    }
-
-    /// The same, and it ends when `over` says so.
+    /// On the leash of whoever keeps the sender; and it ends when `over` says so.
     pub(crate) fn until(
         over: impl Future<Output = ()> + Send + 'static,
         stream: S,

@@ -21,9 +21,14 @@ impl<K: Eq + Hash + Copy> Quota<K> {
 
     /// Takes a slot; `None`: none is free.
     pub(crate) fn take(self: &Arc<Self>, who: K) -> Option<Slot<K>> {
+        self.take_leaving(who, 0)
+    }
+
+    /// Takes one of those that are for everybody: so many of all are kept for whoever uses [`Self::take`].
+    pub(crate) fn take_leaving(self: &Arc<Self>, who: K, kept: usize) -> Option<Slot<K>> {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         let (all, own) = (taken.values().sum::<usize>(), taken.get(&who).copied().unwrap_or(0));
-        if all >= self.all || own >= self.each {
+        if all + kept >= self.all || own >= self.each {
             return None;
         }
         taken.insert(who, own + 1);
@@ -66,5 +71,16 @@ mod tests {
         assert!(counts.take(5).is_none(), "all together have a bound too");
         drop(held);
         assert!(counts.taken.lock().unwrap().is_empty());
+    }
+
+    #[test]
+    fn kept_slots_are_not_for_everybody() {
+        let counts = Quota::new(4, 7);
+        let mut held: Vec<Slot<u32>> = (0..4).map(|who| counts.take_leaving(who, 3).unwrap()).collect();
+        assert!(counts.take_leaving(4, 3).is_none());
+        held.extend((4..7).map(|who| counts.take(who).unwrap()));
+        assert!(counts.take(7).is_none());
+        held.truncate(3);
+        assert!(counts.take_leaving(8, 3).is_some(), "those that are taken are not kept besides");
     }
 }

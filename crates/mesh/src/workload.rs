@@ -36,6 +36,11 @@ impl Conditions {
         *self == Self::default()
     }
 
+    /// Whether a process of a user may meet all of them.
+    fn may_be_of(&self, uid: u32) -> bool {
+        self.uid.is_empty() || self.uid.contains(&uid)
+    }
+
     /// The first condition that a process does not meet; `None`: it meets all. The digest comes last:
     /// it is made only for who meets the others.
     pub fn unmet(&self, facts: &Facts) -> Option<&'static str> {
@@ -107,6 +112,22 @@ impl Workloads {
             |workload: &&Workload| workload.conditions.unmet(facts).is_none() || Switch::Attestation.is_off();
         let found: Vec<Workload> = self.list.iter().filter(is).cloned().collect();
         if found.is_empty() { Err(self.why_none(facts)) } else { Ok(found) }
+    }
+
+    /// Whether a process may be one of the workloads, whatever the digest of its executable is.
+    ///
+    /// # Errors
+    /// It is none: why, for the log.
+    pub fn may_be(&self, facts: &Facts) -> Result<(), String> {
+        match self.of(facts) {
+            Err(_) if self.want_digest(facts) => Ok(()),
+            found => found.map(|_| ()),
+        }
+    }
+
+    /// Whether a process of a user may be one of the workloads: cheaper to say than [`Self::may_be`].
+    pub fn may_be_of(&self, uid: u32) -> bool {
+        self.list.iter().any(|workload| workload.conditions.may_be_of(uid))
     }
 
     fn why_none(&self, facts: &Facts) -> String {
@@ -229,7 +250,13 @@ mod tests {
             let workloads = Workloads { list: vec![workload("a", conditions)] };
             assert_eq!(workloads.want_digest(&unknown), is_wanted, "only where nothing else decides");
             assert!(!workloads.want_digest(&facts()));
+            // By all that is known without it.
+            let may_be = unknown.uid == workloads.list[0].conditions.uid[0];
+            assert_eq!(workloads.may_be(&unknown).is_ok(), may_be);
+            assert_eq!(workloads.may_be_of(unknown.uid), may_be);
         }
+        let anybody = Workloads { list: vec![workload("a", Conditions { uid: Vec::new(), ..digest(1) })] };
+        assert!(anybody.may_be_of(7) && anybody.may_be(&unknown).is_ok());
         let why = workloads.of(&Facts { uid: 9, ..facts() }).unwrap_err();
         assert!(why.contains("uid 9") && why.contains("not a by its uid"), "{why}");
         assert!(Workloads::default().of(&facts()).unwrap_err().contains("no workload is registered"));

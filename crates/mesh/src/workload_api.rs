@@ -3,15 +3,16 @@
 //! The way of a call through it:
 //!
 //! ```text
-//! socket ─ Caller ─ header ─ method ─ attest ─ registered workloads ─ documents ─ audit ─ answer
-//!          pidfd    `workload.spiffe.io`   process → Facts      → identities
+//! socket ─ Caller ─ header ─ method ─ admit ─ message ─ attest ─ registered workloads ─ documents ─ audit ─ answer
+//!          pidfd    `workload.spiffe.io`             process → Facts      → identities
 //! ```
 //!
 //! Who calls is asked anew for every call, and in a stream for every update: a process that
 //! is no registered workload any more gets nothing further.
 //!
 //! What it must never do: give a document that the audit log did not take, name a workload
-//! by anything that its process says, tell a process that matches nothing why.
+//! by anything that its process says, tell a process that matches nothing why, hold a message of one that
+//! cannot be anybody.
 
 mod authority;
 mod calls;
@@ -26,6 +27,7 @@ mod revocations;
 mod sds;
 mod sds_messages;
 mod source;
+mod visit;
 /// What the other side of a call answered, in one line.
 pub fn said(status: &Status) -> String {
     format!("{:?}: {}", status.code(), status.message())
@@ -54,15 +56,22 @@ use crate::bundle::Bundle;
 use crate::digest::{Digest, Digests};
 use crate::directory::Directory;
 use crate::issuer::Issuer;
+use crate::message::{Incoming, Sends};
+use crate::quota::Quota;
 use crate::workload::{Workload, Workloads};
 pub use client::{Client, EndpointUpdates, RevokedUpdates, X509Context, X509Identity};
 pub use listen::{CONNECTIONS_MAX, CONNECTIONS_PER_USER_MAX, Socket};
 pub use own::Own;
 pub use refused::Refusals;
 pub use source::SvidCache;
+use visit::Visit;
 
 /// Largest message that is read, bytes: a JWT-SVID and its audience.
 pub const MESSAGE_BYTES_MAX: usize = 64 * 1024;
+/// Most messages of one user that have not come to their end at once.
+const UNFINISHED_PER_USER_MAX: usize = 64;
+/// Most of all.
+const UNFINISHED_MAX: usize = 1_024;
 /// Largest message that is sent, bytes: bundles of many domains.
 const ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
 
@@ -161,6 +170,12 @@ impl Refused {
 }
 
 impl World {
+    /// Whether a process may be a registered workload, without its executable being read.
+    async fn may_be(&self, caller: &Arc<Caller>) -> Result<(), Refused> {
+        let facts = looked_at(caller, None).await?;
+        self.workloads.borrow().may_be(&facts).map_err(Refused::Nobody)
+    }
+
     /// The registered workloads that a process is, those aside that are revoked.
     pub(crate) async fn attest(&self, caller: &Arc<Caller>) -> Result<Vec<Workload>, Refused> {
         let mut facts = looked_at(caller, None).await?;
@@ -243,28 +258,82 @@ async fn looked_at(caller: &Arc<Caller>, digest: Option<Digest>) -> Result<Facts
 #[derive(Clone)]
 pub(crate) struct Api {
     world: Arc<World>,
+    /// Messages that have not come to their end.
+    unfinished: Arc<Quota<u32>>,
 }
 
 /// Names its mandatory header (Workload API §5.1), and the value that it has to have.
 const SECURITY_HEADER: (&str, &[u8]) = ("workload.spiffe.io", b"true");
 
+/// What there is to call.
+const METHODS: [&str; 11] = [
+    calls::FETCH_X509_SVID,
+    calls::FETCH_X509_BUNDLES,
+    calls::FETCH_JWT_SVID,
+    calls::FETCH_JWT_BUNDLES,
+    calls::VALIDATE_JWT_SVID,
+    sds::STREAM_SECRETS,
+    sds::FETCH_SECRETS,
+    revocations::WATCH,
+    endpoints::REGISTER,
+    endpoints::WITHDRAW,
+    endpoints::WATCH,
+];
+
 impl Api {
     pub(crate) fn new(world: World) -> Self {
-        Self { world: Arc::new(world) }
+        let unfinished = Quota::new(UNFINISHED_PER_USER_MAX, UNFINISHED_MAX);
+        Self { world: Arc::new(world), unfinished }
     }
 
     async fn answer(self, request: http::Request<Body>) -> http::Response<Body> {
-        let path = request.uri().path().to_owned();
+        let path = request.uri().path();
         let guarded = ["/SpiffeWorkloadAPI/", "/bastide.mesh.v1."].iter().any(|ours| path.starts_with(ours));
         if guarded && !has_header(request.headers()) {
             // Whoever can be made to send a request (SSRF) cannot be made to send this.
             return Status::invalid_argument("security header missing from request").into_http();
         }
-        let Some(caller) = request.extensions().get::<Arc<Caller>>().cloned() else {
+        let Some(visit) = request.extensions().get::<Visit>().cloned() else {
             return Status::internal("no caller").into_http();
         };
-        let with = |world: &Arc<World>| (Arc::clone(world), Arc::clone(&caller));
-        let (world, caller) = with(&self.world);
+        let Some(method) = METHODS.into_iter().find(|method| *method == path) else {
+            return Status::unimplemented("no such method").into_http();
+        };
+        let call = visit.call();
+        match self.admit(method, &visit, request).await {
+            Ok(request) => {
+                call.is_known();
+                self.dispatch(method, visit.caller, request).await
+            }
+            Err(status) => status.into_http(),
+        }
+    }
+
+    /// Lets in whoever may be a registered workload, with what they go on to say.
+    ///
+    /// INVARIANT: of anybody else no message is read. Who it is is asked again when it has come.
+    async fn admit(
+        &self,
+        method: &'static str,
+        visit: &Visit,
+        request: http::Request<Body>,
+    ) -> Result<http::Request<Incoming<Body, u32>>, Status> {
+        if let Err(refused) = self.world.may_be(&visit.caller).await {
+            return Err(calls::told_no(&self.world, &visit.caller, method, &refused).await);
+        }
+        let sends = if method == sds::STREAM_SECRETS { Sends::Many } else { Sends::One };
+        let (head, body) = request.into_parts();
+        let body = Incoming::new(body, sends, &self.unfinished, visit.caller.uid)?;
+        Ok(http::Request::from_parts(head, body))
+    }
+
+    async fn dispatch(
+        self,
+        method: &'static str,
+        caller: Arc<Caller>,
+        request: http::Request<Incoming<Body, u32>>,
+    ) -> http::Response<Body> {
+        let world = self.world;
         /// One arm per method: how it streams, and which function it is.
         macro_rules! method {
             ($kind:ident, $call:path) => {{
@@ -279,18 +348,18 @@ impl Api {
                 codec.$kind(service, request).await
             }};
         }
-        match path.as_str() {
+        match method {
             calls::FETCH_X509_SVID => method!(server_streaming, calls::fetch_x509_svid),
             calls::FETCH_X509_BUNDLES => method!(server_streaming, calls::fetch_x509_bundles),
             calls::FETCH_JWT_SVID => method!(unary, calls::fetch_jwt_svid),
             calls::FETCH_JWT_BUNDLES => method!(server_streaming, calls::fetch_jwt_bundles),
             calls::VALIDATE_JWT_SVID => method!(unary, calls::validate_jwt_svid),
             sds::STREAM_SECRETS => method!(streaming, sds::stream_secrets),
+            sds::FETCH_SECRETS => method!(unary, sds::fetch_secrets),
             revocations::WATCH => method!(server_streaming, revocations::watch),
             endpoints::REGISTER => method!(unary, endpoints::register),
             endpoints::WITHDRAW => method!(unary, endpoints::withdraw),
             endpoints::WATCH => method!(server_streaming, endpoints::watch),
-            sds::FETCH_SECRETS => method!(unary, sds::fetch_secrets),
             _ => Status::unimplemented("no such method").into_http(),
         }
     }

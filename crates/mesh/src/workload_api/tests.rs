@@ -7,6 +7,7 @@ use tokio::net::UnixStream;
 use tokio_stream::StreamExt as _;
 use tonic::Code;
 
+use super::messages::{JwtSvidRequest, JwtSvidResponse};
 use super::sds_messages::{DiscoveryRequest, DiscoveryResponse};
 use super::*;
 use crate::grpc::Channel;
@@ -138,6 +139,80 @@ async fn who_matches_nothing_gets_nothing_and_is_not_told_why() {
     let foreign = "spiffe://shop.example/payments".parse().unwrap();
     assert_eq!(client.jwt(audience, Some(&foreign)).await.unwrap_err().code(), Code::PermissionDenied);
     assert_eq!(client.jwt(Vec::new(), None).await.unwrap_err().code(), Code::InvalidArgument);
+}
+
+/// How a call ends that sends nothing after its head; `None`: it does not, for a while.
+async fn begun(channel: &Channel) -> Option<Code> {
+    let path = PathAndQuery::from_static(calls::FETCH_JWT_SVID);
+    let mut requests = Request::new(tokio_stream::pending::<JwtSvidRequest>());
+    requests.metadata_mut().insert(SECURITY_HEADER.0, tonic::metadata::MetadataValue::from_static("true"));
+    let mut grpc = channel.grpc();
+    let answer = grpc.streaming(requests, path, ProstCodec::<JwtSvidRequest, JwtSvidResponse>::default());
+    let ended = async {
+        match answer.await {
+            Ok(answer) => answer.into_inner().message().await.unwrap_err().code(),
+            Err(status) => status.code(),
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(5), ended).await.ok()
+}
+
+#[tokio::test]
+async fn of_whoever_is_nobody_no_message_is_read_and_of_others_so_many_are_unfinished() {
+    let testbed = TestBed::usual().await;
+    let open = async || {
+        let stream = UnixStream::connect(testbed.socket.path()).await.unwrap();
+        Arc::new(Channel::open(stream, ANSWER_BYTES_MAX).await.unwrap())
+    };
+    // Over two connections: it is the user who has so many.
+    let channels = [open().await, open().await];
+    let calls = (0..=UNFINISHED_PER_USER_MAX).map(|number| {
+        let channel = Arc::clone(&channels[number % 2]);
+        tokio::spawn(async move { begun(&channel).await })
+    });
+    let mut ended = Vec::new();
+    for call in calls.collect::<Vec<_>>() {
+        ended.push(call.await.unwrap());
+    }
+    assert_eq!(ended.iter().filter(|code| **code == Some(Code::ResourceExhausted)).count(), 1, "{ended:?}");
+    assert_eq!(ended.iter().filter(|code| code.is_none()).count(), UNFINISHED_PER_USER_MAX);
+    // Those that were given up make room as soon as that is noticed.
+    let makes_room = async {
+        while testbed.client().await.jwt(vec!["payments".to_owned()], None).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(5), makes_room).await.unwrap();
+
+    let other = Conditions { uid: vec![u32::MAX - 7], ..Conditions::default() };
+    let by_digest = Conditions { sha256: vec!["ab".repeat(32)], ..other.clone() };
+    testbed.workloads.send_replace(Arc::new(Workloads {
+        list: vec![workload("orders", other), workload("orders-admin", by_digest)],
+    }));
+    assert_eq!(begun(&channels[0]).await, Some(Code::PermissionDenied));
+    // Where it is the digest that decides, it is made when the message is there.
+    let by_digest = Conditions { sha256: vec!["ab".repeat(32)], ..mine() };
+    testbed.workloads.send_replace(Arc::new(Workloads { list: vec![workload("orders", by_digest)] }));
+    assert_eq!(begun(&channels[0]).await, None);
+    let refused = testbed.client().await.jwt(vec!["payments".to_owned()], None).await.unwrap_err();
+    assert_eq!(refused.code(), Code::PermissionDenied);
+}
+
+#[tokio::test]
+async fn a_connection_on_which_nobody_is_known_ends_and_one_of_a_workload_stays() {
+    let testbed = TestBed::usual().await;
+    let client = testbed.client().await;
+    let audience = vec!["payments".to_owned()];
+    assert!(client.jwt(audience.clone(), None).await.is_ok());
+    let began = tokio::time::Instant::now();
+    let mut silent = UnixStream::connect(testbed.socket.path()).await.unwrap();
+    let until_closed = async {
+        let mut bytes = [0; 1024];
+        while tokio::io::AsyncReadExt::read(&mut silent, &mut bytes).await.unwrap_or(0) > 0 {}
+    };
+    tokio::time::timeout(visit::STRANGER_TIME_MAX * 6, until_closed).await.expect("it is closed");
+    assert!(began.elapsed() >= visit::STRANGER_TIME_MAX);
+    assert!(client.jwt(audience, None).await.is_ok(), "on the same connection");
 }
 
 #[tokio::test]
