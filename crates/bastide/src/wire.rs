@@ -26,6 +26,7 @@ use crate::config::{self, Configuration};
 use crate::process::dns::Names;
 use crate::process::fetch::GuardedFetch;
 use crate::process::mesh::MeshHost;
+use crate::process::program_port::ProgramPort;
 use crate::process::realms::Realms;
 use crate::process::sessions::SessionService;
 use crate::process::state::{LOCAL_AUTHORITY, REVOCATIONS, StateFolder, make_private_folder};
@@ -61,6 +62,8 @@ pub struct Parts {
     pub realms: Arc<Realms>,
     /// The mesh.
     pub mesh: Arc<MeshHost>,
+    /// Where the program listens that this process was started for.
+    pub program_port: Option<Arc<ProgramPort>>,
     /// Browsers' sessions.
     pub sessions: Arc<SessionService>,
     /// The guarded client.

@@ -38,6 +38,11 @@ pub struct RunArguments {
     /// PORT.
     #[arg(long, value_name = "PORT")]
     pub to: Option<u16>,
+    /// A user, by number, whose process listens at that port although it is none that the program starts, such as a
+    /// server that runs already. Without, nobody may listen there before the program is started, and after that
+    /// only processes of the program, of the user of this one, and of root.
+    #[arg(long, value_name = "UID")]
+    pub listener_uid: Vec<u32>,
     /// The port of 127.0.0.1 of the outbound proxy. Default: a free one.
     #[arg(long, value_name = "PORT", default_value_t = 0)]
     pub outbound_port: u16,

@@ -34,6 +34,7 @@ mod otlp;
 mod outward;
 mod prepare;
 mod program;
+pub mod program_port;
 pub mod realms;
 pub mod run;
 pub mod running;

@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 use std::process::{ExitCode, ExitStatus, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -13,6 +14,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::log::Log;
+use super::program_port::ProgramPort;
 
 /// Longest line of its output that is one event, bytes; a longer one is several.
 const LINE_BYTES_MAX: usize = 16 * 1024;
@@ -38,7 +40,7 @@ pub(super) struct Program {
     /// The program and its arguments.
     pub(super) command: Vec<String>,
     /// Where it has to listen.
-    pub(super) port: u16,
+    pub(super) port: Arc<ProgramPort>,
     /// Whether its environment names the outbound proxy as its proxy.
     pub(super) proxy_environment: bool,
     /// What the registry is told of it.
@@ -70,8 +72,11 @@ impl Program {
         let Some((program, arguments)) = self.command.split_first() else {
             anyhow::bail!("no program was given");
         };
+        // Whoever has come to listen there meanwhile is not the program.
+        self.port.is_free().map_err(anyhow::Error::msg)?;
         let mut command = Command::new(program);
-        command.args(arguments).env("PORT", self.port.to_string()).kill_on_drop(true);
+        let port = self.port.address().port().to_string();
+        command.args(arguments).env("PORT", port).kill_on_drop(true);
         if let Some(address) = outbound_proxy {
             let url = format!("http://{address}");
             command.env("BASTIDE_OUTBOUND_PROXY", &url);
@@ -89,6 +94,7 @@ impl Program {
         command.process_group(0);
         let mut child = command.spawn().with_context(|| format!("cannot start {program:?}"))?;
         tracing::info!(service = self.service, process = child.id(), "started {program}");
+        self.port.started(process_of(&child));
         let mut outputs = Vec::new();
         if let Some(stdout) = child.stdout.take() {
             outputs.push(tokio::spawn(log_lines(stdout, log.clone(), self.service.clone(), "stdout")));
@@ -100,6 +106,10 @@ impl Program {
     }
 }
 
+fn process_of(child: &Child) -> Option<Pid> {
+    child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?))
+}
+
 /// The variable that says where a service is reached: `BASTIDE_TO_ORDERS_DB`.
 fn reached_variable(service: &str) -> String {
     let letter = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' };
@@ -109,7 +119,7 @@ fn reached_variable(service: &str) -> String {
 impl RunningProgram {
     /// Its number while it is not waited for: our child's own.
     fn process(&self) -> Option<Pid> {
-        self.child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?))
+        process_of(&self.child)
     }
 
     /// Passes a signal on. What a terminal sends goes to all that the program has started as

@@ -12,12 +12,14 @@ use std::fmt::Write as _;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use model::suggestion::{nearest, suggestion};
 
 use super::mesh::Role;
 use super::program::{Advertise, Program};
+use super::program_port::ProgramPort;
 use super::serve::{Loader, run_as};
 use crate::cli::ServeArguments;
 use crate::cli::check::environment;
@@ -34,6 +36,9 @@ pub fn run(arguments: &RunArguments) -> anyhow::Result<ExitCode> {
         None => free_port().context("no port is free for the program")?,
     };
     let around = Around::new(arguments, port)?;
+    let program_port = Arc::new(ProgramPort::new(&arguments.service, port, &arguments.listener_uid));
+    // Before there is a listener for callers: none of them comes to somebody else.
+    program_port.is_free().map_err(anyhow::Error::msg)?;
     let (main, advertise) = (around.main(), around.advertise());
     let load: Loader = Box::new(move || around.load());
     let serve = ServeArguments {
@@ -46,7 +51,7 @@ pub fn run(arguments: &RunArguments) -> anyhow::Result<ExitCode> {
     let program = Program {
         service: arguments.service.clone(),
         command: arguments.command.clone(),
-        port,
+        port: program_port,
         proxy_environment: !arguments.no_proxy_environment,
         advertise,
     };
@@ -66,6 +71,7 @@ pub fn configuration(
         service: service.to_owned(),
         listen: ([127, 0, 0, 1], 0).into(),
         to: None,
+        listener_uid: Vec::new(),
         outbound_port: 0,
         reach: Vec::new(),
         config: Some(shared.to_owned()),

@@ -90,7 +90,9 @@ pub(super) fn run_as(
         .build()?;
     runtime.block_on(async {
         let mut signals = Signals::new(arguments.leash, program.is_some())?;
-        let mut starting = std::pin::pin!(Server::start(arguments, loaded, load, (role, log.clone())));
+        let port = program.as_ref().map(|program| Arc::clone(&program.port));
+        let own = (role, port, log.clone());
+        let mut starting = std::pin::pin!(Server::start(arguments, loaded, load, own));
         let mut server = loop {
             tokio::select! {
                 biased;

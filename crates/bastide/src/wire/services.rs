@@ -1,13 +1,14 @@
 //! Upstream services.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use gateway::snapshot::Snapshot;
 use proxy::tls::{ClientTls, ClientTlsSettings};
 use proxy::upstream::{
-    Balance, BreakerRule, Budget, ConnectionLimits, Eject, EndpointSettings, ProbeKind, ProbeRule, Protocol,
-    ServiceSettings, Timeouts,
+    Balance, BreakerRule, Budget, ConnectionLimits, DialCheck, Eject, EndpointSettings, ProbeKind, ProbeRule,
+    Protocol, ServiceSettings, Timeouts,
 };
 
 use super::tls::{authorities, identity};
@@ -84,6 +85,10 @@ pub(super) fn settings(
             waiting_max: bears.waiting_max,
         },
         idle: service.timeouts.idle,
+        dial_check: parts.program_port.as_ref().filter(|port| port.service == service.name).map(|port| {
+            let port = Arc::clone(port);
+            DialCheck::new(move |_| port.check())
+        }),
         ..ServiceSettings::new(&service.name, endpoints)
     })
 }

@@ -68,7 +68,7 @@ async fn scene_of(at: impl Fn(u16) -> String, program: &[&str], log: Option<Pipe
     testbed.start_gateway().await;
     let mut run = Command::new(BASTIDE);
     run.args(["run", "--service", "payments", "--listen", &format!("127.0.0.1:{port}")])
-        .args(["--to", &upstream.port().to_string(), "--"])
+        .args(["--to", &upstream.port().to_string(), "--listener-uid", &uid.to_string(), "--"])
         .args(program)
         .current_dir(testbed.folder.path())
         .stdout(Stdio::null())

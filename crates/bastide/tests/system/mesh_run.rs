@@ -1,6 +1,8 @@
 //! `bastide run`: services of the mesh behind the gateway, calling each other by name, with
 //! everybody refused who is not who they should be; certificates of seconds; the end.
 
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -8,6 +10,7 @@ use rustix::process::Signal;
 use tokio::time::Instant;
 
 use crate::clients::script;
+use crate::mesh_tcp::Mesh;
 use crate::peers::free_port;
 use crate::support::{BASTIDE, Process, TestBed, read, undisturbed, until};
 
@@ -215,6 +218,79 @@ async fn certificates_of_seconds_are_rotated_without_a_failed_request() {
         Some(())
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_port_where_somebody_listens_is_no_programs_unless_that_is_meant() {
+    let policies = r#"permit (principal == Service::"spiffe://shop.example/orders", action == Action::"CONNECT", resource)
+        when { resource.service == "db" };"#;
+    let mut mesh = Mesh::start(&[("orders", ""), ("db", ", protocol: tcp")], policies).await;
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port().to_string();
+    let uid = rustix::process::geteuid().as_raw();
+    let listen = format!("127.0.0.1:{}", free_port());
+    let mut command = Command::new(BASTIDE);
+    command.args(["run", "--service", "db", "--listen", &listen, "--to", &port, "--", "true"]);
+    let output = command.current_dir(mesh.testbed.folder.path()).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    let expected = format!("a process of the user {uid} listens at 127.0.0.1:{port} already");
+    assert!(output.status.code() == Some(3) && said.contains(&expected), "{said}");
+
+    let uid = uid.to_string();
+    mesh.run_command("db", &["--to", &port, "--listener-uid", &uid], &["sleep", "1000"]).await;
+    std::thread::spawn(move || listener.accept().unwrap().0.write_all(b"the database").unwrap());
+    let reach = mesh.reach("orders", "db").await;
+    let said = tokio::task::spawn_blocking(move || hear(reach)).await.unwrap();
+    assert_eq!(said, "the database", "{}", mesh.say("db"));
+}
+
+#[tokio::test]
+async fn who_else_comes_to_listen_at_the_programs_port_gets_none_of_its_calls() {
+    if !rustix::process::geteuid().is_root() {
+        println!("skipped: only root starts processes of other users");
+        return;
+    }
+    let policies = r#"permit (principal == Service::"spiffe://shop.example/orders", action == Action::"CONNECT", resource)
+        when { resource.service == "db" };"#;
+    let mut mesh = Mesh::start(&[("orders", ""), ("db", ", protocol: tcp")], policies).await;
+    let port = free_port();
+    // A program that listens when there is a file, as another user than it was started as.
+    let program = "import os, socket, sys, time\n\
+        while not os.path.exists(sys.argv[2]): time.sleep(0.02)\n\
+        os.setgroups([]); os.setgid(4010); os.setuid(int(sys.argv[3]))\n\
+        s = socket.socket(); s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)\n\
+        s.bind(('127.0.0.1', int(sys.argv[1]))); s.listen(); print('listens', flush=True)\n\
+        while True: c = s.accept()[0]; print('was called', flush=True); c.sendall(b'of ' + sys.argv[3].encode()); c.close()";
+    std::fs::write(mesh.testbed.path("listens.py"), program).unwrap();
+    let at = port.to_string();
+    let advertised = format!("127.0.0.1:{}", mesh.port("db"));
+    let program = ["python3", "listens.py", &at, "go", "4011"];
+    mesh.run_command("db", &["--to", &at, "--advertise", &advertised], &program).await;
+    let told = mesh.testbed.path("told");
+    let mut attacker = Command::new("python3");
+    attacker.arg(mesh.testbed.path("listens.py")).args([&at, "/", "4009"]);
+    let attacker = Process::spawn(attacker.stdout(std::fs::File::create(&told).unwrap()));
+    until("the attacker", async || (read(&told) == "listens\n").then_some(())).await;
+    let reach = mesh.reach("orders", "db").await;
+    let hears = async || tokio::task::spawn_blocking(move || hear(reach)).await.unwrap();
+    assert_eq!(hears().await, "", "{}", mesh.say("db"));
+    let expected = format!("a process of the user 4009 listens at 127.0.0.1:{port}");
+    until("the reason", async || mesh.say("db").contains(&expected).then_some(())).await;
+    assert!(!mesh.say("db").contains("mesh: registered"));
+    until("the reason of the call", async || mesh.audit("db").contains(&expected).then_some(())).await;
+    drop(attacker);
+    assert_eq!(read(&told), "listens\n", "it was not called");
+    // The program's own is known by the user that it has become.
+    std::fs::write(mesh.testbed.path("go"), "").unwrap();
+    until("the registration", async || mesh.say("db").contains("mesh: registered").then_some(())).await;
+    until("the database", async || (hears().await == "of 4011").then_some(())).await;
+}
+
+/// What is said first there.
+fn hear(port: u16) -> String {
+    let mut said = String::new();
+    let _ = TcpStream::connect(("127.0.0.1", port)).and_then(|mut stream| stream.read_to_string(&mut said));
+    said
 }
 
 #[tokio::test]

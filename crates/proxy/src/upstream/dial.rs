@@ -109,6 +109,11 @@ struct Opened {
 async fn open(pool: &Pool, origin: Option<Origin>, load: Load) -> Result<Opened, DialError> {
     let endpoint = &pool.key.endpoint;
     let addresses = pool.names.resolve(endpoint, &pool.ticker).await?;
+    if let Some(check) = &pool.dial_check {
+        let permitted = addresses.iter().try_for_each(|address| check.permits(*address));
+        let refused = |why| DialError::Connect(io::Error::new(io::ErrorKind::PermissionDenied, why));
+        permitted.map_err(refused)?;
+    }
     let mut socket = connect(&addresses).await.map_err(|error| {
         pool.names.forget();
         DialError::Connect(error)

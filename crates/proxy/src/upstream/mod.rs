@@ -44,7 +44,8 @@ pub use peer::UpstreamPeer;
 pub use pool::Pools;
 pub use probe::{Probe, ProbeKind, ProbeRule, Prober};
 pub use settings::{
-    EndpointSettings, ForwardSettings, Mirror, Protocol, ServiceSettings, Split, Timeouts, UpstreamError,
+    DialCheck, EndpointSettings, ForwardSettings, Mirror, Protocol, ServiceSettings, Split, Timeouts,
+    UpstreamError,
 };
 
 use crate::head::RequestHead;
@@ -137,6 +138,7 @@ pub struct Endpoint {
     weight: u32,
     key: Arc<PoolKey>,
     tls: Option<ClientTls>,
+    dial_check: Option<DialCheck>,
     in_process: Option<InProcessConnector>,
 }
 
@@ -209,8 +211,16 @@ impl Service {
             let kept = before.and_then(|before| before.endpoints.iter().find(|endpoint| endpoint.key == key));
             let (health, limiter) =
                 kept.map(|kept| (Arc::clone(&kept.health), Arc::clone(&kept.limiter))).unwrap_or_default();
-            let (weight, in_process) = (weight.max(1), settings.in_process.clone());
-            endpoints.push(Endpoint { label, health, limiter, weight, key, tls, in_process });
+            endpoints.push(Endpoint {
+                label,
+                health,
+                limiter,
+                weight: weight.max(1),
+                key,
+                tls,
+                dial_check: settings.dial_check.clone(),
+                in_process: settings.in_process.clone(),
+            });
         }
         Ok(Self {
             guard: before.map(|before| Arc::clone(&before.guard)).unwrap_or_default(),

@@ -24,7 +24,7 @@ use super::connection2::{Session2, Stream2};
 use super::dial::{self, DialError, Dialed, Load, Names};
 use super::fairness::{Displaced, Holders, Network, Queues, Standing};
 use super::in_process::{CallConnection, Line};
-use super::{Endpoint, EndpointSettings, Protocol, Service};
+use super::{DialCheck, Endpoint, EndpointSettings, Protocol, Service};
 use crate::deadline::Ticker;
 use crate::limits::Limits;
 use crate::proxy_protocol::Origin;
@@ -87,6 +87,7 @@ impl Pools {
         let pool = Rc::new(Pool {
             key: Arc::clone(key),
             tls: endpoint.tls.clone(),
+            dial_check: endpoint.dial_check.clone(),
             line: endpoint.in_process.clone().map(Line::open),
             ticker: Rc::clone(&self.ticker),
             in_flight: Cell::new(0),
@@ -176,6 +177,7 @@ type Idle = Vec<Box<Connection1>>;
 pub(crate) struct Pool {
     pub(crate) key: Arc<PoolKey>,
     pub(crate) tls: Option<ClientTls>,
+    pub(crate) dial_check: Option<DialCheck>,
     /// The way to a service of this process.
     pub(crate) line: Option<Rc<Line>>,
     pub(crate) ticker: Rc<Ticker>,

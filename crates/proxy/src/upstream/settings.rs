@@ -1,6 +1,8 @@
 //! What services and their routes are configured with.
 
-use std::net::IpAddr;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,6 +18,28 @@ use super::in_process::InProcessConnector;
 use super::probe::ProbeRule;
 use crate::forward::PathTemplate;
 use crate::tls::ClientTls;
+
+/// Says before each connection whether it may be opened: of an address of this machine, who listens there is not
+/// always whom is meant.
+#[derive(Clone)]
+pub struct DialCheck(Arc<dyn Fn(SocketAddr) -> Result<(), String> + Send + Sync>);
+
+impl DialCheck {
+    /// Asks `check`, on the core's own thread: it waits for nothing. Its error is why not, for the log.
+    pub fn new(check: impl Fn(SocketAddr) -> Result<(), String> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(check))
+    }
+
+    pub(crate) fn permits(&self, address: SocketAddr) -> Result<(), String> {
+        (self.0)(address)
+    }
+}
+
+impl fmt::Debug for DialCheck {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("DialCheck")
+    }
+}
 
 /// Which protocol an upstream speaks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -111,6 +135,8 @@ pub struct ServiceSettings {
     /// Whether connections begin with a PROXY protocol header of version 2. Then each
     /// carries the requests of one client's connection alone.
     pub proxy_protocol: bool,
+    /// Says before each connection to an endpoint whether it may be opened; `None`: it may.
+    pub dial_check: Option<DialCheck>,
     /// The way into a service that this process runs itself; every endpoint is reached
     /// through it, whatever its host says.
     pub in_process: Option<InProcessConnector>,
@@ -134,6 +160,7 @@ impl ServiceSettings {
             connection_limits: ConnectionLimits::default(),
             idle: Timeouts::default().idle,
             proxy_protocol: false,
+            dial_check: None,
             in_process: None,
         }
     }

@@ -2,12 +2,12 @@
 
 use std::io::Write;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use proxy::Limits;
-use proxy::upstream::{Balance, Eject, ForwardSettings, ServiceSettings, Timeouts};
+use proxy::upstream::{Balance, DialCheck, Eject, ForwardSettings, ServiceSettings, Timeouts};
 
 use crate::resilience::{testbed_with, until};
 use crate::support::{service, settings};
@@ -50,6 +50,30 @@ fn ambiguous_answers_become_502_and_nothing_of_them_passes() {
         // The client's connection is not at fault.
         assert_eq!(client.get("/").status, 502, "{name}");
     }
+}
+
+#[test]
+fn nothing_is_connected_to_that_the_check_of_the_service_does_not_permit() {
+    let reached = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&reached);
+    let upstream = Upstream::new(move |_, peer| {
+        count.fetch_add(1, Ordering::SeqCst);
+        while peer.request().is_some() {
+            peer.send(OK);
+        }
+    });
+    let (permitted, expected) = (Arc::new(AtomicBool::new(false)), upstream.address);
+    let asked = Arc::clone(&permitted);
+    let check = DialCheck::new(move |address| match asked.load(Ordering::SeqCst) && address == expected {
+        true => Ok(()),
+        false => Err("somebody else listens there".to_owned()),
+    });
+    let service = ServiceSettings { dial_check: Some(check), ..service("test", &[upstream.address]) };
+    let testbed = TestBed::with(service, settings(0), Limits::default());
+    assert_eq!(testbed.get("/").status, 502);
+    permitted.store(true, Ordering::SeqCst);
+    assert_eq!(testbed.get("/").status, 200);
+    assert_eq!(reached.load(Ordering::SeqCst), 1);
 }
 
 #[test]

@@ -6,6 +6,7 @@ use crate::bench::server::{PEER_CORE, PROXY_CORE, Server};
 use crate::command;
 use crate::process::free_port;
 use anyhow::{Result, bail};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -110,6 +111,8 @@ policies:
     let serve = [program.as_str(), "serve", "--config", "bastide.yaml"];
     let authority = Server::start("authority", PEER_CORE, &folder, &serve, inbound)?;
     let (listen, to) = (format!("127.0.0.1:{between}"), ground.upstream.cleartext.to_string());
+    // The upstream runs already, as this user.
+    let uid = std::fs::metadata("/proc/self")?.uid().to_string();
     let service = [
         program.as_str(),
         "run",
@@ -119,6 +122,8 @@ policies:
         &listen,
         "--to",
         &to,
+        "--listener-uid",
+        &uid,
         "--",
         "sleep",
         "1000000",

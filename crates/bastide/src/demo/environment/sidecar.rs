@@ -71,6 +71,7 @@ impl Sidecar {
             format!("--to={}", address.port()),
             format!("--state=state-{name}"),
             // The service runs already: what is run is a process that only waits.
+            format!("--listener-uid={}", rustix::process::geteuid().as_raw()),
             "--".to_owned(),
             "sleep".to_owned(),
             "86400".to_owned(),

@@ -14,6 +14,8 @@ use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+use crate::process::program_port::ProgramPort;
+
 /// How often a program is looked at that does not take connections yet.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// How long one word to the Workload API may take.
@@ -32,7 +34,7 @@ pub struct Address {
     /// Where; `0.0.0.0` and `[::]`: at the machine's own address.
     pub address: SocketAddr,
     /// Where the program behind it takes connections, which is waited for; `None`: it does.
-    pub program: Option<SocketAddr>,
+    pub program: Option<Arc<ProgramPort>>,
 }
 
 /// An address that is kept registered. Dropped, it is not said any more.
@@ -65,8 +67,13 @@ impl Drop for Registered {
 
 async fn run(address: Address, random: Arc<SystemRandom>, mut over: oneshot::Receiver<()>) {
     let listens = async {
-        let Some(program) = address.program else { return };
-        while TcpStream::connect(program).await.is_err() {
+        let Some(program) = &address.program else { return };
+        let mut said = None;
+        while let Err(why) = takes_connections(program).await {
+            if why.is_some() && said != why {
+                tracing::warn!(id = %address.id, why, "mesh: not registered");
+                said = why;
+            }
             tokio::time::sleep(LOOK_EVERY).await;
         }
     };
@@ -100,10 +107,23 @@ async fn run(address: Address, random: Arc<SystemRandom>, mut over: oneshot::Rec
     }
 }
 
+/// Whether it is the program that does.
+///
+/// # Errors
+/// Nobody does; or somebody else, whom it says.
+async fn takes_connections(program: &ProgramPort) -> Result<(), Option<String>> {
+    program.check().map_err(Some)?;
+    TcpStream::connect(program.address()).await.map_err(|_| None)?;
+    Ok(())
+}
+
 /// Registers it, or takes it back.
 async fn say(address: &Address, registered: bool) -> Result<SocketAddr, String> {
-    let Address { socket, id, address, .. } = address;
+    let Address { socket, id, address, program } = address;
     let asked = async {
+        if let Some(program) = program.as_ref().filter(|_| registered) {
+            program.check()?;
+        }
         let client = connect(socket).await?;
         let asked = match registered {
             true => client.register(id, *address).await,

@@ -1,6 +1,5 @@
 //! The program that a process was started for: its beginning, and the order of its end.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -30,12 +29,12 @@ impl Server {
             Advertise::Listener => inbound,
             Advertise::At(address) => Some(address),
         };
-        let listens_at = Some(SocketAddr::from(([127, 0, 0, 1], program.port)));
+        let port = Some(Arc::clone(&program.port));
         self.program = Some(program.start(outbound_proxy, &reached, log)?);
         let socket = self.configuration.mesh.as_ref().and_then(|mesh| mesh.socket.clone());
         if let Some((address, socket)) = address.zip(socket) {
             let id = self.parts.mesh.member()?.id().clone();
-            let address = Address { socket, id, address, program: listens_at };
+            let address = Address { socket, id, address, program: port };
             self.registered = Some(Registered::start(address, Arc::clone(&self.parts.random)));
         }
         Ok(())

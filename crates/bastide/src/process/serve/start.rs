@@ -37,6 +37,7 @@ use crate::process::log::Log;
 use crate::process::mesh::{MeshHost, Role};
 use crate::process::notify::Notifier;
 use crate::process::otlp::{self, Exporter};
+use crate::process::program_port::ProgramPort;
 use crate::process::realms::{RealmAudit, Realms};
 use crate::process::running::{self, READY};
 use crate::process::sessions::SessionService;
@@ -215,6 +216,7 @@ async fn parts(
         mesh: Arc::new(mesh),
         administration,
         sessions: Arc::new(SessionService::start(Arc::clone(clock))),
+        program_port: None,
         runtime: tokio::runtime::Handle::current(),
         signer: Arc::new(signer),
         random: Arc::clone(random),
@@ -286,7 +288,7 @@ impl Server {
         arguments: &ServeArguments,
         (configuration, written): (Configuration, Written),
         load: Loader,
-        (role, own_log): (Role, Log),
+        (role, program_port, own_log): (Role, Option<Arc<ProgramPort>>, Log),
     ) -> anyhow::Result<Self> {
         let world = World::new(&configuration)?;
         let mut from = Inheritance::enter(&configuration, arguments.take_over).await?;
@@ -305,6 +307,7 @@ impl Server {
         }
         let (parts, for_administration) =
             parts(&configuration, &world, state, process, (mesh, logs.realms)).await?;
+        let parts = Parts { program_port, ..parts };
         let revocations = Watched::look([parts.state.join(REVOCATIONS)]);
         let store = storage.as_ref().and_then(RunningStore::store);
         let listeners = Listeners::first(&configuration.listeners);
