@@ -122,6 +122,9 @@ enum Command {
     Man(generated::ManArguments),
     /// Checks, tests and tunes the firewall's rules.
     Waf(waf::WafArguments),
+    /// Becomes the program of `bastide run`.
+    #[command(hide = true)]
+    BecomeProgram(crate::process::BecomeArguments),
     /// One service of the sample shop.
     #[command(hide = true)]
     DemoService(crate::demo::ServiceArguments),
@@ -240,6 +243,7 @@ impl Cli {
             Command::Realm(arguments) => realm::run(arguments),
             Command::Session(arguments) => realm::run_session(arguments),
             Command::Run(arguments) => run::run(&arguments),
+            Command::BecomeProgram(arguments) => crate::process::become_program(&arguments),
             Command::Agent(arguments) => agent::run(&arguments),
             Command::Mesh(arguments) => mesh::run(arguments),
             Command::Store(arguments) => store::run(arguments),

@@ -72,6 +72,9 @@ pub struct RunArguments {
     /// The format of the log on standard error, which the program's output is part of.
     #[arg(long, value_enum, default_value_t = Output::Text)]
     pub log_format: Output,
+    /// Allow core dumps, which have the keys in this process' memory in them. Those of the program are its own matter.
+    #[arg(long)]
+    pub danger_core_dumps: bool,
     /// End when standard input closes: for programs that start it as a child.
     #[arg(long, hide = true)]
     pub leash: bool,

@@ -22,6 +22,21 @@ pub(super) fn forbid(danger_core_dumps: bool) -> anyhow::Result<()> {
     setrlimit(Resource::Core, Rlimit { current: Some(0), maximum }).context("forbidding core dumps")
 }
 
+/// Forbids core dumps of a process that is known by what the kernel shows of it, which is less of one whose memory
+/// nobody may read (proc(5)): only by the limit of their size. Gives that of before, for others.
+///
+/// # Errors
+/// What the system said.
+pub(super) fn forbid_by_limit(danger_core_dumps: bool) -> anyhow::Result<Option<u64>> {
+    let Rlimit { current, maximum } = getrlimit(Resource::Core);
+    if !danger_core_dumps {
+        // One byte, not none: then a crash handler that is a program is not started either (`do_coredump`).
+        let least = Some(maximum.unwrap_or(1).min(1));
+        setrlimit(Resource::Core, Rlimit { current: least, maximum }).context("forbidding core dumps")?;
+    }
+    Ok(current)
+}
+
 /// Says that they are not forbidden, once there is a log.
 pub(super) fn warn_of(danger_core_dumps: bool) {
     if danger_core_dumps {

@@ -14,6 +14,7 @@ pub mod administration;
 pub mod audit_handle;
 pub mod back_channel;
 mod background;
+mod become_program;
 mod beginning;
 pub mod clock;
 mod core_dumps;
@@ -49,3 +50,5 @@ pub mod systemd;
 pub mod unseal;
 mod upstream_metrics;
 pub mod watch;
+
+pub use become_program::{BecomeArguments, become_program};

@@ -13,6 +13,7 @@ use tokio::process::{Child, Command};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use super::become_program;
 use super::log::Log;
 use super::program_port::ProgramPort;
 
@@ -41,6 +42,8 @@ pub(super) struct Program {
     pub(super) command: Vec<String>,
     /// Where it has to listen.
     pub(super) port: Arc<ProgramPort>,
+    /// Its soft limit of the size of core dumps, bytes; `None`: there is none.
+    pub(super) core_limit: Option<u64>,
     /// Whether its environment names the outbound proxy as its proxy.
     pub(super) proxy_environment: bool,
     /// What the registry is told of it.
@@ -69,14 +72,14 @@ impl Program {
         reached: &[(String, SocketAddr)],
         log: &Log,
     ) -> anyhow::Result<RunningProgram> {
-        let Some((program, arguments)) = self.command.split_first() else {
+        let Some(program) = self.command.first() else {
             anyhow::bail!("no program was given");
         };
         // Whoever has come to listen there meanwhile is not the program.
         self.port.is_free().map_err(anyhow::Error::msg)?;
-        let mut command = Command::new(program);
-        let port = self.port.address().port().to_string();
-        command.args(arguments).env("PORT", port).kill_on_drop(true);
+        let (command, told) = become_program::command_for(&self.command, self.core_limit)?;
+        let mut command = Command::from(command);
+        command.env("PORT", self.port.address().port().to_string()).kill_on_drop(true);
         if let Some(address) = outbound_proxy {
             let url = format!("http://{address}");
             command.env("BASTIDE_OUTBOUND_PROXY", &url);
@@ -88,11 +91,14 @@ impl Program {
         for (service, address) in reached {
             command.env(reached_variable(service), address.to_string());
         }
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
         // What a terminal sends to all in our group comes to the program from us: once, and after
         // the listener has closed.
         command.process_group(0);
-        let mut child = command.spawn().with_context(|| format!("cannot start {program:?}"))?;
+        let cannot = || format!("cannot start {program:?}");
+        let mut child = command.spawn().with_context(cannot)?;
+        drop(command);
+        become_program::has_become(told).with_context(cannot)?;
         tracing::info!(service = self.service, process = child.id(), "started {program}");
         self.port.started(process_of(&child));
         let mut outputs = Vec::new();

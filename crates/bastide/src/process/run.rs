@@ -17,6 +17,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use model::suggestion::{nearest, suggestion};
 
+use super::core_dumps;
 use super::mesh::Role;
 use super::program::{Advertise, Program};
 use super::program_port::ProgramPort;
@@ -31,6 +32,7 @@ use crate::config::{self, Declared, Disk, Fault, Files, Mode, Refused, Severity,
 /// # Errors
 /// It cannot be started, or the gateway around it.
 pub fn run(arguments: &RunArguments) -> anyhow::Result<ExitCode> {
+    let core_limit = core_dumps::forbid_by_limit(arguments.danger_core_dumps)?;
     let port = match arguments.to {
         Some(port) => port,
         None => free_port().context("no port is free for the program")?,
@@ -45,13 +47,14 @@ pub fn run(arguments: &RunArguments) -> anyhow::Result<ExitCode> {
         config: main,
         take_over: false,
         log_format: arguments.log_format,
-        danger_core_dumps: false,
+        danger_core_dumps: arguments.danger_core_dumps,
         leash: arguments.leash,
     };
     let program = Program {
         service: arguments.service.clone(),
         command: arguments.command.clone(),
         port: program_port,
+        core_limit,
         proxy_environment: !arguments.no_proxy_environment,
         advertise,
     };
@@ -81,6 +84,7 @@ pub fn configuration(
         workers: 1,
         no_proxy_environment: false,
         log_format: crate::cli::Output::Text,
+        danger_core_dumps: false,
         leash: false,
         command: Vec::new(),
     };

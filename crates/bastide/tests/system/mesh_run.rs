@@ -286,6 +286,25 @@ async fn who_else_comes_to_listen_at_the_programs_port_gets_none_of_its_calls() 
     until("the database", async || (hears().await == "of 4011").then_some(())).await;
 }
 
+#[tokio::test]
+async fn a_program_ends_with_who_started_it_and_has_its_own_limit_of_core_dumps() {
+    let mut mesh = Mesh::start(&[("orders", "")], "").await;
+    let script = "trap 'echo > told; exit' TERM; grep '^Max core' /proc/self/limits > its; echo begun; while :; do sleep 0.05; done";
+    mesh.run_command("orders", &[], &["sh", "-c", script]).await;
+    until("the program", async || mesh.say("orders").contains("begun").then_some(())).await;
+    let limit = |of: &str| {
+        let all = std::fs::read_to_string(of).unwrap();
+        let line = all.lines().find(|line| line.starts_with("Max core")).unwrap();
+        line.split_ascii_whitespace().nth(4).unwrap().to_owned()
+    };
+    let run = mesh.running(0).id();
+    assert_eq!(limit(&format!("/proc/{run}/limits")), "1");
+    assert_eq!(limit(mesh.testbed.path("its").to_str().unwrap()), limit("/proc/self/limits"));
+    assert!(!mesh.testbed.path("told").exists());
+    mesh.running(0).signal(Signal::KILL);
+    until("its end", async || mesh.testbed.path("told").exists().then_some(())).await;
+}
+
 /// What is said first there.
 fn hear(port: u16) -> String {
     let mut said = String::new();

@@ -1,0 +1,79 @@
+//! What `bastide run` starts in the place of its program, and what becomes that program: only a process itself says what
+//! is to happen to it when its parent dies, and what its own limits are.
+
+use std::fs::File;
+use std::io::{PipeReader, Read as _, Write as _};
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::process::CommandExt as _;
+use std::process::{Command, ExitCode, Stdio};
+
+use anyhow::Context as _;
+use clap::Args;
+use rustix::process::{Resource, Rlimit, Signal, getpid, getppid, getrlimit, setrlimit};
+
+/// The command that this process starts itself with.
+const COMMAND: &str = "become-program";
+
+/// Arguments of `bastide become-program`.
+#[derive(Clone, Debug, Args)]
+pub struct BecomeArguments {
+    /// The process with which the program ends.
+    #[arg(long)]
+    parent: i32,
+    /// The soft limit of the size of its core dumps, bytes; none: as it may be.
+    #[arg(long)]
+    core_limit: Option<u64>,
+    /// The program and its arguments.
+    #[arg(last = true, required = true)]
+    command: Vec<String>,
+}
+
+/// Becomes the program. Standard input takes why that cannot be, and is closed when it can.
+///
+/// # Errors
+/// What the system said, other than of the program itself.
+pub fn become_program(arguments: &BecomeArguments) -> anyhow::Result<ExitCode> {
+    let told = std::io::stdin().as_fd().try_clone_to_owned()?;
+    rustix::stdio::dup2_stdin(File::open("/dev/null")?)?;
+    rustix::process::set_parent_process_death_signal(Some(Signal::TERM))?;
+    // It may have died before that was said.
+    if getppid().is_none_or(|parent| parent.as_raw_nonzero().get() != arguments.parent) {
+        return Ok(ExitCode::FAILURE);
+    }
+    let maximum = getrlimit(Resource::Core).maximum;
+    setrlimit(Resource::Core, Rlimit { current: arguments.core_limit, maximum })?;
+    let Some((program, arguments)) = arguments.command.split_first() else { return Ok(ExitCode::FAILURE) };
+    let error = Command::new(program).args(arguments).exec();
+    File::from(told).write_all(error.to_string().as_bytes())?;
+    Ok(ExitCode::FAILURE)
+}
+
+/// The command that becomes this one, with a soft limit of its own for core dumps; and where it says that it could
+/// not, which is to be read once it is started and this command is dropped.
+///
+/// # Errors
+/// What the system said.
+pub(super) fn command_for(
+    command: &[String],
+    core_limit: Option<u64>,
+) -> anyhow::Result<(Command, PipeReader)> {
+    let (reader, writer) = std::io::pipe().context("a pipe")?;
+    // Whatever lies at our path by now, it is this very binary.
+    let mut this = Command::new("/proc/self/exe");
+    this.arg0("bastide").arg(COMMAND).arg("--parent").arg(getpid().as_raw_nonzero().to_string());
+    if let Some(limit) = core_limit {
+        this.arg("--core-limit").arg(limit.to_string());
+    }
+    this.arg("--").args(command).stdin(Stdio::from(OwnedFd::from(writer)));
+    Ok((this, reader))
+}
+
+/// Waits until a process that was started so is its program.
+///
+/// # Errors
+/// Why it is not.
+pub(super) fn has_become(mut reader: PipeReader) -> std::io::Result<()> {
+    let mut why = String::new();
+    reader.read_to_string(&mut why)?;
+    if why.is_empty() { Ok(()) } else { Err(std::io::Error::other(why)) }
+}
