@@ -75,6 +75,7 @@ impl Channel {
 pub(crate) struct Leashed<S, K> {
     stream: S,
     end: Pin<Box<dyn Future<Output = ()> + Send>>,
+    is_over: bool,
     pub(crate) kept: K,
 }
 
@@ -93,7 +94,12 @@ impl<S, K> Leashed<S, K> {
                 () = over => {}
             }
         });
-        Self { stream, end, kept }
+        Self { stream, end, is_over: false, kept }
+    }
+
+    fn is_over(&mut self, context: &mut Context<'_>) -> bool {
+        self.is_over = self.is_over || self.end.as_mut().poll(context).is_ready();
+        self.is_over
     }
 }
 
@@ -103,9 +109,9 @@ impl<S: AsyncRead + Unpin, K: Unpin> AsyncRead for Leashed<S, K> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        match self.end.as_mut().poll(context) {
-            Poll::Ready(()) => Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into())),
-            Poll::Pending => Pin::new(&mut self.stream).poll_read(context, buffer),
+        match self.is_over(context) {
+            true => Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into())),
+            false => Pin::new(&mut self.stream).poll_read(context, buffer),
         }
     }
 }
@@ -116,7 +122,11 @@ impl<S: AsyncWrite + Unpin, K: Unpin> AsyncWrite for Leashed<S, K> {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
+        // Whoever reads nothing keeps what is served to them from reading.
+        match self.is_over(context) {
+            true => Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into())),
+            false => Pin::new(&mut self.stream).poll_write(context, bytes),
+        }
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -125,5 +135,30 @@ impl<S: AsyncWrite + Unpin, K: Unpin> AsyncWrite for Leashed<S, K> {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_ends_in_time_also_for_whoever_does_not_read() {
+        const TIME: Duration = Duration::from_secs(10);
+        let leash = watch::Sender::new(());
+        for is_written in [true, false] {
+            let (ours, _theirs) = tokio::io::duplex(8);
+            let mut stream = Leashed::until(tokio::time::sleep(TIME), ours, &leash, ());
+            let began = tokio::time::Instant::now();
+            let ended = match is_written {
+                true => stream.write_all(&[7; 9]).await.unwrap_err(),
+                false => stream.read_u8().await.unwrap_err(),
+            };
+            assert_eq!((ended.kind(), began.elapsed()), (io::ErrorKind::ConnectionAborted, TIME));
+            // Whoever asks again is told again.
+            assert!(stream.read_u8().await.is_err() && stream.write_all(&[7]).await.is_err());
+        }
     }
 }
