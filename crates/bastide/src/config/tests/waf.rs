@@ -374,7 +374,7 @@ fn a_body_that_is_held_fits_into_what_may_be_held() {
         ),
         (
             small,
-            format!("    body_max: 1GiB\n    waf: {{ rules: a.conf, request_body: {{ limit: 1MiB }} }}\n"),
+            "    body_max: 1GiB\n    waf: { rules: a.conf, request_body: { limit: 1MiB } }\n".to_owned(),
         ),
         (small, format!("    body_max: 3MiB\n{firewall}")),
         (small, firewall.to_owned()),

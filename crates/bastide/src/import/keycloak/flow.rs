@@ -110,7 +110,7 @@ fn of_flow(realm: &Node, flow: &Node, depth: usize) -> Option<Demands> {
 }
 
 /// The steps of a flow that are gone, but for its conditions.
-fn steps<'n>(flow: &'n Node) -> impl Iterator<Item = &'n Node> {
+fn steps(flow: &Node) -> impl Iterator<Item = &Node> {
     let is_gone = |step: &&Node| {
         matches!(text(step, "requirement"), Some("REQUIRED" | "CONDITIONAL" | "ALTERNATIVE"))
     };
