@@ -221,7 +221,7 @@ mod tests {
             let (give, given) = oneshot::channel();
             (board.wish(Wish { core: 1, network: network(host), own: 0, give }), given)
         };
-        let waiting: Vec<_> = (0..64).map(|host| wish(host)).collect();
+        let waiting: Vec<_> = (0..64).map(&wish).collect();
         assert!(waiting.iter().all(|(taken, _)| *taken));
         assert!(!wish(1).0 && !wish(100).0);
         let mut asked = Vec::new();

@@ -342,8 +342,12 @@ async fn a_body_of_12_mib_costs_no_more_memory_than_its_limit() {
 async fn a_body_that_its_route_permits_is_inspected_and_goes_on_while_nothing_else_is_held() {
     const BODY: usize = 40 << 20;
     let upstream = Upstream::start().await;
+    let rules = format!(
+        "{RULES}SecAction \"id:49,phase:1,pass,nolog,ctl:forceRequestBodyVariable=On\"\n\
+         SecRule REQUEST_BODY \"@contains attack\" \"id:50,phase:2,deny\"\n"
+    );
     let waf = "  request_body: { limit: 64MiB, no_files_limit: 64MiB }\n";
-    let testbed = testbed_with(&upstream, RULES, waf, "    body_max: 64MiB\n").await;
+    let testbed = testbed_with(&upstream, &rules, waf, "    body_max: 64MiB\n").await;
     let answer = ask(&testbed, &octets(BODY)).await;
     assert_eq!(answer.status, 200);
     assert!(answer.body == octets(BODY).body, "the body went on changed");
