@@ -333,6 +333,13 @@ impl<E: Exchange> Layer for Shaped<'_, E> {
         self.inner
     }
 
+    fn send_interim(&mut self, head: &ResponseHead) {
+        // A contract says nothing of one, and an answer that has to keep it is held back whole.
+        if !self.route.response.contract.is_some_and(|rules| rules.mode == contract::Mode::Enforce) {
+            self.inner.send_interim(head);
+        }
+    }
+
     fn send_head(&mut self, head: &ResponseHead, additions: &Additions) -> io::Result<()> {
         if head.status == StatusCode::SWITCHING_PROTOCOLS {
             // From here on it is no response any more.

@@ -86,6 +86,10 @@ pub trait Exchange {
     /// Bytes of response body accepted so far.
     fn bytes_out(&self) -> u64;
 
+    /// Sends an interim head (1xx but 100 and 101), where the client's protocol has them and no other
+    /// head was sent. It may be lost: nobody may rely on one.
+    fn send_interim(&mut self, _head: &ResponseHead) {}
+
     /// Sends the response head with `additions` behind its own fields. `head.framing`
     /// decides how the body is delimited; [`Framing::None`] ends the response here. At
     /// most once.

@@ -35,6 +35,11 @@ pub trait Layer {
         self.inner_mut().poll_request(cx)
     }
 
+    /// See [`Exchange::send_interim`].
+    fn send_interim(&mut self, head: &ResponseHead) {
+        self.inner_mut().send_interim(head);
+    }
+
     /// See [`Exchange::send_head`].
     ///
     /// # Errors
@@ -101,6 +106,10 @@ impl<L: Layer> Exchange for L {
 
     fn bytes_out(&self) -> u64 {
         self.inner().bytes_out()
+    }
+
+    fn send_interim(&mut self, head: &ResponseHead) {
+        Layer::send_interim(self, head);
     }
 
     fn send_head(&mut self, head: &ResponseHead, additions: &Additions) -> io::Result<()> {

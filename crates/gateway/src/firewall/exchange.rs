@@ -246,6 +246,13 @@ impl<E: Exchange> Layer for Inspected<'_, E> {
         Poll::Ready(Ok(frame))
     }
 
+    fn send_interim(&mut self, head: &ResponseHead) {
+        // A transaction has one response head to judge, and nothing goes to the client unjudged.
+        if self.inspection.is_none() || self.observing().is_some() {
+            self.inner.send_interim(head);
+        }
+    }
+
     fn send_head(&mut self, head: &ResponseHead, additions: &Additions) -> io::Result<()> {
         if let Some(inspection) = self.observing() {
             inspection.observe_head(head);

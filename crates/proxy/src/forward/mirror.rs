@@ -116,7 +116,8 @@ impl Mirrored {
         }
         std::future::poll_fn(|cx| connection.poll_flush(cx)).await.ok()?;
         let asked = Asked { method: &self.head.method, upgrade: None };
-        let head = std::future::poll_fn(|cx| connection.poll_head(cx, asked, &self.limits)).await.ok()?;
+        let answer = std::future::poll_fn(|cx| connection.poll_head(cx, asked, &self.limits, &mut drop));
+        let head = answer.await.ok()?;
         connection.recycle(head.fields);
         let mut read = 0;
         while read <= ANSWER_BYTES_MAX {

@@ -121,6 +121,7 @@ pub fn forward<E: Exchange>(
                             live,
                             attempt_log,
                             needed_new_us: Cell::new(None),
+                            interim_bytes: Cell::new(0),
                         };
                         job.run(exchange, &mut outcome).await
                     }
@@ -160,6 +161,8 @@ struct Job<'a> {
     live: Watched<'a>,
     attempt_log: Option<&'a AttemptLog<'a>>,
     needed_new_us: Cell<Option<f64>>,
+    /// Bytes of interim heads that went to the client, over all attempts.
+    interim_bytes: Cell<usize>,
 }
 
 /// Whether a failed attempt may be followed by another.
@@ -483,6 +486,22 @@ impl Job<'_> {
         let first = self.needed_new_us.get().unwrap_or_else(|| self.watch.ticker().read_now_us());
         self.needed_new_us.set(Some(first));
         first
+    }
+
+    /// Hands an interim head to the client (RFC 9110 §15.2), without what the final one would lose or
+    /// have replaced. All of a request take no more than one head may. A `100` stays here: its client
+    /// has ours. Says whether there is something to flush.
+    fn send_interim<E: Exchange>(&self, exchange: &mut E, mut head: ResponseHead) -> bool {
+        let bytes = self.interim_bytes.get().saturating_add(head.fields.buffer.len());
+        if head.status == StatusCode::CONTINUE || bytes > self.upstreams.limits().head_bytes_max {
+            return false;
+        }
+        self.interim_bytes.set(bytes);
+        let ResponseEdit { set, remove } = self.edit;
+        head.fields
+            .drop_where(|_, name| set.has(name) || remove.iter().any(|doomed| doomed.as_bytes() == name));
+        exchange.send_interim(&head);
+        true
     }
 
     /// The exchange gives its connection up for others.

@@ -87,7 +87,7 @@ fn poll_request<E: Exchange>(
     }
 }
 
-/// Sends the request and waits for the response's head.
+/// Sends the request and waits for the response's head. Interim ones go to the client as they come.
 pub(super) async fn head<E: Exchange>(
     job: &Job<'_>,
     exchange: &mut E,
@@ -99,6 +99,7 @@ pub(super) async fn head<E: Exchange>(
     let timeouts = &job.settings.timeouts;
     let limits = job.upstreams.limits();
     let mut waits = false;
+    let mut unflushed = false;
     job.watch.set(job.moment(timeouts.idle));
     std::future::poll_fn(|cx| {
         job.live.check(connection.peer()).map_err(Stop::Cut)?;
@@ -111,8 +112,12 @@ pub(super) async fn head<E: Exchange>(
         } else if request.some {
             job.watch.set(job.moment(timeouts.idle));
         }
-        if let Poll::Ready(answer) = connection.poll_head(cx, asked, limits) {
+        let interim = &mut |head| unflushed |= job.send_interim(exchange, head);
+        if let Poll::Ready(answer) = connection.poll_head(cx, asked, limits, interim) {
             return Poll::Ready(answer.map_err(Stop::Upstream));
+        }
+        if unflushed {
+            unflushed = exchange.poll_flush(cx).map_err(Stop::Client)?.is_pending();
         }
         if job.watch.poll(cx).is_ready() {
             // An upstream that has all that came is not the one that is slow.

@@ -150,6 +150,13 @@ pub fn response(
     chosen
 }
 
+/// Appends an interim head (RFC 9110 §15.2). No body follows, and another head does.
+pub fn interim(out: &mut Vec<u8>, head: &ResponseHead) {
+    status_line(out, head.status);
+    fields(out, &head.fields, None);
+    out.extend_from_slice(b"\r\n");
+}
+
 fn status_line(out: &mut Vec<u8>, status: StatusCode) {
     // Nobody may rely on the reason (RFC 9112 §4), so an upstream's is not passed on.
     match status {

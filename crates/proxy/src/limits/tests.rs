@@ -63,7 +63,7 @@ const TESTED_BY: &[(&str, &str, &str)] = &[
         "src/serve2/meter.rs",
         "counts_at_the_limit_and_one_past_however_the_bytes_are_cut",
     ),
-    ("interim_responses_max", "tests/hop/upstream.rs", "interim_answers_are_dropped_up_to_their_number"),
+    ("interim_responses_max", "tests/hop/interim.rs", "they_reach_the_client_up_to_their_number"),
     ("header_read_ms_max", "tests/hop/http1.rs", "slow_heads_idle_connections_and_silent_bodies_end"),
     ("idle_ms_max", "tests/hop/http1.rs", "slow_heads_idle_connections_and_silent_bodies_end"),
     ("body_idle_ms_max", "tests/hop/http1.rs", "slow_heads_idle_connections_and_silent_bodies_end"),

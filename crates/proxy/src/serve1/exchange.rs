@@ -280,6 +280,13 @@ impl Exchange for Exchange1<'_> {
         self.bytes_out
     }
 
+    fn send_interim(&mut self, head: &ResponseHead) {
+        // HTTP/1.0 has none (RFC 9110 §15.2): its clients would take one for the answer.
+        if self.answer == Answer::None && self.version == Version::Http11 {
+            encode::interim(self.output(), head);
+        }
+    }
+
     fn send_head(&mut self, head: &ResponseHead, additions: &Additions) -> io::Result<()> {
         if self.answer != Answer::None {
             return Err(io::ErrorKind::InvalidInput.into());

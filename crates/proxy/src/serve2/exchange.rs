@@ -215,6 +215,15 @@ impl Exchange for Exchange2<'_> {
         self.bytes_out
     }
 
+    fn send_interim(&mut self, head: &ResponseHead) {
+        if self.sender.is_none()
+            && let Ok(built) = to_h2_response(head, None, &self.method)
+        {
+            // A stream that has broken says so at the final head.
+            let _ = self.respond.send_informational(built);
+        }
+    }
+
     fn send_head(&mut self, head: &ResponseHead, additions: &Additions) -> io::Result<()> {
         if self.sender.is_some() || head.status.is_informational() {
             return Err(io::ErrorKind::InvalidInput.into());

@@ -133,15 +133,17 @@ impl Connection {
         }
     }
 
+    /// The response's head. Interim ones (1xx but 101) that come before it are given to `interim`.
     pub(crate) fn poll_head(
         &mut self,
         cx: &mut Context<'_>,
         asked: Asked<'_>,
         limits: &Limits,
+        interim: &mut dyn FnMut(ResponseHead),
     ) -> Poll<Result<ResponseHead, UpstreamFault>> {
         match self {
-            Self::One(connection) => connection.poll_head(cx, asked, limits),
-            Self::Two(stream) => stream.poll_head(cx, asked.method, limits),
+            Self::One(connection) => connection.poll_head(cx, asked, limits, interim),
+            Self::Two(stream) => stream.poll_head(cx, asked.method, limits, interim),
             Self::Call(call) => call.poll_head(cx, asked.method),
         }
     }

@@ -146,12 +146,13 @@ impl Connection1 {
         self.wire.link().end_by_reset();
     }
 
-    /// The response's head. Interim ones are dropped, and counted.
+    /// The response's head. Interim ones before it are counted, and given to `interim`.
     pub(crate) fn poll_head(
         &mut self,
         cx: &mut Context<'_>,
         asked: Asked<'_>,
         limits: &Limits,
+        interim: &mut dyn FnMut(ResponseHead),
     ) -> Poll<Result<ResponseHead, UpstreamFault>> {
         loop {
             match self.reader.read(&mut self.wire.input, limits, asked) {
@@ -162,6 +163,7 @@ impl Connection1 {
                         if self.interim > limits.interim_responses_max {
                             return Poll::Ready(Err(UpstreamFault::InterimFlood));
                         }
+                        interim(answer.head);
                         continue;
                     }
                     self.tunnel = status == http::StatusCode::SWITCHING_PROTOCOLS;

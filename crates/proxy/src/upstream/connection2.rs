@@ -178,14 +178,18 @@ impl Stream2 {
         cx: &mut Context<'_>,
         method: &Method,
         limits: &Limits,
+        interim: &mut dyn FnMut(ResponseHead),
     ) -> Poll<Result<ResponseHead, UpstreamFault>> {
         let Some(response) = &mut self.response else { return Poll::Ready(Err(UpstreamFault::Closed)) };
-        while let Poll::Ready(Some(interim)) = response.poll_informational(cx) {
-            interim.map_err(fault)?;
+        while let Poll::Ready(Some(told)) = response.poll_informational(cx) {
+            let (parts, ()) = told.map_err(fault)?.into_parts();
             self.interim += 1;
             if self.interim > limits.interim_responses_max {
                 return Poll::Ready(Err(UpstreamFault::InterimFlood));
             }
+            // As one to a GET: it has no body, and no length speaks of another's.
+            let head = response_from_h2(&parts, false, &Method::GET, Vec::new());
+            interim(head.map_err(UpstreamFault::Malformed)?);
         }
         let (parts, body) = ready!(std::pin::Pin::new(response).poll(cx)).map_err(fault)?.into_parts();
         let ended = body.is_end_stream();

@@ -19,6 +19,7 @@ mod goaway;
 mod http1;
 mod http2;
 mod in_process;
+mod interim;
 mod limits;
 mod opaque;
 mod probes;

@@ -77,18 +77,6 @@ fn nothing_is_connected_to_that_the_check_of_the_service_does_not_permit() {
 }
 
 #[test]
-fn interim_answers_are_dropped_up_to_their_number() {
-    for (count, status) in [(0, 200), (8, 200), (9, 502)] {
-        let interim = "HTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\n".repeat(count);
-        let upstream = Upstream::answering(format!("{interim}{OK}"));
-        let testbed = TestBed::new(&[upstream.address]);
-        let reply = testbed.get("/");
-        assert_eq!(reply.status, status, "{count}");
-        assert!(reply.field("link").is_none());
-    }
-}
-
-#[test]
 fn bytes_after_an_answer_are_never_the_next_clients() {
     let stray = "HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nPOISON";
     // With the answer, and a moment after it on the idle connection.
