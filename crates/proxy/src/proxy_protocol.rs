@@ -1,10 +1,10 @@
-//! PROXY protocol version 2: who a connection is really from, told by the balancer in
-//! front of us, or by us to an upstream.
+//! PROXY protocol: who a connection is really from, told by the balancer in front of us, in
+//! version 1 (a line of text) or 2, or by us to an upstream, in version 2.
 //!
 //! Read only from peers that are configured as senders of it, because whoever may send
-//! such a header may claim any address. Version 1 (text) is not read.
+//! such a header may claim any address.
 //!
-//! Source: "The PROXY protocol, versions 1 & 2" by Willy Tarreau, section 2.2.
+//! Source: "The PROXY protocol, versions 1 & 2" by Willy Tarreau, sections 2.1 and 2.2.
 
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -16,6 +16,14 @@ pub const REST_BYTES_MAX: usize = 2048;
 
 const SIGNATURE: [u8; 12] = *b"\r\n\r\n\0\r\nQUIT\n";
 const START_BYTES: usize = 16;
+/// How a header of version 1 begins.
+const TEXT_SIGNATURE: &[u8] = b"PROXY ";
+/// The shortest header of version 1, and of any: `PROXY UNKNOWN` and its line end.
+const SHORTEST_BYTES: usize = 15;
+/// Most bytes of a header of version 1, with its line end.
+pub const TEXT_BYTES_MAX: usize = 107;
+/// Spaces in one that names addresses.
+const TEXT_SPACES: usize = 5;
 
 /// The two ends of a client's connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -39,7 +47,7 @@ pub enum Header {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HeaderFault {
     /// Other bytes stand where the signature should.
-    #[error("expected a PROXY protocol header of version 2, found something else")]
+    #[error("expected a PROXY protocol header of version 1 or 2, found something else")]
     NoSignature,
     /// Version or command is unknown.
     #[error("PROXY protocol header with unknown version or command {0:#04x}")]
@@ -50,6 +58,9 @@ pub enum HeaderFault {
     /// Its addresses are no TCP over IPv4 or IPv6, or incomplete.
     #[error("PROXY protocol header without TCP addresses")]
     Addresses,
+    /// It is of version 1, and not one line that ends within its limit.
+    #[error("PROXY protocol header of version 1 that is no line of at most {TEXT_BYTES_MAX} bytes with CRLF")]
+    Line,
 }
 
 /// Reads the first sixteen bytes: the command, the family, and how many bytes follow.
@@ -93,12 +104,71 @@ fn addresses<const N: usize, F: Fn([u8; N]) -> IpAddr>(bytes: &[u8], address: F)
     })
 }
 
+/// How many bytes of a header of version 1 are still to come at least; 0: it is whole. So read, it is
+/// read to its end in few steps and not past it.
+fn text_missing(line: &[u8]) -> Result<usize, HeaderFault> {
+    let missing = match memchr::memchr2(b'\r', b'\n', line) {
+        Some(end) if line.get(end..) == Some(b"\r\n") => return Ok(0),
+        Some(end) if line.get(end..) == Some(b"\r") => 1,
+        Some(_) => return Err(HeaderFault::Line),
+        // Nothing more is said of what an unknown one holds.
+        None if line.starts_with(b"PROXY UNKNOWN") => 2,
+        // The line end, and of each field that is missing its space and a byte.
+        None => 2 + 2 * TEXT_SPACES.saturating_sub(memchr::memchr_iter(b' ', line).count()),
+    };
+    if line.len() + missing > TEXT_BYTES_MAX { Err(HeaderFault::Line) } else { Ok(missing) }
+}
+
+/// Reads a whole line of version 1.
+fn text(line: &[u8]) -> Result<Header, HeaderFault> {
+    let line = line.strip_suffix(b"\r\n").and_then(|line| str::from_utf8(line).ok());
+    let line = line.and_then(|line| line.strip_prefix("PROXY ")).ok_or(HeaderFault::Line)?;
+    // A receiver ignores what stands behind it.
+    if line == "UNKNOWN" || line.starts_with("UNKNOWN ") {
+        return Ok(Header::Local);
+    }
+    text_addresses(line).map(Header::Proxied).ok_or(HeaderFault::Addresses)
+}
+
+fn text_addresses(line: &str) -> Option<Origin> {
+    let mut fields = line.split(' ');
+    let mut next = || fields.next();
+    let (family, from, to, from_port, to_port) = (next()?, next()?, next()?, next()?, next()?);
+    if next().is_some() {
+        return None;
+    }
+    let address = |text: &str| match family {
+        "TCP4" => text.parse().ok().map(IpAddr::V4),
+        // An address that was mapped is what it maps.
+        "TCP6" => text.parse::<Ipv6Addr>().ok().map(|address| IpAddr::V6(address).to_canonical()),
+        _ => None,
+    };
+    let port = |text: &str| {
+        let is_number =
+            text.bytes().all(|byte| byte.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
+        if is_number { text.parse().ok() } else { None }
+    };
+    Some(Origin {
+        source: SocketAddr::new(address(from)?, port(from_port)?),
+        destination: SocketAddr::new(address(to)?, port(to_port)?),
+    })
+}
+
 /// Reads a header from its bytes, and how many those are. For tests and fuzzing; a
 /// connection is read with [`read`].
 ///
 /// # Errors
-/// Anything but a whole header of version 2.
+/// Anything but a whole header.
 pub fn parse(bytes: &[u8]) -> Result<(Header, usize), HeaderFault> {
+    if bytes.starts_with(TEXT_SIGNATURE) {
+        let mut line = bytes.get(..SHORTEST_BYTES).ok_or(HeaderFault::Line)?;
+        loop {
+            match text_missing(line)? {
+                0 => return Ok((text(line)?, line.len())),
+                missing => line = bytes.get(..line.len() + missing).ok_or(HeaderFault::Line)?,
+            }
+        }
+    }
     let (first, more) = bytes.split_first_chunk::<START_BYTES>().ok_or(HeaderFault::NoSignature)?;
     let (command, family, length) = start(*first)?;
     let more = more.get(..length).ok_or(HeaderFault::Addresses)?;
@@ -111,13 +181,36 @@ pub fn parse(bytes: &[u8]) -> Result<(Header, usize), HeaderFault> {
 /// The connection ended or broke, or begins with anything else.
 pub async fn read(socket: &mut (impl AsyncRead + Unpin)) -> io::Result<Header> {
     let invalid = |fault| io::Error::new(io::ErrorKind::InvalidData, fault);
+    let mut shortest = [0; SHORTEST_BYTES];
+    socket.read_exact(&mut shortest).await?;
+    if shortest.starts_with(TEXT_SIGNATURE) {
+        return read_text(socket, &shortest).await;
+    }
     let mut first = [0; START_BYTES];
-    socket.read_exact(&mut first).await?;
+    let (begun, last) = first.split_at_mut(SHORTEST_BYTES);
+    begun.copy_from_slice(&shortest);
+    socket.read_exact(last).await?;
     let (command, family, length) = start(first).map_err(invalid)?;
     let mut more = [0; REST_BYTES_MAX];
     let more = more.get_mut(..length).ok_or_else(|| invalid(HeaderFault::TooLong(length)))?;
     socket.read_exact(more).await?;
     rest(command, family, more).map_err(invalid)
+}
+
+/// Reads on in a header of version 1, of which so much has come.
+async fn read_text(socket: &mut (impl AsyncRead + Unpin), begun: &[u8]) -> io::Result<Header> {
+    let invalid = |fault| io::Error::new(io::ErrorKind::InvalidData, fault);
+    let mut line = Vec::with_capacity(TEXT_BYTES_MAX);
+    line.extend_from_slice(begun);
+    loop {
+        let missing = text_missing(&line).map_err(invalid)?;
+        if missing == 0 {
+            return text(&line).map_err(invalid);
+        }
+        let read = line.len();
+        line.resize(read + missing, 0);
+        socket.read_exact(line.get_mut(read..).unwrap_or_default()).await?;
+    }
 }
 
 /// Writes a header: of this connection, or without one that the connection is our own.
@@ -199,11 +292,6 @@ mod tests {
             header
         };
         for (name, bytes, fault) in [
-            (
-                "text of version 1",
-                b"PROXY TCP4 192.0.2.7 198.51.100.1 1 2\r\n".to_vec(),
-                HeaderFault::NoSignature,
-            ),
             ("a request", b"GET / HTTP/1.1\r\nhost: a\r\n\r\n".to_vec(), HeaderFault::NoSignature),
             ("version 1", with(12, 0x11), HeaderFault::Command(0x11)),
             ("command", with(12, 0x22), HeaderFault::Command(0x22)),
@@ -221,13 +309,74 @@ mod tests {
         assert_eq!(parse(&good).unwrap().1, good.len());
     }
 
+    #[test]
+    fn a_line_of_version_1_is_read_and_not_a_byte_more() {
+        let proxied = |source, destination| Header::Proxied(origin(source, destination));
+        let longest6 = "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff";
+        let longest = format!("PROXY TCP6 {longest6} {longest6} 65535 65535");
+        let socket = format!("[{longest6}]:65535");
+        let unknown = format!("PROXY UNKNOWN {}", "x".repeat(TEXT_BYTES_MAX - 16));
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        for (line, header) in [
+            ("PROXY TCP4 192.0.2.7 198.51.100.1 54321 443", proxied("192.0.2.7:54321", "198.51.100.1:443")),
+            ("PROXY TCP4 1.1.1.1 2.2.2.2 0 1", proxied("1.1.1.1:0", "2.2.2.2:1")),
+            ("PROXY TCP6 ::1 2001:db8::1 1 65535", proxied("[::1]:1", "[2001:db8::1]:65535")),
+            ("PROXY TCP6 ::ffff:192.0.2.7 ::1 1 2", proxied("192.0.2.7:1", "[::1]:2")),
+            (&*longest, proxied(&socket, &socket)),
+            ("PROXY UNKNOWN", Header::Local),
+            ("PROXY UNKNOWN 192.0.2.7 198.51.100.1 1 2", Header::Local),
+            (&*unknown, Header::Local),
+        ] {
+            let bytes = format!("{line}\r\nGET / HTTP/1.1\r\n");
+            assert_eq!(parse(bytes.as_bytes()), Ok((header, line.len() + 2)), "{line}");
+            let mut rest = bytes.as_bytes();
+            assert_eq!(runtime.block_on(read(&mut rest)).unwrap(), header, "{line}");
+            assert_eq!(rest, b"GET / HTTP/1.1\r\n", "{line}");
+        }
+        assert_eq!(unknown.len() + 2, TEXT_BYTES_MAX, "at the limit");
+    }
+
+    #[test]
+    fn any_other_line_is_refused() {
+        use HeaderFault::{Addresses, Line};
+        let past = format!("PROXY UNKNOWN {}\r\n", "x".repeat(TEXT_BYTES_MAX - 15));
+        let endless = format!("PROXY TCP4 {}", "1".repeat(200));
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        for (line, fault) in [
+            ("PROXY TCP4 192.0.2.7 198.51.100.1 1 2\n.............", Line),
+            ("PROXY TCP4 192.0.2.7 198.51.100.1 1 2\r.............", Line),
+            ("PROXY TCP4 \r\n192.0.2.7 198.51.100.1 1 2\r\n", Line),
+            (&*past, Line),
+            (&*endless, Line),
+            ("PROXY TCP4 192.0.2.7 198.51.100.1 1 2 3\r\n", Addresses),
+            ("PROXY TCP4 192.0.2.7  198.51.100.1 1 2\r\n", Addresses),
+            ("PROXY TCP4 192.0.2.7 198.51.100.1 1 2 \r\n", Addresses),
+            ("PROXY TCP4 192.0.2.7 198.51.100.1 01 22\r\n", Addresses),
+            ("PROXY TCP4 192.0.2.7 198.51.100.1 1 +2\r\n", Addresses),
+            ("PROXY TCP4 192.0.2.7 198.51.100.1 1 65536\r\n", Addresses),
+            ("PROXY TCP4 192.0.2.07 198.51.100.1 1 2\r\n", Addresses),
+            ("PROXY TCP4 ::1 ::1 1 2.................\r\n", Addresses),
+            ("PROXY TCP6 192.0.2.7 198.51.100.1 1 2\r\n", Addresses),
+            ("PROXY tcp4 192.0.2.7 198.51.100.1 1 2\r\n", Addresses),
+            ("PROXY UDP4 192.0.2.7 198.51.100.1 1 2\r\n", Addresses),
+            ("PROXY UNKNOWNS\r\n", Addresses),
+            ("PROXY TCP4 aé 198.51.100.1 1 2 ......\r\n", Addresses),
+        ] {
+            assert_eq!(parse(line.as_bytes()), Err(fault), "{line:?}");
+            let read = runtime.block_on(read(&mut line.as_bytes())).unwrap_err();
+            assert_eq!((read.kind(), read.to_string()), (io::ErrorKind::InvalidData, fault.to_string()));
+        }
+    }
+
     proptest! {
         #[test]
         fn fuzz_smoke_parse_never_panics(tail in proptest::collection::vec(any::<u8>(), 0..80), signed: bool) {
-            let mut bytes = if signed { SIGNATURE.to_vec() } else { Vec::new() };
-            bytes.extend(tail);
-            if let Ok((_, length)) = parse(&bytes) {
-                prop_assert!(length <= bytes.len());
+            for signature in [&SIGNATURE[..], TEXT_SIGNATURE, b"PROXY TCP4 "] {
+                let mut bytes = if signed { signature.to_vec() } else { Vec::new() };
+                bytes.extend(&tail);
+                if let Ok((_, length)) = parse(&bytes) {
+                    prop_assert!(length <= bytes.len());
+                }
             }
         }
     }

@@ -87,7 +87,7 @@ pub struct ListenerSettings {
     /// Whether cleartext clients may speak HTTP/2 with prior knowledge (RFC 9113 §3.3).
     /// With TLS, ALPN decides.
     pub http2_cleartext: bool,
-    /// Peers that begin each connection with a PROXY protocol header of version 2; all
+    /// Peers that begin each connection with a PROXY protocol header; all
     /// others are served as who they are, and such a header of theirs is malformed.
     pub proxy_protocol: Option<Arc<AddressList>>,
     /// What clients speak there.

@@ -24,7 +24,7 @@ pub struct Listener {
     pub trusted_proxies: Vec<IpNet>,
     /// Its firewall.
     pub waf: WafChoice,
-    /// Peers that begin each connection with a PROXY protocol header of version 2.
+    /// Peers that begin each connection with a PROXY protocol header.
     pub proxy_protocol: Vec<IpNet>,
     /// All that it does is to send requests to https on this port, and to answer http-01.
     pub https_redirect: Option<u16>,
@@ -168,7 +168,7 @@ pub(super) const LISTEN: Section = Section {
             "proxy_protocol",
             "list of addresses and networks",
             "nobody",
-            "Peers that begin each connection with a PROXY protocol header of version 2, which is believed. A connection of theirs without it is closed; all others are served under their own address.",
+            "Peers that begin each connection with a PROXY protocol header (version 1 or 2), which is believed. A connection of theirs without it is closed; all others are served under their own address.",
         ),
         key(
             "https_redirect",

@@ -294,22 +294,24 @@ async fn the_clients_address_goes_from_haproxy_through_us_to_nginx() {
         nginx.address
     ))
     .await;
-    let (_haproxy, address) = haproxy(
-        folder.path(),
-        &format!(
-            "global\n  maxconn 100\ndefaults\n  mode tcp\n  timeout connect 5s\n  timeout client 5s\n  \
-             timeout server 5s\nfrontend f\n  bind ADDRESS\n  default_backend b\nbackend b\n  \
-             server s {} send-proxy-v2\n",
-            testbed.address(2)
-        ),
-    )
-    .await;
-    for client in ["127.0.0.9", "127.0.0.10", "127.0.0.9"] {
-        let endpoint = Endpoint { from: Some(client.parse().unwrap()), ..Endpoint::clear(address) };
-        let mut connection = Connection::open(&endpoint).await.unwrap();
-        for _ in 0..2 {
-            let answer = connection.ask(&get_request("/")).await.unwrap();
-            assert_eq!(String::from_utf8(answer.body).unwrap(), client);
+    for version in ["send-proxy", "send-proxy-v2"] {
+        let (_haproxy, address) = haproxy(
+            folder.path(),
+            &format!(
+                "global\n  maxconn 100\ndefaults\n  mode tcp\n  timeout connect 5s\n  timeout client 5s\n  \
+                 timeout server 5s\nfrontend f\n  bind ADDRESS\n  default_backend b\nbackend b\n  \
+                 server s {} {version}\n",
+                testbed.address(2)
+            ),
+        )
+        .await;
+        for client in ["127.0.0.9", "127.0.0.10", "127.0.0.9"] {
+            let endpoint = Endpoint { from: Some(client.parse().unwrap()), ..Endpoint::clear(address) };
+            let mut connection = Connection::open(&endpoint).await.unwrap();
+            for _ in 0..2 {
+                let answer = connection.ask(&get_request("/")).await.unwrap();
+                assert_eq!(String::from_utf8(answer.body).unwrap(), client, "{version}");
+            }
         }
     }
     // The checks say that they are nobody's, and nginx takes that.
