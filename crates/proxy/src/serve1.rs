@@ -93,8 +93,10 @@ pub(crate) async fn serve<W: World>(
         core.count_request();
         connection.served += 1;
         let world = &current.world;
-        let admitted =
-            raw.and_then(|raw| admit(raw, world.admission(), &limits, world.is_trusted_proxy(info)));
+        let admitted = raw.and_then(|mut raw| {
+            raw.local = Some(info.local);
+            admit(raw, world.admission(), &limits, world.is_trusted_proxy(info))
+        });
         if let Err(refusal) = &admitted
             && let Some(limit) = refusal.class.limit()
         {

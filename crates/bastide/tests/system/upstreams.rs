@@ -12,7 +12,7 @@ use tokio::time::sleep;
 
 use crate::clients::python;
 use crate::peers::{NameServer, Nginx, authority, certificate, free_address, haproxy, has};
-use crate::support::{Process, TestBed, get_request, until};
+use crate::support::{Process, TestBed, Upstream, get_request, until};
 
 const ROUTES: &str = "routes:\n  - { name: here, match: /**, to: here, authenticate: none, allow: anyone }\n";
 
@@ -319,6 +319,30 @@ async fn the_clients_address_goes_from_haproxy_through_us_to_nginx() {
     until("a good check", async || (metric(&testbed, &good).await? > 0).then_some(())).await;
     // The same listener without a header.
     assert!(http1::ask(&Endpoint::clear(testbed.address(2)), &get_request("/")).await.is_err());
+}
+
+#[tokio::test]
+async fn haproxys_plain_health_check_finds_us_up() {
+    if !has("haproxy") {
+        return;
+    }
+    let upstream = Upstream::start().await;
+    let testbed = TestBed::start(&format!("services:\n  here: http://{}\n{ROUTES}", upstream.address)).await;
+    let folder = tempfile::tempdir().unwrap();
+    // HTTP/1.0 without a host. One that is down from the first check on.
+    let (_haproxy, address) = haproxy(
+        folder.path(),
+        &format!(
+            "global\n  maxconn 100\ndefaults\n  mode http\n  timeout connect 5s\n  timeout client 5s\n  \
+             timeout server 5s\nfrontend f\n  bind ADDRESS\n  default_backend b\nbackend b\n  \
+             option httpchk GET /health\n  server s {} check inter 50ms fall 1 rise 1\n",
+            testbed.clear_address()
+        ),
+    )
+    .await;
+    until("checks", async || (upstream.seen() > 5).then_some(())).await;
+    let answer = http1::ask(&Endpoint::clear(address), &get_request("/")).await.unwrap();
+    assert_eq!((answer.status, &answer.body[..]), (200, &b"here"[..]));
 }
 
 #[tokio::test]

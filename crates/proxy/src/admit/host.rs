@@ -2,7 +2,7 @@
 //! written.
 
 use std::borrow::Cow;
-use std::net::Ipv6Addr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use bytes::Bytes;
 
@@ -35,15 +35,21 @@ pub(super) struct Host {
 pub struct InvalidHost;
 
 /// The host of a request: from `authority` (absolute target or `:authority`) and the
-/// `Host` field, which must agree (RFC 9112 §3.2.2, RFC 9113 §8.3.1).
-pub(super) fn agree(buffer: &Bytes, authority: Option<Written<'_>>, fields: &Fields) -> Result<Host, Class> {
+/// `Host` field, which must agree (RFC 9112 §3.2.2, RFC 9113 §8.3.1). Where neither is written, and
+/// need not be, it is `local`.
+pub(super) fn agree(
+    buffer: &Bytes,
+    authority: Option<Written<'_>>,
+    fields: &Fields,
+    local: Option<SocketAddr>,
+) -> Result<Host, Class> {
     let mut values = fields.values(Known::Host);
     let field = values.next();
     if values.next().is_some() {
         return Err(Class::DuplicateHost);
     }
     let (name, port) = match (authority, field) {
-        (None, None) => return Err(Class::MissingHost),
+        (None, None) => return local.map(of_address).ok_or(Class::MissingHost),
         (None, Some(text)) => split(text)?,
         (Some(written), None) => split(written.text)?,
         (Some(written), Some(text)) => {
@@ -61,6 +67,15 @@ pub(super) fn agree(buffer: &Bytes, authority: Option<Written<'_>>, fields: &Fie
         Cow::Owned(folded) => Bytes::from(folded),
     };
     Ok(Host { name, port })
+}
+
+/// An address as a client that named it would have.
+fn of_address(address: SocketAddr) -> Host {
+    let name = match address.ip().to_canonical() {
+        IpAddr::V4(v4) => v4.to_string(),
+        IpAddr::V6(v6) => format!("[{v6}]"),
+    };
+    Host { name: Bytes::from(name), port: Some(address.port()) }
 }
 
 /// Host and port of an authority.

@@ -13,6 +13,8 @@ pub mod path;
 mod refusal;
 pub mod table;
 
+use std::net::SocketAddr;
+
 use bytes::Bytes;
 use http::Method;
 
@@ -47,6 +49,9 @@ pub struct RawRequest {
     /// See [`RequestHead::written`].
     pub(crate) written: Bytes,
 }
+    /// The address that an HTTP/1.0 client connected to: the host of a request that names none.
+    /// `None`: such a request is refused.
+    pub local: Option<SocketAddr>,
 
 impl RawRequest {
     fn buffer(&self) -> &Bytes {
@@ -131,7 +136,8 @@ fn judge(raw: &RawRequest, limits: &Limits, lenient: bool) -> Result<Parts, Clas
         Some(span) => Some(host::Written { scheme_port: None, text: span.of(buffer) }),
         None => authority,
     };
-    let host = host::agree(buffer, authority, &raw.fields)?;
+    let local = raw.local.filter(|_| raw.version == Version::Http10);
+    let host = host::agree(buffer, authority, &raw.fields, local)?;
     let target = path::normalise(buffer, origin, limits.path_segments_max, lenient)?;
     Ok(Parts { method, target, host })
 }

@@ -144,7 +144,8 @@ classes! {
     // Host
     BadPseudoHeader "bad_pseudo_header" Http2 Refuse(400), "a pseudo-header is missing, unknown, doubled or behind a regular field", ["RFC 9113 §8.3"];
     BadScheme "bad_scheme" Both Refuse(400), "the scheme is neither http nor https", ["RFC 9110 §4.2"];
-    MissingHost "missing_host" Both Refuse(400), "no host is named", ["RFC 9112 §3.2"];
+    MissingHost "missing_host" Both Refuse(400), "no host is named, and the version is not HTTP/1.0", ["RFC 9112 §3.2"];
+    HostlessHttp10 "hostless_http10" Http1 Normalise, "an HTTP/1.0 request that names no host is one for the address that it came to: routes of another host do not take it", ["RFC 9112 §3.2"];
     DuplicateHost "duplicate_host" Both Refuse(400), "host comes more than once", ["RFC 9112 §3.2"];
     BadHost "bad_host" Both Refuse(400), "the host is no name, no address, or its port no number", ["RFC 9110 §7.2", "RFC 3986 §3.2.2"];
     HostDisagrees "host_disagrees" Both Refuse(400), "host differs from the absolute target or from :authority", ["RFC 9112 §3.2.2", "RFC 9113 §8.3.1"];

@@ -103,7 +103,16 @@ fn parse(
             let written = if keep_written { Bytes::copy_from_slice(&head) } else { Bytes::new() };
             lines::fold(&mut head, &mut list);
             let fields = Fields { buffer: head.freeze(), list };
-            Ok(RawRequest { version, fields, method, target, authority: None, ended: false, written })
+            Ok(RawRequest {
+                version,
+                fields,
+                method,
+                target,
+                authority: None,
+                ended: false,
+                written,
+                local: None,
+            })
         }
         Ok(_) => Err(Refusal::of_raw_head(Class::TargetTooLong, head.freeze())),
         Err(class) => Err(Refusal::of_raw_head(class, head.freeze())),

@@ -61,6 +61,7 @@ pub fn from_h2(
         ended,
         written: Bytes::new(),
     })
+        local: None,
 }
 
 /// The size of a list of fields (RFC 9113 §6.5.2): each counts with 32 bytes more.

@@ -3,7 +3,7 @@
 use proxy::Class;
 
 use super::http2::Line;
-use super::{Case, Input, Then};
+use super::{Case, Input, LOCAL_HOST, Then};
 
 const HOST: &str = "shop.example.org";
 
@@ -389,10 +389,13 @@ fn hosts() -> Vec<Case> {
     let alone: [(&str, &str); 3] = [(":method", "GET"), (":scheme", "https"), (":path", "/")];
     let mut cases = vec![
         http1(MissingHost, true, b"GET / HTTP/1.1\r\n\r\n", Refused),
-        http1(MissingHost, true, b"GET / HTTP/1.0\r\n\r\n", Refused),
         http2(MissingHost, true, &alone, Refused),
         http1(MissingHost, false, b"GET / HTTP/1.0\r\nHost: a\r\n\r\n", Host("a")),
         http2(MissingHost, false, &[&alone[..], &[("host", "a")]].concat(), Host("a")),
+        http1(HostlessHttp10, true, b"GET / HTTP/1.0\r\n\r\n", Host(LOCAL_HOST)),
+        http1(HostlessHttp10, true, b"POST / HTTP/1.0\r\nContent-Length: 2\r\n\r\n", Host(LOCAL_HOST)),
+        http1(HostlessHttp10, false, b"GET / HTTP/1.0\r\nHost: a\r\n\r\n", Host("a")),
+        http1(HostlessHttp10, false, b"GET http://a/ HTTP/1.0\r\n\r\n", Host("a")),
         http1(DuplicateHost, true, b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", Refused),
         http1(DuplicateHost, true, b"GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n", Refused),
         http2(DuplicateHost, true, &[&alone[..], &[("host", "a"), ("host", "b")]].concat(), Refused),

@@ -80,6 +80,11 @@ fn router() -> Router {
     Router::build(vec![everything, packages]).unwrap()
 }
 
+/// Where clients of HTTP/1 have connected to.
+const LOCAL: &str = "[::ffff:192.0.2.1]:8080";
+/// Its host.
+const LOCAL_HOST: &str = "192.0.2.1";
+
 /// A refusal counts by its class; one of the `h2` crate has none.
 type Judged = Result<Option<Admitted>, Option<Class>>;
 
@@ -87,7 +92,8 @@ fn over_http1(head: &[u8]) -> Judged {
     let limits = Limits::default();
     let mut buffer = BytesMut::from(head);
     match request::Reader::new().read(&mut buffer, &limits) {
-        Ok(Some(raw)) => {
+        Ok(Some(mut raw)) => {
+            raw.local = Some(LOCAL.parse().unwrap());
             admit(raw, &admission(), &limits, false).map(Some).map_err(|refusal| Some(refusal.class))
         }
         Ok(None) => panic!("the head is incomplete: {:?}", String::from_utf8_lossy(head)),
