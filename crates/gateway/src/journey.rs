@@ -9,11 +9,13 @@ use std::time::Duration;
 
 use audit::Slot;
 use bytes::Bytes;
+use http::Method;
 use model::event::{AccessEvent, Outcome, Step};
 use model::{Principal, RequestId, Switch, Timestamp};
 use proxy::admit::Refusal as RefusedHead;
+use proxy::http2::is_grpc;
 use proxy::world::ConnectionInfo;
-use proxy::{Known, RequestHead};
+use proxy::{Known, RequestHead, Version};
 
 use crate::firewall::{Inspection, Line, MASK};
 use crate::metric::Reporter;
@@ -104,6 +106,8 @@ pub struct Journey<'g> {
     pub step: Step,
     /// Whether a page of another origin asks that may, by the route's rules.
     pub(crate) cross_origin: Option<Caller>,
+    /// Whether it is a call of gRPC, which reads no status of HTTP.
+    pub(crate) is_grpc: bool,
     /// What the firewall does with it, once it has begun.
     pub(crate) inspection: Option<Box<Inspection>>,
     /// Where it stands in its trace; `None` while tracing is off or its head is unknown.
@@ -143,6 +147,7 @@ impl<'g> Journey<'g> {
             bytes: (0, 0),
             step: Step::Accept,
             cross_origin: None,
+            is_grpc: false,
             inspection: None,
             traced: None,
         }
@@ -212,6 +217,10 @@ impl<'g> Journey<'g> {
         self.host = head.host.clone();
         self.path = shown_path(&head.raw_target);
         self.version = head.version.name();
+        // Each call is a POST, so that no other request is looked at for this.
+        self.is_grpc = head.version == Version::Http2
+            && head.method == Method::POST
+            && is_grpc(head.fields.get(Known::ContentType));
         if let Some(sampling) = &self.gateway.snapshot().tracing {
             let traced = Traced::of(sampling, self.id, head);
             self.trace_id = Some(traced.id());
@@ -229,6 +238,7 @@ impl<'g> Journey<'g> {
         self.host = refused.seen.host.clone();
         self.path = shown_path(&refused.seen.target);
         self.user_agent = refused.seen.user_agent.clone();
+        self.is_grpc = refused.seen.is_grpc;
     }
 
     /// Leaves the audit event and the metrics, once the firewall's last rules have run.

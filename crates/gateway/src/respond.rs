@@ -1,6 +1,8 @@
 //! The answers that are ours: the one place where a reason becomes a status, and where
 //! what the client is told parts from what the log is told.
 
+pub(crate) mod grpc;
+
 use std::borrow::Cow;
 use std::time::{Duration, UNIX_EPOCH};
 

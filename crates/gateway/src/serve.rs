@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 
+use bytes::Bytes;
 use http::StatusCode;
 use model::event::{Outcome, Step};
 use model::{ClientNetwork, Principal, Switch, Timestamp};
@@ -17,7 +18,7 @@ use proxy::{Additions, Admitted, CoreUpstreams, Cores, Exchange, Held, RefusedHa
 use crate::caches::{Caches, Read};
 use crate::core::Core;
 use crate::journey::Journey;
-use crate::respond::{Answer, Refusal, Stop, date, problem};
+use crate::respond::{Answer, Refusal, Stop, date, grpc, problem};
 use crate::snapshot::{Route, Snapshot};
 use crate::step;
 
@@ -192,7 +193,6 @@ impl Gateway {
             return refusal.end(None);
         }
         let mut fields = Additions::default();
-        let _ = fields.push("content-type", b"application/problem+json");
         let _ = fields.push("cache-control", b"no-store");
         for (name, value) in &refusal.fields {
             let _ = fields.push(name, value.as_bytes());
@@ -204,11 +204,14 @@ impl Gateway {
             cors.mark_refusal(caller, &mut fields);
         }
         self.finish_fields(journey, &mut fields);
-        let sent = exchange.respond(
-            refusal.status,
-            &fields,
-            problem(refusal.status, refusal.detail.as_deref(), journey.id),
-        );
+        let (status, detail) = (refusal.status, refusal.detail.as_deref());
+        let sent = if journey.is_grpc {
+            grpc::mark(status, detail, journey.id, &mut fields);
+            exchange.respond(StatusCode::OK, &fields, Bytes::new())
+        } else {
+            let _ = fields.push("content-type", b"application/problem+json");
+            exchange.respond(status, &fields, problem(status, detail, journey.id))
+        };
         refusal.end(sent.is_ok().then_some(refusal.status))
     }
 

@@ -11,6 +11,7 @@ use axum::extract::Request;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
 
+use crate::peers::free_address;
 use crate::support::{TestBed, read, until};
 
 /// The interpreter with the packages, where `cargo xtask test` puts it.
@@ -93,16 +94,23 @@ async fn grpcio_calls_through_http2_on_both_sides() {
     };
     let serving = Serving::start(&python, "rpc.py");
     let testbed = TestBed::start(&format!(
-        "services:\n  echo: {{ endpoints: [ http://127.0.0.1:{} ], protocol: http2 }}\nroutes:\n  \
-         - {{ name: echo, match: /shop.Echo/**, to: echo, authenticate: none, allow: anyone }}\n",
-        serving.port
+        "authentication: {{ api_keys: state }}\nservices:\n  \
+         echo: {{ endpoints: [ http://127.0.0.1:{} ], protocol: http2 }}\n  gone: http://{}\nroutes:\n  \
+         - {{ name: echo, match: /shop.Echo/**, to: echo, authenticate: none, allow: anyone, body_max: 2MiB }}\n  \
+         - {{ name: keys, match: /shop.Keys/**, to: echo, authenticate: api_key, allow: authenticated }}\n  \
+         - {{ name: often, match: /shop.Often/**, to: echo, allow: anyone, limit: 1/hour per address }}\n  \
+         - {{ name: gone, match: /shop.Gone/**, to: gone, allow: anyone }}\n",
+        serving.port,
+        free_address()
     ))
     .await;
-    let mut client = Command::new(&python);
-    client.arg(script("rpc.py")).arg("ask").arg(testbed.path("state/ca/ca.pem"));
-    client.args(["localhost", &testbed.tls_address().port().to_string()]);
-    let said = run(client).await;
-    assert!(said.trim().ends_with("all as it must be"), "{said}\n{}", testbed.log());
+    for what in ["ask", "refused"] {
+        let mut client = Command::new(&python);
+        client.arg(script("rpc.py")).arg(what).arg(testbed.path("state/ca/ca.pem"));
+        client.args(["localhost", &testbed.tls_address().port().to_string()]);
+        let said = run(client).await;
+        assert!(said.trim().ends_with("all as it must be"), "{said}\n{}", testbed.log());
+    }
 }
 
 const PAGE: &str =

@@ -29,6 +29,7 @@ pub(crate) use fields::{content_length, is_known_alias};
 pub(crate) use refusal::part;
 
 use crate::head::{Fields, Framing, Known, RequestHead, Span, Version};
+use crate::http2::is_grpc;
 use crate::limits::Limits;
 use crate::way::Admitted;
 
@@ -48,10 +49,10 @@ pub struct RawRequest {
     pub(crate) ended: bool,
     /// See [`RequestHead::written`].
     pub(crate) written: Bytes,
-}
     /// The address that an HTTP/1.0 client connected to: the host of a request that names none.
     /// `None`: such a request is refused.
     pub local: Option<SocketAddr>,
+}
 
 impl RawRequest {
     fn buffer(&self) -> &Bytes {
@@ -69,6 +70,7 @@ impl RawRequest {
             user_agent: part(buffer, self.fields.get(Known::UserAgent), TEXT_BYTES_MAX),
             field: part(buffer, fields::named(&self.fields, class), TEXT_BYTES_MAX),
             raw: if self.version == Version::Http2 { Bytes::new() } else { buffer.clone() },
+            is_grpc: self.version == Version::Http2 && is_grpc(self.fields.get(Known::ContentType)),
         };
         Refusal { class, seen: Box::new(seen) }
     }

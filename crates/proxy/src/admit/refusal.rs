@@ -40,6 +40,8 @@ pub struct Seen {
     /// HTTP/2 it is what HTTP/1 would have written, at most `http2_header_list_bytes_max`,
     /// and empty unless [`crate::Admission::keep_written`].
     pub raw: Bytes,
+    /// Whether it was a call of gRPC.
+    pub is_grpc: bool,
 }
 
 impl Refusal {

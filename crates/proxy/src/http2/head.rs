@@ -7,6 +7,7 @@ use crate::admit::path::push_encoded;
 use crate::admit::{Class, RawRequest, Refusal, Seen, content_length};
 use crate::head::{Additions, Field, Fields, FieldsBuilder, Framing, Known, ResponseHead, Version};
 use crate::http1::{chunk, encode};
+use crate::http2::is_grpc;
 use crate::limits::Limits;
 
 /// A request head as HTTP/1 would have parsed it, for the same admission. `ended`
@@ -60,8 +61,8 @@ pub fn from_h2(
         authority,
         ended,
         written: Bytes::new(),
-    })
         local: None,
+    })
 }
 
 /// The size of a list of fields (RFC 9113 §6.5.2): each counts with 32 bytes more.
@@ -81,6 +82,7 @@ fn seen(parts: &request::Parts, target: &[u8]) -> Seen {
         user_agent: cut(header(http::header::USER_AGENT), TEXT_BYTES_MAX),
         field: Bytes::new(),
         raw: Bytes::new(),
+        is_grpc: is_grpc(Some(header(http::header::CONTENT_TYPE))),
     }
 }
 

@@ -1,12 +1,13 @@
 """PyPI's grpcio on both sides: a server, and a client that comes through the gateway.
 
-Usage: rpc.py serve | rpc.py ask CA HOST PORT
+Usage: rpc.py serve | rpc.py ask CA HOST PORT | rpc.py refused CA HOST PORT
 
 With `-` in the place of CA it asks in clear. The server listens at the port PORT of its
 environment, if there is one.
 """
 
 import os
+import re
 import sys
 import threading
 from concurrent import futures
@@ -104,7 +105,30 @@ def ask(authority, host, port):
     print("all as it must be")
 
 
+def refused(authority, host, port):
+    """What the gateway refuses it refuses as a call: with its own status, and the request's id."""
+    with connect(authority, host, port) as channel:
+        for path, body, metadata, code, title in [
+            ("/other.Service/Once", b"", (), "UNIMPLEMENTED", "Not Found"),
+            ("/shop.Keys/Once", b"", (), "UNAUTHENTICATED", "Unauthorized"),
+            (f"/{SERVICE}/Once", b"", (("x_under", "1"),), "INTERNAL", "Bad Request"),
+            (f"/{SERVICE}/Once", b"x" * 3_000_000, (), "RESOURCE_EXHAUSTED", "Payload Too Large"),
+            ("/shop.Often/Once", b"", (), "UNIMPLEMENTED", None),
+            ("/shop.Often/Once", b"", (), "RESOURCE_EXHAUSTED", "Too Many Requests"),
+            ("/shop.Gone/Once", b"", (), "UNAVAILABLE", "Bad Gateway"),
+        ]:
+            try:
+                channel.unary_unary(path)(body, timeout=50, metadata=metadata)
+                raise SystemExit(f"{path} was reached")
+            except grpc.RpcError as error:
+                assert error.code().name == code, error
+                if title:
+                    assert re.fullmatch(title + r" \(request [0-9a-f]{32}\)", error.details()), error
+                    assert dict(error.trailing_metadata())["x-request-id"] in error.details(), error
+    print("all as it must be")
+
+
 if sys.argv[1] == "serve":
     run_server()
 else:
-    ask(*sys.argv[2:])
+    {"ask": ask, "refused": refused}[sys.argv[1]](*sys.argv[2:])
