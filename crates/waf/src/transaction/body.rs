@@ -331,7 +331,7 @@ impl State {
 
     fn multipart(&mut self, flags: &MultipartFlags) {
         for (variable, set) in multipart_flags(flags) {
-            self.store.set(variable, if set { b"1" } else { b"0" });
+            self.store.set(variable, set.to_string().as_bytes());
         }
         if flags.seen {
             self.store.set(Variable::MultipartName, &flags.name);
@@ -366,24 +366,24 @@ impl State {
     }
 }
 
-/// The variables that are 1 or 0.
-pub(super) fn multipart_flags(flags: &MultipartFlags) -> [(Variable, bool); 14] {
+/// The variables that are 0 where nothing is to be said.
+pub(super) fn multipart_flags(flags: &MultipartFlags) -> [(Variable, u8); 14] {
     use Variable as V;
     [
-        (V::MultipartBoundaryQuoted, flags.boundary_quoted),
-        (V::MultipartBoundaryWhitespace, flags.boundary_whitespace),
-        (V::MultipartDataBefore, flags.data_before),
-        (V::MultipartDataAfter, flags.data_after),
-        (V::MultipartHeaderFolding, flags.header_folding),
-        (V::MultipartInvalidHeaderFolding, flags.invalid_header_folding),
-        (V::MultipartLfLine, flags.lf),
-        (V::MultipartCrlfLfLines, flags.crlf_lf_lines()),
-        (V::MultipartMissingSemicolon, flags.missing_semicolon),
-        (V::MultipartInvalidQuoting, flags.invalid_quoting),
-        (V::MultipartInvalidPart, flags.invalid_part),
-        (V::MultipartUnmatchedBoundary, flags.unmatched_boundary),
-        (V::MultipartFileLimitExceeded, flags.file_limit_exceeded),
-        (V::MultipartStrictError, flags.strict_error()),
+        (V::MultipartBoundaryQuoted, u8::from(flags.boundary_quoted)),
+        (V::MultipartBoundaryWhitespace, u8::from(flags.boundary_whitespace)),
+        (V::MultipartDataBefore, u8::from(flags.data_before)),
+        (V::MultipartDataAfter, u8::from(flags.data_after)),
+        (V::MultipartHeaderFolding, u8::from(flags.header_folding)),
+        (V::MultipartInvalidHeaderFolding, u8::from(flags.invalid_header_folding)),
+        (V::MultipartLfLine, u8::from(flags.lf)),
+        (V::MultipartCrlfLfLines, u8::from(flags.crlf_lf_lines())),
+        (V::MultipartMissingSemicolon, u8::from(flags.missing_semicolon)),
+        (V::MultipartInvalidQuoting, u8::from(flags.invalid_quoting)),
+        (V::MultipartInvalidPart, u8::from(flags.invalid_part)),
+        (V::MultipartUnmatchedBoundary, flags.unmatched()),
+        (V::MultipartFileLimitExceeded, u8::from(flags.file_limit_exceeded)),
+        (V::MultipartStrictError, u8::from(flags.strict_error())),
     ]
 }
 

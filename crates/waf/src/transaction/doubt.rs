@@ -35,8 +35,8 @@ fn is_ambiguous(judges: &Judges, flags: &MultipartFlags) -> bool {
         // has them in the body too is an error.
         V::MultipartStrictError | V::MultipartCrlfLfLines | V::MultipartBoundaryQuoted => false,
         // Honest texts have lines that begin with two dashes, but not with this boundary.
-        V::MultipartUnmatchedBoundary => flags.boundary_within && !judges.tells(variable),
-        _ => up && !strict && !judges.tells(variable),
+        V::MultipartUnmatchedBoundary => up == 1 && !judges.tells(variable),
+        _ => up > 0 && !strict && !judges.tells(variable),
     });
     raised
         || (flags.foreign_charset && !judges.part_charset)

@@ -5,13 +5,17 @@ use super::{Fault, MultipartFlags};
 /// Longest content type of a multipart body, bytes.
 const CONTENT_TYPE_BYTES_MAX: usize = 1024;
 
+/// Longest boundary (RFC 2046 §5.1.1), bytes: readers may take no more of a longer one.
+const BOUNDARY_BYTES_MAX: usize = 70;
+
 /// The boundary, without the dashes before it.
 #[derive(Debug, Default)]
 pub(super) struct Boundary {
     text: Vec<u8>,
     /// It, with the dashes.
     dashed: Vec<u8>,
-    /// What of that readers take for it that end a boundary at a blank, a comma or a comment.
+    /// What of that readers take for it that end a boundary at a blank, a comma or a comment, or
+    /// where it has its full length.
     stem: Option<Vec<u8>>,
     quoted: bool,
 }
@@ -88,8 +92,9 @@ impl Boundary {
             return Err("Multipart: Invalid boundary in C-T (empty).");
         }
         let dashed = [b"--", text].concat();
-        let end = dashed.iter().position(|byte| b" ,('".contains(byte));
-        let stem = end.and_then(|end| dashed.get(..end)).map(<[u8]>::to_vec);
+        let end = dashed.iter().position(|byte| b" ,('".contains(byte)).unwrap_or(dashed.len());
+        let end = end.min("--".len() + BOUNDARY_BYTES_MAX);
+        let stem = dashed.get(..end).filter(|stem| stem.len() < dashed.len()).map(<[u8]>::to_vec);
         Ok(Self { text: text.to_vec(), dashed, stem, quoted })
     }
 
@@ -118,7 +123,20 @@ impl Boundary {
             return Err("Multipart: Invalid boundary (whitespace).".to_owned());
         }
         let _ = self.is_within(line, flags);
+        flags.boundary_within |= self.is_like(after);
         Ok(Look::Unmatched)
+    }
+
+    /// Whether a line, without its two dashes, begins as the boundary does to readers that cut it
+    /// short, or to whom a capital is its small letter: with three quarters of what it has behind
+    /// dashes. Boundaries of one program may have more than half in common; a text that begins
+    /// with the random part of another's was written for this body.
+    fn is_like(&self, after: &[u8]) -> bool {
+        let length = self.text.len().min(BOUNDARY_BYTES_MAX);
+        let dashes = self.text.iter().take_while(|byte| **byte == b'-').count().min(length);
+        let telling = dashes + ((length - dashes) * 3).div_ceil(4);
+        let start = |text: &[u8]| text.get(..telling).map(<[u8]>::to_ascii_lowercase);
+        start(after).is_some_and(|begins| Some(begins) == start(&self.text))
     }
 
     /// Whether a line holds the boundary where it is none: some readers look for nothing else,

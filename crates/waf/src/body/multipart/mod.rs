@@ -43,9 +43,9 @@ pub(crate) struct MultipartFlags {
     pub(crate) invalid_quoting: bool,
     /// `MULTIPART_INVALID_PART`
     pub(crate) invalid_part: bool,
-    /// `MULTIPART_UNMATCHED_BOUNDARY`
+    /// A line begins as boundaries do, or holds this one.
     pub(crate) unmatched_boundary: bool,
-    /// The boundary stands where it is none.
+    /// The boundary stands where it is none, or what some reader could take for it.
     pub(crate) boundary_within: bool,
     /// A field's text is said to be in a character set in which it was not read.
     pub(crate) foreign_charset: bool,
@@ -74,6 +74,23 @@ impl MultipartFlags {
             || self.invalid_part
             || self.invalid_header_folding
             || self.file_limit_exceeded
+    }
+
+    /// `MULTIPART_UNMATCHED_BOUNDARY`, as libmodsecurity has it since 3.0.3: 1 where readers could
+    /// find other parts than these; 2 where all boundaries are there, and lines besides begin with
+    /// two dashes, as in keys (PEM), differences of files and signatures of mails.
+    pub(crate) fn unmatched(&self) -> u8 {
+        match (self.boundary_within, self.unmatched_boundary) {
+            (true, _) => 1,
+            (false, true) => {
+                if self.error {
+                    1
+                } else {
+                    2
+                }
+            }
+            (false, false) => 0,
+        }
     }
 
     /// `MULTIPART_CRLF_LF_LINES`: both kinds of line end were met.

@@ -233,6 +233,64 @@ fn the_boundary_is_found_wherever_it_stands() {
     }
 }
 
+/// As libmodsecurity 3.0.3 and later have it.
+#[test]
+fn a_line_of_two_dashes_is_told_apart_from_what_could_be_the_boundary() {
+    let told = |boundary: &str, head: &str, content: &str| {
+        let content_type = format!("multipart/form-data; boundary={boundary}");
+        let text = body(&[(head, content)]).replace("--B\r\n", &format!("--{boundary}\r\n"));
+        let parsed = of_type(&content_type, &text.replace("--B--", &format!("--{boundary}--")));
+        assert_eq!(parsed.error, None, "{boundary} {content:?}");
+        parsed.multipart.unmatched()
+    };
+    let long = format!("{}{}", "-".repeat(8), "0123456789".repeat(8));
+    let boundaries = ["frontier", "----WebKitFormBoundary7MA4YWxkTrZu0gWa", "a=_b:c?d/e", &long];
+    for boundary in boundaries {
+        for head in [FIELD, FILE] {
+            for honest in [
+                "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n",
+                "diff --git a/x b/x\n--- a/x\n+++ b/x\n@@ -1 +1 @@\n-- a comment\n",
+                "Yours\r\n-- \r\nBob",
+                "--",
+                "-- a comment of SQL\nselect 1",
+                "------------------------------\na ruler",
+                "------WebKitFormBoundaryAAAAAAAAAAAAAAAA\r\nof another body",
+                "\0\x01\n--\x02",
+            ] {
+                assert_eq!(told(boundary, head, honest), 2, "{boundary} {honest:?}");
+            }
+            assert_eq!(told(boundary, head, "a - b, a -- b"), 0);
+            let dashes = boundary.chars().take_while(|letter| *letter == '-').count();
+            let telling = dashes + ((boundary.len().min(70) - dashes) * 3).div_ceil(4);
+            let (most, less) = (&boundary[..telling], &boundary[..telling - 1]);
+            for (attack, wanted) in [
+                (format!("x--{boundary}"), 1),
+                (format!("x\r--{boundary}--\r"), 1),
+                (format!("\n--{most}\r\n{FIELD}\r\n\r\n2"), 1),
+                (format!("\n--{}\r\n", boundary.to_ascii_lowercase().replace("w", "W")), 1),
+                (format!("\n--{}~", boundary[..boundary.len().min(70)].to_ascii_uppercase()), 1),
+                (format!("\n--{less}~"), 2),
+            ] {
+                if !attack.starts_with(&format!("\n--{boundary}")) {
+                    assert_eq!(told(boundary, head, &attack), wanted, "{boundary} {attack:?}");
+                }
+            }
+        }
+    }
+    // Wherever readers find it that take no more than a boundary may have.
+    assert_eq!(told(&long, FILE, &format!("x--{}", &long[..70])), 1);
+    assert_eq!(told(&long, FILE, &format!("x--{}", &long[..69])), 0);
+    assert_eq!(told("B,b", FIELD, "1--B"), 1);
+    // Where the boundaries themselves are not all there, no line is above suspicion.
+    let open = read(&format!("--B\r\n{FIELD}\r\n\r\n1\r\n--C\r\n"));
+    assert!(open.error.is_some());
+    assert_eq!(open.multipart.unmatched(), 1);
+    // What was not looked at is not missed.
+    let mut cut = BodyReader::new(BodyKind::Multipart, TYPE.as_bytes(), &BodyLimits::default());
+    cut.feed(format!("--B\r\n{FILE}\r\n\r\n1\r\n--C\r\n").as_bytes());
+    assert_eq!(cut.finish_cut().multipart.unmatched(), 2);
+}
+
 #[test]
 fn a_text_that_is_not_what_it_was_read_as_is_found() {
     let foreign = |head: &str, content: &str| {
