@@ -134,7 +134,7 @@ impl Media {
         let Some(validator) = &self.validator else {
             // Also where any JSON will do it has to be JSON.
             return match way.reading {
-                Reading::Json => json::read(bytes, way.numbers)
+                Reading::Json => json::read_body(bytes, way.numbers)
                     .err()
                     .map(|(why, ..)| plain(why.keyword()))
                     .into_iter()
@@ -144,7 +144,7 @@ impl Media {
         };
         let read = match way.reading {
             Reading::Json => {
-                return match json::read(bytes, way.numbers) {
+                return match json::read_body(bytes, way.numbers) {
                     Ok(value) => violation::judge(validator, &value, Class::Body, &place),
                     Err((why, ..)) => vec![plain(why.keyword())],
                 };

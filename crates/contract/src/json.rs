@@ -1,5 +1,6 @@
 //! JSON as only one reader could read it: a key stands once in an object, the text is
-//! UTF-8 without a byte order mark, nothing follows the value.
+//! UTF-8 without a byte order mark, nothing follows the value. Before a whole body the mark
+//! may stand: who reads such a body ignores it (RFC 8259 §8.1).
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -44,6 +45,14 @@ impl NotJson {
             Self::Syntax => "JSON",
         }
     }
+}
+
+/// Reads a body that is one JSON value.
+///
+/// # Errors
+/// As [`read`].
+pub(crate) fn read_body(text: &[u8], numbers: Numbers) -> Result<Value, (NotJson, usize, usize)> {
+    read(text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text), numbers)
 }
 
 /// Reads one JSON value.
@@ -191,6 +200,18 @@ mod tests {
         let nested = |depth: u8| "[".repeat(depth.into()) + &"]".repeat(depth.into());
         assert_eq!(why(&nested(DEPTH_MAX)), None);
         assert_eq!(why(&nested(DEPTH_MAX + 1)), Some(NotJson::TooDeep));
+    }
+
+    #[test]
+    fn one_byte_order_mark_may_stand_before_a_body() {
+        let why = |text: &str| read_body(text.as_bytes(), Numbers::Exact).err().map(|(why, ..)| why);
+        assert_eq!(why("\u{feff}{\"a\":1}"), None);
+        assert_eq!(why("\u{feff}{\"a\":1,\"a\":2}"), Some(NotJson::DuplicateKey));
+        for wrong in
+            ["\u{feff}", "\u{feff}\u{feff}{}", " \u{feff}{}", "{\u{feff}}", "{}\u{feff}", "\u{fffe}{}"]
+        {
+            assert_eq!(why(wrong), Some(NotJson::Syntax), "{wrong:?}");
+        }
     }
 
     #[test]

@@ -41,6 +41,8 @@ pub(crate) struct Json {
 enum State {
     /// A value must come.
     Value,
+    /// A byte of a byte order mark must come: of the first ones of the text.
+    Mark(u8),
     /// A value, or the end of a list that is empty.
     FirstItem,
     /// A key, or the end of a map that is empty.
@@ -194,6 +196,11 @@ impl Json {
                 _ if self.text.len() < BARE_BYTES_MAX => self.text.push(byte),
                 _ => self.fail("a number or word that is too long"),
             },
+            // RFC 8259 §8.1: readers either ignore it or take no such text.
+            State::Value if byte == 0xef && self.bytes == 0 => self.state = State::Mark(0xbb),
+            State::Mark(0xbb) if byte == 0xbb => self.state = State::Mark(0xbf),
+            State::Mark(0xbf) if byte == 0xbf => self.state = State::Value,
+            State::Mark(_) => self.fail("a broken byte order mark"),
             _ if matches!(byte, b' ' | b'\t' | b'\n' | b'\r') => {}
             State::FirstItem if byte == b']' => self.close(true),
             State::FirstKey if byte == b'}' => self.close(false),

@@ -110,6 +110,8 @@ pub(crate) struct FilePart {
     pub(crate) name: Vec<u8>,
     /// The name of the file.
     pub(crate) filename: Vec<u8>,
+    /// Its other name, where it has two: readers take either.
+    pub(crate) filename_besides: Option<Vec<u8>>,
     /// Its size in bytes.
     pub(crate) size: u64,
     /// Its beginning, as far as [`BodyLimits::files_content_bytes_max`] reaches.

@@ -311,6 +311,9 @@ impl State {
         for file in &parsed.files {
             combined += file.size;
             store.add(Variable::Files, &file.name, &file.filename);
+            if let Some(filename) = &file.filename_besides {
+                store.add(Variable::Files, &file.name, filename);
+            }
             store.add(Variable::FilesNames, &file.name, &file.name);
             store.add(Variable::FilesSizes, &file.name, file.size.to_string().as_bytes());
             if !file.content.is_empty() {
@@ -336,6 +339,9 @@ impl State {
         if flags.seen {
             self.store.set(Variable::MultipartName, &flags.name);
             self.store.set(Variable::MultipartFilename, &flags.filename);
+            if let Some(filename) = &flags.filename_besides {
+                self.store.add(Variable::MultipartFilename, b"", filename);
+            }
         }
     }
 

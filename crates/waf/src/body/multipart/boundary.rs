@@ -1,6 +1,6 @@
 //! The boundary between parts: what the content type says of it, and which lines are it.
 
-use super::{Fault, MultipartFlags};
+use super::{Fault, MultipartFlags, charset};
 
 /// Longest content type of a multipart body, bytes.
 const CONTENT_TYPE_BYTES_MAX: usize = 1024;
@@ -42,6 +42,10 @@ impl Boundary {
         if !kind.eq_ignore_ascii_case(TYPE) {
             return Err("Multipart: Invalid MIME type.");
         }
+        let (parameters, content_type) = match without_charset(content_type) {
+            Some(rest) => (rest.get(TYPE.len()..).unwrap_or_default(), rest),
+            None => (parameters, content_type),
+        };
         if occurrences(content_type) > 1 {
             return Err("Multipart: Multiple boundary parameters in Content-Type.");
         }
@@ -159,6 +163,21 @@ impl Boundary {
             .and_then(|line| line.strip_prefix(self.text.as_slice()))
             .is_some_and(|end| end == b"--")
     }
+}
+
+/// What stands before a last parameter that names a character set: one in which a text is what it
+/// was read as. Whoever takes it for a part of the boundary finds no part at all.
+fn without_charset(content_type: &[u8]) -> Option<&[u8]> {
+    let end = memchr::memrchr(b';', content_type)?;
+    let parameter = content_type.get(end + 1..)?;
+    let blank = parameter.iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
+    let (name, value) = parameter.get(blank..)?.split_at_checked("charset=".len())?;
+    let set = match value {
+        [b'"', inner @ .., b'"'] => inner,
+        _ => value,
+    };
+    let is_one = name.eq_ignore_ascii_case(b"charset=") && !set.is_empty() && charset::is_read(set);
+    content_type.get(..end).filter(|_| is_one)
 }
 
 /// White space as C's `isspace` has it.

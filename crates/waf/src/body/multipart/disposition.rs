@@ -1,5 +1,6 @@
 //! `Content-Disposition` of a part (RFC 7578 §4.2): only `form-data` with `name` and
-//! `filename`, because on anything else readers differ.
+//! `filename`, and `filename*` (RFC 8187) as .NET writes it, because on anything else readers
+//! differ.
 
 use crate::transform::Transformation;
 use std::borrow::Cow;
@@ -9,6 +10,8 @@ use std::borrow::Cow;
 pub(super) struct Disposition {
     pub(super) name: Option<Vec<u8>>,
     pub(super) filename: Option<Vec<u8>>,
+    /// What `filename*` says, decoded.
+    pub(super) filename_extended: Option<Vec<u8>>,
 }
 
 /// The number of the fault, as ModSecurity counts them.
@@ -38,17 +41,24 @@ pub(super) fn read(value: &[u8], invalid_quoting: &mut bool) -> Result<Dispositi
         let after = skip_blank(after.strip_prefix(b"=").ok_or(-13)?);
         let (text, after) = match after.split_first() {
             None => return Err(-6),
+            Some((b'"' | b'\'', _)) if name == b"filename*" => return Err(-11),
             Some((&quote @ (b'"' | b'\''), after)) => quoted(after, quote, invalid_quoting)?,
             Some(_) => {
                 let end = after.iter().position(|&byte| !is_token(byte)).unwrap_or(after.len());
                 let (text, after) = after.split_at(end);
-                *invalid_quoting |= text.contains(&b'\'');
-                (text.to_vec(), after)
+                match name {
+                    b"filename*" => (extended(text).ok_or(-11)?, after),
+                    _ => {
+                        *invalid_quoting |= text.contains(&b'\'');
+                        (text.to_vec(), after)
+                    }
+                }
             }
         };
         let (place, twice) = match name {
             b"name" => (&mut said.name, -14),
             b"filename" => (&mut said.filename, -15),
+            b"filename*" => (&mut said.filename_extended, -15),
             _ => return Err(-11),
         };
         if place.replace(text).is_some() {
@@ -67,6 +77,41 @@ pub(super) fn read(value: &[u8], invalid_quoting: &mut bool) -> Result<Dispositi
         })?;
     }
     Ok(said)
+}
+
+/// An extended value (RFC 8187 §3.2.1) in UTF-8: a set, a language or none, and text with escapes.
+/// One that readers could decode to something else is none: in another set, with an escape that is
+/// broken, or of letters that end a name or a line somewhere.
+fn extended(text: &[u8]) -> Option<Vec<u8>> {
+    let mut pieces = text.split(|byte| *byte == b'\'');
+    let (set, language, value) = (pieces.next()?, pieces.next()?, pieces.next()?);
+    let is_fit = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$&+-.^_`|~%".contains(byte);
+    let is_language = language.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'-');
+    if pieces.next().is_some() || !set.eq_ignore_ascii_case(b"utf-8") || !is_language {
+        return None;
+    }
+    if value.is_empty() || !value.iter().all(is_fit) {
+        return None;
+    }
+    let (mut plain, mut rest) = (Vec::new(), value);
+    while let Some((&byte, after)) = rest.split_first() {
+        let (letter, after) = match byte {
+            b'%' => escaped(after)?,
+            _ => (byte, after),
+        };
+        plain.push(letter);
+        rest = after;
+    }
+    let is_text = std::str::from_utf8(&plain).is_ok_and(|text| !text.chars().any(char::is_control));
+    is_text.then_some(plain)
+}
+
+/// What two hexadecimal digits stand for, and what is behind them.
+fn escaped(text: &[u8]) -> Option<(u8, &[u8])> {
+    let (digits, after) = text.split_at_checked(2)?;
+    let digits =
+        std::str::from_utf8(digits).ok().filter(|digits| digits.chars().all(|c| c.is_ascii_hexdigit()))?;
+    Some((u8::from_str_radix(digits, 16).ok()?, after))
 }
 
 /// A quoted text without its quotes, and what stands behind it.

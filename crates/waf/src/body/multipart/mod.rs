@@ -57,6 +57,8 @@ pub(crate) struct MultipartFlags {
     pub(crate) name: Vec<u8>,
     /// `MULTIPART_FILENAME`: the last file's name.
     pub(crate) filename: Vec<u8>,
+    /// Its other name, where it has two.
+    pub(crate) filename_besides: Option<Vec<u8>>,
 }
 
 impl MultipartFlags {
@@ -115,6 +117,8 @@ pub(crate) struct Multipart {
     tail: Vec<u8>,
     part: Option<Part>,
     boundaries: usize,
+    /// Bytes before the first one.
+    bytes_before: usize,
     complete: bool,
     seen_data: bool,
     /// Bytes besides the contents of files.
@@ -133,6 +137,8 @@ struct Part {
     data_read: bool,
     name: Option<Vec<u8>>,
     filename: Option<Vec<u8>>,
+    /// Its other name, where it has two.
+    filename_besides: Option<Vec<u8>>,
     /// Whether its content is an argument: without a file's name it is, and with one that is no
     /// name it is one besides a file, since readers differ on that.
     is_field: bool,
@@ -188,6 +194,7 @@ impl Multipart {
             tail: Vec::new(),
             part: None,
             boundaries: 0,
+            bytes_before: 0,
             complete: false,
             seen_data: false,
             bytes: 0,
@@ -203,7 +210,9 @@ impl Multipart {
         self.seen_data |= !rest.is_empty();
         while !rest.is_empty() && self.parsed.error.is_none() {
             if self.complete {
-                self.parsed.multipart.data_after = true;
+                // Some clients end with an empty line more, in which nobody finds a part.
+                let is_blank = |byte: &u8| matches!(byte, b'\r' | b'\n');
+                self.parsed.multipart.data_after |= !rest.iter().all(is_blank);
                 return;
             }
             let room = LINE_BYTES_MAX.saturating_sub(self.line.len()).max(1);
@@ -282,7 +291,10 @@ impl Multipart {
         self.between_pieces(line, whole);
         match &self.part {
             None => {
-                self.parsed.multipart.data_before = true;
+                // Some clients write the line end that a boundary begins with before the first one too.
+                let is_line_end = self.bytes_before == 0 && line == b"\r\n";
+                self.bytes_before += line.len();
+                self.parsed.multipart.data_before |= !is_line_end;
                 Ok(())
             }
             Some(part) if part.in_body => self.data(line),
@@ -344,8 +356,13 @@ impl Multipart {
             self.parsed.part_headers.extend(headers);
         }
         if let Some(filename) = part.filename {
-            let name = name.clone();
-            self.parsed.files.push(FilePart { name, filename, size: part.size, content: part.content });
+            self.parsed.files.push(FilePart {
+                name: name.clone(),
+                filename,
+                filename_besides: part.filename_besides,
+                size: part.size,
+                content: part.content,
+            });
         }
         if part.is_field {
             // The field that says in which set the others are (HTML, "form submission").
@@ -468,21 +485,28 @@ impl Multipart {
             .name
             .ok_or_else(|| "Multipart: Content-Disposition header missing name field.".to_owned())?;
         flags.name.clone_from(&name);
-        if let Some(filename) = &said.filename {
-            // A crude reader looks for this very text.
-            if memchr::memmem::find(&disposition.value, b"filename=").is_none() {
-                return Err("Multipart: Invalid Content-Disposition header (filename).".to_owned());
-            }
+        // A crude reader looks for this very text.
+        if said.filename.is_some() && memchr::memmem::find(&disposition.value, b"filename=").is_none() {
+            return Err("Multipart: Invalid Content-Disposition header (filename).".to_owned());
+        }
+        // To those who do not know the other name a part that has no more is a field.
+        let is_plain = said.filename.is_some();
+        let mut names = said.filename.into_iter().chain(said.filename_extended);
+        (part.filename, part.filename_besides) = (names.next(), names.next());
+        part.filename_besides.take_if(|besides| Some(&*besides) == part.filename.as_ref());
+        if let Some(filename) = &part.filename {
             flags.filename.clone_from(filename);
+            flags.filename_besides.clone_from(&part.filename_besides);
             self.files += 1;
             flags.file_limit_exceeded |= self.files > self.limits.files_max;
         }
         part.name = Some(name);
-        part.is_field = said.filename.as_deref().is_none_or(disposition::names_no_file)
+        let mut names = part.filename.iter().chain(&part.filename_besides);
+        part.is_field = !is_plain
+            || names.any(|name| disposition::names_no_file(name))
             || disposition::is_overlooked(&disposition.value);
         flags.foreign_charset |= part.is_field && part.headers.iter().any(Header::is_in_foreign_charset);
         flags.foreign_encoding |= part.is_field && part.headers.iter().any(Header::is_encoded);
-        part.filename = said.filename;
         part.in_body = true;
         Ok(())
     }

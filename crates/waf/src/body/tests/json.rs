@@ -32,6 +32,34 @@ fn a_key_that_stands_twice_gives_two_arguments() {
     assert_eq!(args(&read(r#"{"a":"1","a":"2"}"#)), ["json.a=1", "json.a=2"]);
 }
 
+/// RFC 8259 §8.1.
+#[test]
+fn what_is_behind_a_byte_order_mark_is_read_and_a_second_one_is_an_error() {
+    let mark = b"\xef\xbb\xbf";
+    for (body, found) in
+        [("{\"a\":\"<script>\"}", "json.a=<script>"), (" [1]", "json.array.array=1"), ("true", "json=true")]
+    {
+        let parsed = read([mark, body.as_bytes()].concat());
+        assert_eq!((parsed.error.as_deref(), args(&parsed)), (None, vec![found.to_owned()]), "{body}");
+    }
+    for wrong in [
+        &b"\xef\xbb\xbf"[..],
+        b"\xef\xbb\xbf ",
+        b"\xef\xbb\xbf\xef\xbb\xbf{}",
+        b" \xef\xbb\xbf{}",
+        b"\xef\xbb{}",
+        b"\xef{}",
+        b"\xef\xbf\xbb{}",
+        b"\xef\xbb\xbf{}\xef\xbb\xbf",
+        b"{\xef\xbb\xbf}",
+        b"[\xef\xbb\xbf1]",
+        b"\xfe\xff\0{\0}",
+        b"\xff\xfe{\0}\0",
+    ] {
+        assert!(read(wrong).error.is_some(), "{wrong:?}");
+    }
+}
+
 #[test]
 fn escapes_are_undone() {
     for (body, value) in [
@@ -90,7 +118,7 @@ fn what_is_no_json_is_an_error() {
         "{\"a\" 1}",
         "{1:1}",
         " ",
-        "\u{feff}{}",
+        "\u{feff}\u{feff}{}",
         "/**/{}",
     ] {
         assert!(read(body).error.is_some(), "{body} was taken for JSON");

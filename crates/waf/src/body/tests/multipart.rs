@@ -79,9 +79,77 @@ fn a_file_without_a_name_is_a_field_too() {
     assert_eq!((args(&parsed), parsed.files[0].size), (vec!["a=".to_owned()], 0));
     assert!(parsed.error.is_none() && !parsed.multipart.strict_error());
     // Other ways to write it are errors.
-    for error in ["", "\"a", "*=utf-8''a"] {
+    for error in ["", "\"a", "*=utf-16''a"] {
         let head = file(error).replace("=*=", "*=");
         assert!(read(&body(&[(&head, "1")])).error.is_some(), "{error}");
+    }
+}
+
+#[test]
+fn an_extended_name_of_a_file_is_one_besides_its_name() {
+    let with = |names: &str| read(&body(&[(&format!("{FIELD}; {names}"), "1' OR '1'='1"), (FIELD, "2")]));
+    // As .NET writes it. Every reader takes the part for a file.
+    for (names, besides) in [
+        ("filename=b.txt; filename*=utf-8''b.txt", None),
+        ("filename=\"=?utf-8?B?w6QudHh0?=\"; filename*=utf-8''%C3%A4.txt", Some("ä.txt")),
+        ("filename=\"b.txt\"; filename*=UTF-8'en-GB'c%2Fd+e.php", Some("c/d+e.php")),
+    ] {
+        let parsed = with(names);
+        assert_eq!((parsed.error.as_deref(), args(&parsed)), (None, vec!["a=2".to_owned()]), "{names}");
+        assert!(!parsed.multipart.strict_error(), "{names}");
+        let file = &parsed.files[0];
+        assert_eq!(file.filename_besides.as_deref(), besides.map(str::as_bytes), "{names}");
+        assert_eq!(parsed.multipart.filename_besides, file.filename_besides, "{names}");
+        assert_ne!(file.filename, besides.unwrap_or_default().as_bytes());
+    }
+    // Those who do not know it, or find no name in it, take the part for a field.
+    for names in [
+        "filename*=UTF-8''b.txt",
+        "filename*=UTF-8''b.txt; filename=\"\"",
+        "filename=\"b.txt\"; filename*=UTF-8''%20",
+        "filename=\"b.txt\"; filename*=UTF-8''a%2F",
+    ] {
+        let parsed = with(names);
+        assert_eq!(
+            (parsed.error.as_deref(), args(&parsed)),
+            (None, vec!["a=1' OR '1'='1".to_owned(), "a=2".to_owned()]),
+            "{names}"
+        );
+        assert_eq!(parsed.files.len(), 1, "{names}");
+    }
+    let hidden = FIELD.replace("\"a\"", "\" filename=a\"");
+    let parsed = read(&body(&[(&format!("{hidden}; filename*=UTF-8''b"), "1")]));
+    assert_eq!((parsed.error.as_deref(), parsed.args.len(), parsed.files.len()), (None, 1, 1));
+    // What readers decode to different names, or not at all, is an error.
+    for names in [
+        "filename*=UTF-8''",
+        "filename*=\"UTF-8''b\"",
+        "filename*='b'",
+        "filename*=b.txt",
+        "filename*=UTF-8'b.txt",
+        "filename*=UTF-8'e n'b",
+        "filename*=UTF-8''b'c",
+        "filename*=iso-8859-1''%E4",
+        "filename*=utf-16''b",
+        "filename*=UTF-8''%E4",
+        "filename*=UTF-8''b%",
+        "filename*=UTF-8''b%4",
+        "filename*=UTF-8''b%+1",
+        "filename*=UTF-8''b%00.txt",
+        "filename*=UTF-8''b%0D%0AX",
+        "filename*=UTF-8''b%C2%85",
+        "filename*=UTF-8''b(c)",
+        "filename*=UTF-8''b\u{e4}",
+        "filename*=UTF-8''b; filename*=UTF-8''b",
+        "filename *=UTF-8''b",
+        "Filename*=UTF-8''b",
+        "filename**=UTF-8''b",
+        "filename*0*=UTF-8''b",
+    ] {
+        for before in ["", "filename=\"b.txt\"; "] {
+            let parsed = with(&format!("{before}{names}"));
+            assert!(parsed.error.is_some(), "{before}{names}");
+        }
     }
 }
 
@@ -175,7 +243,19 @@ fn each_flag_is_raised_by_its_fault_alone() {
         ("multipart/form-data; boundary =B", good.clone(), &["BOUNDARY_WHITESPACE"]),
         ("multipart/form-data boundary=B", good.clone(), &["MISSING_SEMICOLON"]),
         (TYPE, format!("x\r\n{good}"), &["DATA_BEFORE"]),
+        (TYPE, format!("\r\n{good}"), &[]),
+        (TYPE, format!("\n{good}"), &["DATA_BEFORE"]),
+        (TYPE, format!(" \r\n{good}"), &["DATA_BEFORE"]),
+        (TYPE, format!("\r\n\r\n{good}"), &["DATA_BEFORE"]),
+        (TYPE, format!("\r\nx\r\n{good}"), &["DATA_BEFORE"]),
+        (TYPE, format!("\r\n{FIELD}\r\n\r\n2\r\n{good}"), &["DATA_BEFORE"]),
         (TYPE, format!("{good}x"), &["DATA_AFTER"]),
+        (TYPE, format!("{good}\r\n"), &[]),
+        (TYPE, format!("{good}\r\n\r\nx"), &["DATA_AFTER"]),
+        (TYPE, format!("{good}\r\n "), &["DATA_AFTER"]),
+        (TYPE, format!("{good}\r\n{good}"), &["DATA_AFTER"]),
+        ("multipart/form-data; boundary=B; charset=utf-8", good.clone(), &[]),
+        ("multipart/form-data; boundary=\"B\";Charset=\"UTF-8\"", good.clone(), &["BOUNDARY_QUOTED"]),
         (TYPE, good.replace("form-data; ", "form-data;\r\n "), &["HEADER_FOLDING"]),
         (
             TYPE,
@@ -352,7 +432,20 @@ fn a_boundary_that_readers_read_differently_is_an_error() {
         "multipart/form-data; boundary=",
         "multipart/form-data; boundary=\"B",
         "multipart/form-data; boundary=B\"",
-        "multipart/form-data; boundary=B;charset=utf-8",
+        "multipart/form-data; boundary=B;charset=utf-7",
+        "multipart/form-data; boundary=B; charset=",
+        "multipart/form-data; boundary=B; charset=\"utf-8",
+        "multipart/form-data; boundary=B ; charset=utf-8",
+        "multipart/form-data; boundary=B; charset =utf-8",
+        "multipart/form-data; boundary=B; charset*=utf-8",
+        "multipart/form-data; boundary=B; charset=utf-8; charset=utf-8",
+        "multipart/form-data; boundary=B; charset=utf-8; boundary=C",
+        "multipart/form-data; boundary=B; boundary=C; charset=utf-8",
+        "multipart/form-data; boundary=B; charset=\"boundary=C\"",
+        "multipart/form-data; boundary=\"B; charset=utf-8\"",
+        "multipart/form-data; boundary=B; type=utf-8",
+        "multipart/form-data; boundary=B; charset=utf-8;",
+        "multipart/form-data; boundary=B;",
         "multipart/form-data; charset=utf-8; boundary=B",
         "multipart/form-data; boundary=aboundary=b",
         "multipart/form-data; boundary=a\u{e4}",
@@ -388,7 +481,9 @@ fn a_body_that_readers_read_differently_is_an_error() {
         (good.replace("--B--", "-- B--"), "whitespace"),
         (good.replace("name=\"a\"", "name=\"a\"; name=\"b\""), "-14"),
         (good.replace("name=\"a\"", "name=\"a\"; filename=\"b\"; filename=\"c\""), "-15"),
-        (good.replace("name=\"a\"", "name=\"a\"; filename*=UTF-8''b"), "-11"),
+        (good.replace("name=\"a\"", "name*=UTF-8''a"), "-11"),
+        (good.replace("name=\"a\"", "name=\"a\"; filename*0=b"), "-11"),
+        (good.replace("--B--", "--B; charset=utf-8--"), "Invalid boundary"),
         (good.replace("form-data", "attachment"), "-1"),
         (good.replace("name=\"a\"", "name=\"a"), "-10"),
         (good.replace("name=\"a\"", "name"), "-4"),
