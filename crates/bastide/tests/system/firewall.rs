@@ -1,9 +1,10 @@
 //! The firewall on the way: what it stops, what it lets pass, what is written down.
 //! [`packed`] has compressed bodies, [`bounds`] what it may cost, [`seen`] what is seen and
 //! written down of requests that are refused anyway or go away, [`detect`] what detect mode leaves
-//! as it is.
+//! as it is, [`crs`] what ordinary clients send past the Core Rule Set.
 
 mod bounds;
+mod crs;
 mod detect;
 mod packed;
 mod seen;

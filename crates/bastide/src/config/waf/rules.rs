@@ -28,7 +28,9 @@ pub const CRS_MARK: &str = "rules/REQUEST-901-INITIALIZATION.conf";
 const DEBIAN: (&str, &str) = ("/usr/share/modsecurity-crs", "/etc/modsecurity/crs/crs-setup.conf");
 
 /// What the engine is set to before a Core Rule Set is read: bodies are parsed, and one
-/// that cannot be parsed is refused.
+/// that cannot be parsed is refused. The fourth rule has each flag of `MULTIPART_STRICT_ERROR`
+/// so that the log names it, but that of a boundary in quotes: the standard wants those around
+/// some, and readers agree on them.
 const BASE: &str = r#"
 SecRuleEngine On
 SecRequestBodyAccess On
@@ -48,9 +50,11 @@ SecRule REQUEST_HEADERS:Content-Type "@rx (?i)^application/(?:[a-z0-9.-]+\+)?jso
 SecRule REQBODY_ERROR "!@eq 0" \
     "id:8000003,phase:2,deny,status:400,log,t:none,severity:2,\
     msg:'The request body could not be parsed',logdata:'%{reqbody_error_msg}'"
-SecRule MULTIPART_STRICT_ERROR "!@eq 0" \
+SecRule MULTIPART_BOUNDARY_WHITESPACE|MULTIPART_DATA_BEFORE|MULTIPART_DATA_AFTER|\
+MULTIPART_HEADER_FOLDING|MULTIPART_INVALID_HEADER_FOLDING|MULTIPART_LF_LINE|MULTIPART_MISSING_SEMICOLON|\
+MULTIPART_INVALID_QUOTING|MULTIPART_INVALID_PART|MULTIPART_FILE_LIMIT_EXCEEDED "!@eq 0" \
     "id:8000004,phase:2,deny,status:400,log,t:none,severity:2,\
-    msg:'The multipart body is not strictly formed'"
+    msg:'The multipart body is not strictly formed',logdata:'%{matched_var_name}'"
 SecRule MULTIPART_UNMATCHED_BOUNDARY "@eq 1" \
     "id:8000005,phase:2,deny,status:400,log,t:none,severity:2,\
     msg:'The multipart body holds lines that could be boundaries'"
