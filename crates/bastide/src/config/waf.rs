@@ -7,6 +7,7 @@
 
 mod identity;
 mod rules;
+mod words;
 
 pub use identity::{ATTACK_RULES, IDENTITY_SKIPS, identity_exclusions};
 pub use rules::{CRS_MARK, load_rules};
@@ -19,6 +20,7 @@ use super::decoder::{Decoder, Table};
 use super::node::{At, Node, Value};
 use super::schema::{Section, key};
 use super::values::{self, Unfit};
+use words::{media_type, method, rules_by_id, tag, target};
 
 /// What the firewall does with what it finds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +62,10 @@ pub struct WafSettings {
     pub threshold_inbound: Option<u32>,
     /// Core Rule Set: the anomaly score at which a response is refused.
     pub threshold_outbound: Option<u32>,
+    /// Core Rule Set: the methods that it allows; none: those of the setup file.
+    pub methods: Vec<String>,
+    /// Core Rule Set: the media types of request bodies that it allows; none: those of the setup file.
+    pub content_types: Vec<String>,
     /// What rules do not look at.
     pub exclusions: Vec<Exclusion>,
     /// Whether attack rules look at everything on routes to the identity provider too.
@@ -206,6 +212,18 @@ pub(super) const WAF: Section = Section {
             "Core Rule Set: paranoia level up to which rules run and are logged.",
         ),
         key("thresholds", "map", "the setup file's, 5 and 4", "Core Rule Set: anomaly scores that refuse."),
+        key(
+            "methods",
+            "method or list of methods",
+            "the setup file's, GET HEAD POST OPTIONS",
+            "Core Rule Set: methods that it allows (rule 911100), in the place of the setup file's.",
+        ),
+        key(
+            "content_types",
+            "media type or list of media types",
+            "the setup file's: forms, XML, SOAP and application/json",
+            "Core Rule Set: media types of request bodies that it allows (rule 920420), such as application/grpc, in the place of the setup file's. What the rules read of them is another matter (docs/firewall.md, \"Methods and media types\").",
+        ),
         key(
             "exclusions",
             "list of maps",
@@ -365,6 +383,8 @@ impl WafSettings {
             paranoia_detection: None,
             threshold_inbound: None,
             threshold_outbound: None,
+            methods: Vec::new(),
+            content_types: Vec::new(),
             exclusions: Vec::new(),
             inspects_identity: false,
             request_body: WafRequestBody::default(),
@@ -514,6 +534,12 @@ impl Decoder<'_> {
             settings.threshold_inbound = score(self, "inbound").or(settings.threshold_inbound);
             settings.threshold_outbound = score(self, "outbound").or(settings.threshold_outbound);
         }
+        if let Some(node) = table.get("methods") {
+            settings.methods = self.values(node, method);
+        }
+        if let Some(node) = table.get("content_types") {
+            settings.content_types = self.values(node, media_type);
+        }
         for item in table.get("exclusions").map_or(&[][..], Node::items) {
             if let Some(exclusion) = self.waf_exclusion(item) {
                 settings.exclusions.push(exclusion);
@@ -585,46 +611,4 @@ impl Decoder<'_> {
         };
         Some(Exclusion { which: which?, target: target.map_or(Some(None), |target| target.map(Some))? })
     }
-}
-
-fn media_type(text: &str) -> Result<String, Unfit> {
-    const EXPECTED: &str = "a media type such as text/html";
-    let is_token = |part: &str| {
-        !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$&^_.+-".contains(&b))
-    };
-    match text.split_once('/') {
-        Some((kind, subtype)) if is_token(kind) && is_token(subtype) => Ok(text.to_ascii_lowercase()),
-        _ => Err(Unfit { expected: EXPECTED, instead: None }),
-    }
-}
-
-fn rules_by_id(text: &str) -> Result<Excluded, Unfit> {
-    const EXPECTED: &str = "a rule's id such as 942100, or a range such as 942000-942999";
-    let unfit = || Unfit { expected: EXPECTED, instead: None };
-    let (first, last) = text.split_once('-').unwrap_or((text, text));
-    let number = |text: &str| text.trim().parse::<u64>().map_err(|_| unfit());
-    let (first, last) = (number(first)?, number(last)?);
-    if first == 0 || first > last {
-        return Err(unfit());
-    }
-    Ok(Excluded::Rules(first, last))
-}
-
-/// A tag, which is matched as it stands and not as an expression.
-fn tag(text: &str) -> Result<Excluded, Unfit> {
-    let fits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-./".contains(&b));
-    let expected = "a tag such as attack-sqli (letters, digits, _, -, . and /)";
-    if fits { Ok(Excluded::Tag(text.to_owned())) } else { Err(Unfit { expected, instead: None }) }
-}
-
-fn target(text: &str) -> Result<String, Unfit> {
-    const EXPECTED: &str = "a target such as ARGS:comment or REQUEST_COOKIES";
-    let (variable, name) =
-        text.split_once(':').map_or((text, None), |(variable, name)| (variable, Some(name)));
-    let fits = !variable.is_empty()
-        && variable.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
-        && name.is_none_or(|name| {
-            !name.is_empty() && !name.bytes().any(|b| b <= b' ' || b == 0x7f || b"\"'\\,|;".contains(&b))
-        });
-    if fits { Ok(text.to_owned()) } else { Err(Unfit { expected: EXPECTED, instead: None }) }
 }

@@ -69,7 +69,7 @@ fn the_examples_load_and_show_the_keys() {
                 // It is a warning, and examples have none.
                 || key.name == "plain_text"
                 // Settings of a Core Rule Set, which is not part of this repository.
-                || ["paranoia", "paranoia_detection", "thresholds"].contains(&key.name)
+                || ["paranoia", "paranoia_detection", "thresholds", "content_types"].contains(&key.name)
                 || section.path == "waf.thresholds";
             assert!(
                 spared || all.contains(&format!("{}:", key.name)),

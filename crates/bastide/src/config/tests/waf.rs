@@ -127,7 +127,7 @@ fn each_set_of_rule_files_that_refuses_nothing_is_told_of_once() {
 fn a_core_rule_set_is_known_by_its_files() {
     let read = read("waf: { rules: crs, paranoia: 2, thresholds: { inbound: 7 } }\n", "", "");
     // The base rules, the setup, what settings set, and its own rule.
-    assert_eq!(read.firewalls[0].rules.statistics().rules, 5 + 1 + 4 + 1);
+    assert_eq!(read.firewalls[0].rules.statistics().rules, 5 + 1 + 6 + 1);
     assert!(read.firewalls[0].rules.settings().request_body_access);
     assert!(read.files.iter().any(|file| file.ends_with(MARK)), "a change of it is not seen");
 }
@@ -330,6 +330,12 @@ fn what_is_wrong_is_said_where_it_stands() {
         ("{ rules: a.conf, paranoia: 5 }", "from 1 to 4"),
         ("{ rules: crs, paranoia: 3, paranoia_detection: 2 }", "at least paranoia"),
         ("{ rules: a.conf, paranoia: 1 }", "names no folder of one"),
+        ("{ rules: a.conf, methods: PUT }", "names no folder of one"),
+        ("{ rules: a.conf, content_types: [ application/grpc ] }", "names no folder of one"),
+        ("{ rules: crs, methods: put }", "(write \"PUT\")"),
+        ("{ rules: crs, methods: [ \"GET PUT\" ] }", "a method in capitals"),
+        ("{ rules: crs, content_types: \"a/b| |c/d\" }", "a media type"),
+        ("{ rules: crs, content_types: \"a/%{tx.a}\" }", "a media type"),
         ("{ mode: block }", "the firewall has no rules"),
         ("{ rules: none.conf }", "none.conf"),
         ("{ rules: \"none*.conf\" }", "matches no rule file"),

@@ -102,11 +102,13 @@ fn is_ours(fault: &waf::Fault) -> bool {
 
 /// What the settings set of the Core Rule Set: the variable that an overlay sets, and those of
 /// the rules that get its value; version 3.3, which Debian carries, has other names.
-const VARIABLES: [(&str, &[&str]); 4] = [
+const VARIABLES: [(&str, &[&str]); 6] = [
     ("set_paranoia", &["blocking_paranoia_level", "paranoia_level"]),
     ("set_paranoia_detection", &["detection_paranoia_level", "executing_paranoia_level"]),
     ("set_threshold_inbound", &["inbound_anomaly_score_threshold"]),
     ("set_threshold_outbound", &["outbound_anomaly_score_threshold"]),
+    ("set_methods", &["allowed_methods"]),
+    ("set_content_types", &["allowed_request_content_type"]),
 ];
 
 /// The rule sets that were compiled so far, each by the text that names its files; none
@@ -284,7 +286,7 @@ impl Decoder<'_> {
         if !crs && names_core_rule_set(settings) {
             self.advise(
                 at,
-                "paranoia and thresholds are settings of the Core Rule Set, and rules names no folder of one",
+                "paranoia, thresholds, methods and content_types are settings of the Core Rule Set, and rules names no folder of one",
                 "name the folder of a release, or set them in the rule files",
             );
             return None;
@@ -318,6 +320,8 @@ fn names_core_rule_set(settings: &WafSettings) -> bool {
         || settings.paranoia_detection.is_some()
         || settings.threshold_inbound.is_some()
         || settings.threshold_outbound.is_some()
+        || !settings.methods.is_empty()
+        || !settings.content_types.is_empty()
 }
 
 /// Between the setup file and the rules: what an overlay sets counts, not the setup file.
@@ -358,14 +362,20 @@ fn exclusions_alone(
 /// What the settings say besides the files.
 fn overlay(shared: &RuleSet, settings: &WafSettings) -> Overlay {
     let detection = settings.paranoia_detection.or(settings.paranoia).map(u32::from);
+    let number = |value: Option<u32>| value.map(|value| value.to_string());
+    // As the setup file writes them.
+    let types = settings.content_types.iter().map(|media_type| format!("|{media_type}|"));
+    let list = |words: Vec<String>| (!words.is_empty()).then(|| words.join(" "));
     let values = [
-        settings.paranoia.map(u32::from),
-        detection,
-        settings.threshold_inbound,
-        settings.threshold_outbound,
+        number(settings.paranoia.map(u32::from)),
+        number(detection),
+        number(settings.threshold_inbound),
+        number(settings.threshold_outbound),
+        list(settings.methods.clone()),
+        list(types.collect()),
     ];
     let values = VARIABLES.iter().zip(values);
-    let set = values.filter_map(|((name, _), value)| Some(((*name).to_owned(), value?.to_string())));
+    let set = values.filter_map(|((name, _), value)| Some(((*name).to_owned(), value?)));
     Overlay {
         settings: engine_settings(shared.settings().clone(), settings),
         variables: set.collect(),

@@ -115,3 +115,45 @@ async fn ordinary_bodies_pass_and_those_that_can_be_read_in_two_ways_do_not() {
         assert!(found["rules"].to_string().contains(told), "{told}: {what}");
     }
 }
+
+#[tokio::test]
+async fn methods_and_media_types_are_allowed_where_that_is_written() {
+    let upstream = Upstream::start().await;
+    let Some(plain) = behind_the_core_rule_set(&upstream, "").await else { return };
+    let allowed = "  methods: [ GET, POST, PATCH ]\n  content_types: [ application/grpc, application/grpc+proto, application/json-patch+json ]\n";
+    let allowing = behind_the_core_rule_set(&upstream, allowed).await.unwrap();
+    // One message: its flag, its length, and a field of Protocol Buffers.
+    let message =
+        |text: &str| [&[0, 0, 0, 0, text.len() as u8 + 2, 10, text.len() as u8], text.as_bytes()].concat();
+    let call = |text: &str| request("POST", "application/grpc", &message(text)).field("te", "trailers");
+    let patch = |path: &str| {
+        let body = format!("[{{\"op\":\"replace\",\"path\":\"/a\",\"value\":\"{path}\"}}]");
+        request("PATCH", "application/json-patch+json", body.as_bytes())
+    };
+    for (what, honest, attack, rule) in [
+        ("gRPC", call("hello"), call("java.lang.Runtime.getRuntime().exec"), 920_420),
+        (
+            "a type besides",
+            request("POST", "application/grpc+proto", &message("hello")),
+            request("POST", "application/grpc-web", &message("hello")),
+            920_420,
+        ),
+        ("PATCH", patch("b"), patch("1' OR '1'='1' -- "), 911_100),
+        (
+            "PUT",
+            request("PATCH", "application/grpc", b"a"),
+            request("PUT", "application/grpc", b"a"),
+            911_100,
+        ),
+    ] {
+        let refused = ask(&plain, &honest).await;
+        let found = line(&plain, &refused.request_id().unwrap().to_string()).await;
+        assert!(refused.status == 403 && ids(&found).contains(&rule), "{what}: {found:#}");
+        let served = ask(&allowing, &honest).await;
+        let found = line(&allowing, &served.request_id().unwrap().to_string()).await;
+        assert_eq!(served.status, 200, "{what}: {found:#}");
+        let answer = ask(&allowing, &attack).await;
+        let found = line(&allowing, &answer.request_id().unwrap().to_string()).await;
+        assert_eq!(answer.status, 403, "{what}: {found:#}");
+    }
+}
