@@ -118,7 +118,10 @@ async fn who_has_the_id_of_somebody_removed_has_not_lost_their_roles() {
     let (alice, version) = testbed.realm.find_user_by_id("alice").await.unwrap().unwrap();
     testbed.set_roles("alice", &[]).await;
     assert!(!is_good(&testbed, &scene.online).await);
-    assert_eq!(testbed.realm.remove_user("alice", Expect::Version(version)).await.unwrap(), Written::Conflict);
+    assert_eq!(
+        testbed.realm.remove_user("alice", Expect::Version(version)).await.unwrap(),
+        Written::Conflict
+    );
     assert_eq!(testbed.realm.remove_user("alice", Expect::Present).await.unwrap(), Written::Done);
     testbed.advance(1);
     testbed.realm.put_user(&alice).await.unwrap();

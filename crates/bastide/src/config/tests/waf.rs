@@ -378,10 +378,7 @@ fn a_body_that_is_held_fits_into_what_may_be_held() {
             small,
             "    body_max: 1GiB\n    waf: { rules: a.conf, request_body: { access: false } }\n".to_owned(),
         ),
-        (
-            small,
-            "    body_max: 1GiB\n    waf: { rules: a.conf, request_body: { limit: 1MiB } }\n".to_owned(),
-        ),
+        (small, "    body_max: 1GiB\n    waf: { rules: a.conf, request_body: { limit: 1MiB } }\n".to_owned()),
         (small, format!("    body_max: 3MiB\n{firewall}")),
         (small, firewall.to_owned()),
         // The route permits less than could be judged.

@@ -111,9 +111,8 @@ fn of_flow(realm: &Node, flow: &Node, depth: usize) -> Option<Demands> {
 
 /// The steps of a flow that are gone, but for its conditions.
 fn steps(flow: &Node) -> impl Iterator<Item = &Node> {
-    let is_gone = |step: &&Node| {
-        matches!(text(step, "requirement"), Some("REQUIRED" | "CONDITIONAL" | "ALTERNATIVE"))
-    };
+    let is_gone =
+        |step: &&Node| matches!(text(step, "requirement"), Some("REQUIRED" | "CONDITIONAL" | "ALTERNATIVE"));
     items(flow, "authenticationExecutions").iter().filter(|step| !is_condition(step)).filter(is_gone)
 }
 
