@@ -96,6 +96,7 @@ impl Program {
         // the listener has closed.
         command.process_group(0);
         let cannot = || format!("cannot start {program:?}");
+        // By the main thread: the kernel takes the end of the thread that starts it for the end of its parent.
         let mut child = command.spawn().with_context(cannot)?;
         drop(command);
         become_program::has_become(told).with_context(cannot)?;
