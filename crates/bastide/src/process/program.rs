@@ -77,6 +77,7 @@ impl Program {
         };
         // Whoever has come to listen there meanwhile is not the program.
         self.port.is_free().map_err(anyhow::Error::msg)?;
+        self.port.release();
         let (command, told) = become_program::command_for(&self.command, self.core_limit)?;
         let mut command = Command::from(command);
         command.env("PORT", self.port.address().port().to_string()).kill_on_drop(true);

@@ -14,6 +14,7 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use rustix::process::{Pid, geteuid};
+use socket2::{Domain, Socket, Type};
 
 /// `TCP_LISTEN`, as the kernel writes it.
 const LISTENS: &str = "0A";
@@ -27,6 +28,8 @@ pub struct ProgramPort {
     /// Who may listen there besides.
     named: BTreeSet<u32>,
     found: Mutex<Found>,
+    /// Bound to the port, so that nobody else is given it before the program is started.
+    reserved: Mutex<Option<Socket>>,
 }
 
 /// What was found out about a program.
@@ -40,8 +43,29 @@ struct Found {
 impl ProgramPort {
     /// The port of a service's program, where these users may listen besides.
     pub fn new(service: &str, port: u16, named: &[u32]) -> Self {
-        let named = named.iter().copied().collect();
-        Self { service: service.to_owned(), port, named, found: Mutex::default() }
+        Self {
+            service: service.to_owned(),
+            port,
+            named: named.iter().copied().collect(),
+            found: Mutex::default(),
+            reserved: Mutex::default(),
+        }
+    }
+
+    /// The same with a port that is free, and nobody else's until [`Self::release`].
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn reserve(service: &str, named: &[u32]) -> std::io::Result<Self> {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+        socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())?;
+        let port = socket.local_addr()?.as_socket().map_or(0, |address| address.port());
+        Ok(Self { reserved: Mutex::new(Some(socket)), ..Self::new(service, port, named) })
+    }
+
+    /// The program is started now, and may take its port.
+    pub fn release(&self) {
+        *self.reserved.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     /// Where it is.
@@ -212,6 +236,18 @@ mod tests {
     use std::process::{Command, Stdio};
 
     use super::*;
+
+    #[test]
+    fn a_port_that_was_chosen_is_nobody_elses_before_the_program_is_started() {
+        let port = ProgramPort::reserve("orders", &[]).unwrap();
+        assert_eq!(port.is_free(), Ok(()));
+        for address in ["127.0.0.1", "0.0.0.0"] {
+            assert!(TcpListener::bind((address, port.address().port())).is_err(), "{address}");
+        }
+        port.release();
+        let _program = TcpListener::bind(port.address()).unwrap();
+        assert!(port.is_free().is_err());
+    }
 
     #[test]
     fn a_listener_is_found_by_its_address_and_port() {

@@ -33,12 +33,12 @@ use crate::config::{self, Declared, Disk, Fault, Files, Mode, Refused, Severity,
 /// It cannot be started, or the gateway around it.
 pub fn run(arguments: &RunArguments) -> anyhow::Result<ExitCode> {
     let core_limit = core_dumps::forbid_by_limit(arguments.danger_core_dumps)?;
-    let port = match arguments.to {
-        Some(port) => port,
-        None => free_port().context("no port is free for the program")?,
+    let (service, named) = (&arguments.service, &arguments.listener_uid);
+    let program_port = match arguments.to {
+        Some(port) => ProgramPort::new(service, port, named),
+        None => ProgramPort::reserve(service, named).context("no port is free for the program")?,
     };
-    let around = Around::new(arguments, port)?;
-    let program_port = Arc::new(ProgramPort::new(&arguments.service, port, &arguments.listener_uid));
+    let around = Around::new(arguments, program_port.address().port())?;
     // Before there is a listener for callers: none of them comes to somebody else.
     program_port.is_free().map_err(anyhow::Error::msg)?;
     let (main, advertise) = (around.main(), around.advertise());
@@ -53,7 +53,7 @@ pub fn run(arguments: &RunArguments) -> anyhow::Result<ExitCode> {
     let program = Program {
         service: arguments.service.clone(),
         command: arguments.command.clone(),
-        port: program_port,
+        port: Arc::new(program_port),
         core_limit,
         proxy_environment: !arguments.no_proxy_environment,
         advertise,
@@ -91,11 +91,6 @@ pub fn configuration(
     // Nothing is sent to this port.
     let loaded = Around::new(&arguments, 1)?.load();
     Ok(loaded.map(|(configuration, _)| configuration).map_err(|refused| refused.faults))
-}
-
-/// A port that nobody listens on now.
-fn free_port() -> io::Result<u16> {
-    Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 
 /// What is written around the shared configuration.
