@@ -1,34 +1,39 @@
 //! Connections that were refused, of which a line is said only so often: they cost whoever makes them nothing.
 
-use std::time::Duration;
-
+use model::seldom::{Rate, Seldom};
 use tokio::time::Instant;
 
 /// How often it is said that connections are refused.
-const SAID_EVERY: Duration = Duration::from_secs(1);
+const SAID: Rate = Rate { at_once: 1, every_ms: 1_000 };
 
-/// What was said last, and how many were not since.
-#[derive(Debug, Default)]
+/// The refused connections of a listener.
+#[derive(Debug)]
 pub(crate) struct LeftOut {
-    said: Option<Instant>,
-    count: u64,
+    since: Instant,
+    told: Seldom<()>,
+}
+
+impl Default for LeftOut {
+    fn default() -> Self {
+        Self { since: Instant::now(), told: Seldom::new(SAID, None) }
+    }
 }
 
 impl LeftOut {
     /// Whether this one is said; then how many were not, before it.
     pub(crate) fn one(&mut self, now: Instant) -> Option<u64> {
-        if self.said.is_some_and(|said| now < said + SAID_EVERY) {
-            self.count += 1;
-            return None;
-        }
-        self.said = Some(now);
-        Some(std::mem::take(&mut self.count))
+        let now = now.saturating_duration_since(self.since).as_millis();
+        self.told.take((), u64::try_from(now).unwrap_or(u64::MAX))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+
+    const SAID_EVERY: Duration = Duration::from_millis(SAID.every_ms);
 
     #[test]
     fn refused_connections_are_said_once_a_second_and_counted_besides() {
