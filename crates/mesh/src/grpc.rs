@@ -18,6 +18,12 @@ use tower::service_fn;
 /// answer may take.
 const PING: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(5));
 
+/// Largest header list that a listener takes, bytes.
+pub(crate) const HEADERS_BYTES_MAX: u32 = 8 * 1024;
+/// What a listener holds of a connection without anybody having read it, bytes (RFC 9113 §6.9.2: no less can
+/// be said).
+pub(crate) const WINDOW_BYTES: u32 = 65_535;
+
 /// One connection, gone when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Channel {

@@ -43,12 +43,23 @@ struct Unfinished<K: Eq + Hash> {
     until: Pin<Box<Sleep>>,
 }
 
+/// A request whose messages are told by [`Incoming`].
+///
+/// # Errors
+/// Too many messages of the same caller, or of all, are unfinished.
+pub(crate) fn incoming<B, K: Eq + Hash + Copy>(
+    request: http::Request<B>,
+    sends: Sends,
+    quota: &Arc<Quota<K>>,
+    who: K,
+) -> Result<http::Request<Incoming<B, K>>, Status> {
+    let (head, body) = request.into_parts();
+    Ok(http::Request::from_parts(head, Incoming::new(body, sends, quota, who)?))
+}
+
 impl<B, K: Eq + Hash + Copy> Incoming<B, K> {
     /// Begins to wait for the first message.
-    ///
-    /// # Errors
-    /// Too many messages of the same caller, or of all, are unfinished.
-    pub(crate) fn new(body: B, sends: Sends, quota: &Arc<Quota<K>>, who: K) -> Result<Self, Status> {
+    fn new(body: B, sends: Sends, quota: &Arc<Quota<K>>, who: K) -> Result<Self, Status> {
         let unfinished = Some(Unfinished::new(quota, who)?);
         Ok(Self { body, sends, framing: Framing::default(), unfinished, quota: Arc::clone(quota), who })
     }

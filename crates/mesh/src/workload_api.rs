@@ -56,7 +56,7 @@ use crate::bundle::Bundle;
 use crate::digest::{Digest, Digests};
 use crate::directory::Directory;
 use crate::issuer::Issuer;
-use crate::message::{Incoming, Sends};
+use crate::message::{Incoming, Sends, incoming};
 use crate::quota::Quota;
 use crate::workload::{Workload, Workloads};
 pub use client::{Client, EndpointUpdates, RevokedUpdates, X509Context, X509Identity};
@@ -322,9 +322,7 @@ impl Api {
             return Err(calls::told_no(&self.world, &visit.caller, method, &refused).await);
         }
         let sends = if method == sds::STREAM_SECRETS { Sends::Many } else { Sends::One };
-        let (head, body) = request.into_parts();
-        let body = Incoming::new(body, sends, &self.unfinished, visit.caller.uid)?;
-        Ok(http::Request::from_parts(head, body))
+        incoming(request, sends, &self.unfinished, visit.caller.uid)
     }
 
     async fn dispatch(

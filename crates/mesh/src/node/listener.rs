@@ -35,9 +35,9 @@ use super::proof::{Proof, Provers};
 use super::register::{self, NodeRecord};
 use crate::directory::{Directory as _, Endpoints};
 use crate::error::Error;
-use crate::grpc::Leashed;
+use crate::grpc::{HEADERS_BYTES_MAX, Leashed, WINDOW_BYTES};
 use crate::left_out::LeftOut;
-use crate::message::{Incoming, Sends};
+use crate::message::{Incoming, Sends, incoming};
 use crate::quota::Quota;
 use crate::trust_domain::TrustDomain;
 use crate::workload::{Workload, Workloads};
@@ -63,10 +63,6 @@ pub(super) const PROOF_BYTES_MAX: usize = 16 * 1024;
 pub(super) const UNFINISHED_PER_KEY_MAX: usize = 64;
 /// Most of all.
 const UNFINISHED_MAX: usize = 4_096;
-/// Largest header list, bytes.
-const HEADERS_BYTES_MAX: u32 = 8 * 1024;
-/// What is held of a connection without anybody having read it, bytes (RFC 9113 §6.9.2: no less can be said).
-const WINDOW_BYTES: u32 = 65_535;
 /// Largest update, bytes.
 pub(super) const UPDATE_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// A connection on which nothing comes back to a ping for so long is closed.
@@ -308,9 +304,7 @@ impl Api {
             peer.refused.fetch_add(1, Ordering::Relaxed);
             return Err(status);
         }
-        let (head, body) = request.into_parts();
-        let body = Incoming::new(body, Sends::One, &self.unfinished, peer.agent.pin)?;
-        Ok(http::Request::from_parts(head, body))
+        incoming(request, Sends::One, &self.unfinished, peer.agent.pin)
     }
 
     async fn dispatch(

@@ -22,7 +22,7 @@ use super::visit::Visit;
 use super::{Api, World};
 use crate::attest::Caller;
 use crate::error::Error;
-use crate::grpc::Leashed;
+use crate::grpc::{HEADERS_BYTES_MAX, Leashed, WINDOW_BYTES};
 use crate::left_out::LeftOut;
 use crate::quota::{Quota, Slot};
 use crate::unix_socket::BoundSocket;
@@ -36,10 +36,6 @@ pub const CONNECTIONS_PER_USER_MAX: usize = 256;
 const CONNECTIONS_KEPT: usize = 1_024;
 /// Most calls of one connection at once.
 const STREAMS_MAX: u32 = 128;
-/// Largest header list, bytes.
-const HEADERS_BYTES_MAX: u32 = 8 * 1024;
-/// What is held of a connection without anybody having read it, bytes (RFC 9113 §6.9.2: no less can be said).
-const WINDOW_BYTES: u32 = 65_535;
 /// What is read at once, bytes.
 const READ_BYTES_MAX: usize = 8 * 1024;
 /// A connection on which nothing comes back to a ping for so long is closed.
