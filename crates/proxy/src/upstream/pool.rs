@@ -279,7 +279,7 @@ impl Pool {
         self.slots.connections_max.set(service.connections_max);
         self.connection_limits.set(service.connection_limits);
         self.session_idle.set(service.idle);
-        if service.connection_limits.connections_max != 0 {
+        if self.is_bounded() {
             self.hear();
         }
     }
@@ -543,7 +543,7 @@ impl Pool {
     /// Takes a connection back whose response has ended cleanly.
     pub(crate) fn put(&self, connection: Box<Connection1>) {
         let here = self.waiting();
-        let elsewhere = self.connection_limits.get().connections_max != 0 && self.limiter.waiting() > here;
+        let elsewhere = self.is_bounded() && self.limiter.waiting() > here;
         // When both wait they take turns; closing it makes room for the other core.
         let turn = elsewhere && self.turn.replace(!self.turn.get());
         if elsewhere && (here == 0 || turn) {

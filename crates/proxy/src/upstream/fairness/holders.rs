@@ -6,7 +6,6 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use foldhash::fast::RandomState;
-use model::ClientNetwork;
 
 use super::Network;
 use crate::upstream::board::Share;
@@ -25,7 +24,7 @@ struct Lists {
     free: Vec<usize>,
     networks: Vec<Has>,
     free_networks: Vec<usize>,
-    by_network: HashMap<u128, usize, RandomState>,
+    by_network: HashMap<Network, usize, RandomState>,
     /// The networks that have something.
     having: usize,
     /// Exchanges that are ended and have not given up their connections yet.
@@ -53,16 +52,6 @@ struct Has {
     oldest: Option<Oldest>,
 }
 
-/// A network as a number.
-fn key(network: Network) -> u128 {
-    let (kind, of) = match network {
-        None => (0, 0),
-        Some(ClientNetwork::V4(address)) => (1, u64::from(address.to_bits())),
-        Some(ClientNetwork::V6(upper)) => (2, upper),
-    };
-    (kind << 64) | u128::from(of)
-}
-
 /// Whether it is a tunnel, since when it has its connection, and its place.
 type Oldest = (bool, u64, usize);
 
@@ -88,7 +77,7 @@ impl Holders {
     /// How many connections a network has.
     pub(crate) fn connections(&self, network: Network) -> usize {
         let lists = self.0.borrow();
-        let place = lists.by_network.get(&key(network));
+        let place = lists.by_network.get(&network);
         place.and_then(|place| lists.networks.get(*place)).map_or(0, |has| has.connections)
     }
 
@@ -123,7 +112,7 @@ impl Holders {
     /// Ends the oldest exchange of a network that may be ended, of those that the last look found.
     pub(crate) fn end_of(&self, network: Network) {
         let lists = &mut *self.0.borrow_mut();
-        let has = lists.by_network.get(&key(network)).and_then(|place| lists.networks.get_mut(*place));
+        let has = lists.by_network.get(&network).and_then(|place| lists.networks.get_mut(*place));
         if let Some(oldest) = has.and_then(|has| has.oldest.take()) {
             lists.end(oldest);
         }
@@ -133,7 +122,7 @@ impl Holders {
 impl Lists {
     /// The place of a network that has one more.
     fn count(&mut self, network: Network) -> usize {
-        let known = self.by_network.get(&key(network)).copied();
+        let known = self.by_network.get(&network).copied();
         let place = known.unwrap_or_else(|| self.meet(network));
         if let Some(has) = self.networks.get_mut(place) {
             self.having += usize::from(has.connections == 0);
@@ -159,7 +148,7 @@ impl Lists {
                 networks.len() - 1
             }
         };
-        self.by_network.insert(key(network), place);
+        self.by_network.insert(network, place);
         place
     }
 
