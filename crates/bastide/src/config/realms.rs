@@ -500,20 +500,19 @@ impl Decoder<'_> {
     fn claim(&mut self, node: &Node) -> Option<ClaimRule> {
         let table = self.table(node, &CLAIM)?;
         let claim = self.required(&table, "claim").and_then(|node| self.text(node))?.to_owned();
-        let mut given = ["from", "attribute", "fixed"].into_iter().filter_map(|key| table.get(key));
-        let (Some(node), None) = (given.next(), given.next()) else {
+        let mut given =
+            ["from", "attribute", "fixed"].into_iter().filter_map(|key| Some((key, table.get(key)?)));
+        let (Some((key, node)), None) = (given.next(), given.next()) else {
             let message = format!("claim {claim:?} needs one of `from`, `attribute` and `fixed`");
             let known = SOURCES.iter().any(|(name, _)| *name == claim);
             let instead = if known { format!("from: {claim}") } else { format!("attribute: {claim}") };
             self.advise(table.at, message, format!("write {instead}"));
             return None;
         };
-        let from = if table.get("fixed").is_some() {
-            Source::Fixed(self.text(node)?.into())
-        } else if table.get("attribute").is_some() {
-            self.attribute(node)?
-        } else {
-            self.source(node)?
+        let from = match key {
+            "fixed" => Source::Fixed(self.text(node)?.into()),
+            "attribute" => self.attribute(node)?,
+            _ => self.source(node)?,
         };
         let scope = table.get("scope").and_then(|node| self.text(node)).map(str::to_owned);
         let into = table.get("into").map_or(vec![Target::AccessToken], |node| self.values(node, target));

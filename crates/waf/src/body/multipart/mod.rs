@@ -84,13 +84,8 @@ impl MultipartFlags {
     pub(crate) fn unmatched(&self) -> u8 {
         match (self.boundary_within, self.unmatched_boundary) {
             (true, _) => 1,
-            (false, true) => {
-                if self.error {
-                    1
-                } else {
-                    2
-                }
-            }
+            (false, true) if self.error => 1,
+            (false, true) => 2,
             (false, false) => 0,
         }
     }
