@@ -28,8 +28,7 @@ async fn a_client_that_authenticates_may_be_let_off_pkce() {
     testbed.put(old()).await;
     let mut browser = Browser::new(&testbed);
     let here = ("redirect_uri", CALLBACK);
-    let page = browser.authorize("old", &NO_CHALLENGE).await;
-    let code = browser.log_in(&page).await.answer()["code"].clone();
+    let code = browser.log_in_for("old", &NO_CHALLENGE).await["code"].clone();
     assert_eq!(redeem(&testbed, &code, &[here]).await.status, 200);
     // Others are not, and neither is half of it.
     let none = browser.authorize("web", &NO_CHALLENGE).await.answer();
@@ -50,8 +49,7 @@ async fn a_code_without_challenge_is_none_for_whoever_has_a_verifier() {
     testbed.put(old()).await;
     let mut browser = Browser::new(&testbed);
     let here = ("redirect_uri", CALLBACK);
-    let page = browser.authorize("old", &NO_CHALLENGE).await;
-    let code = browser.log_in(&page).await.answer()["code"].clone();
+    let code = browser.log_in_for("old", &NO_CHALLENGE).await["code"].clone();
     redeem(&testbed, &code, &[here, ("code_verifier", VERIFIER)]).await.refused(400, "invalid_grant");
     redeem(&testbed, &code, &[here]).await.refused(400, "invalid_grant");
 }
@@ -74,8 +72,7 @@ async fn a_code_without_challenge_comes_with_its_address_where_there_are_several
     two.redirect_uris.push("https://app.example/other".to_owned());
     testbed.put(two).await;
     let mut browser = Browser::new(&testbed);
-    let page = browser.authorize("old", &NO_CHALLENGE).await;
-    let code = browser.log_in(&page).await.answer()["code"].clone();
+    let code = browser.log_in_for("old", &NO_CHALLENGE).await["code"].clone();
     redeem(&testbed, &code, &[]).await.refused(400, "invalid_grant");
     assert_eq!(redeem(&testbed, &code, &[("redirect_uri", CALLBACK)]).await.status, 200);
     testbed.put(old()).await;
