@@ -186,6 +186,9 @@ fn method(name: &[u8]) -> Result<Method, Class> {
         b"CONNECT" | b"TRACE" | b"TRACK" | b"PRI" => return Err(Class::ForbiddenMethod),
         _ => {}
     }
+    if name.len() > METHOD_BYTES_MAX {
+        return Err(Class::MethodTooLong);
+    }
     let exact = KNOWN_METHODS.contains(&name);
     if !exact && KNOWN_METHODS.iter().any(|known| known.eq_ignore_ascii_case(name)) {
         return Err(Class::MethodCase);

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::table::Class;
 
-/// Most bytes of a method that a refusal keeps.
+/// Most bytes of a method: a longer one is refused, and a refusal keeps no more of it.
 pub const METHOD_BYTES_MAX: usize = 32;
 /// Most bytes of a target that a refusal keeps.
 pub const TARGET_BYTES_MAX: usize = 1024;

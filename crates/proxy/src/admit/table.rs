@@ -137,6 +137,7 @@ classes! {
 
     // Method
     BadMethod "bad_method" Http2 Refuse(400), "the method is not a token", ["RFC 9110 §9.1"];
+    MethodTooLong "method_too_long" Both Refuse(501), "the method is over 32 bytes, longer than any that is served", ["RFC 9112 §3"];
     MethodCase "method_case" Both Refuse(400), "the method is a known one in other case: methods are case-sensitive, but not every upstream thinks so", ["RFC 9110 §9.1"];
     ForbiddenMethod "forbidden_method" Both Refuse(501), "CONNECT, TRACE, TRACK and PRI are not served", ["RFC 9110 §9.3.6", "RFC 9110 §9.3.8", "RFC 9113 §11.6", "CVE-2026-2833"];
     MethodOverride "method_override" Both Refuse(400), "x-http-method-override and its like would change the method that policy judged", ["CVE-2026-30851"];

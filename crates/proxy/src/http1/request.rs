@@ -79,7 +79,7 @@ impl Reader {
 /// Whether the request line, ended or not, is longer than any allowed target needs: the
 /// same however the bytes came.
 fn line_too_long(buffer: &[u8], limits: &Limits) -> bool {
-    // The longest method that a refusal would keep, two spaces, the version, CR LF.
+    // The longest method that is served, two spaces, the version, CR LF.
     const AROUND: usize = 64;
     let most = limits.uri_bytes_max + AROUND;
     buffer.len() > most && memchr::memchr(b'\n', buffer.get(..most).unwrap_or_default()).is_none()

@@ -354,6 +354,8 @@ fn methods() -> Vec<Case> {
             Refused,
         ),
         method(BadMethod, false, "PROPFIND", Admitted),
+        method(MethodTooLong, true, &"M".repeat(33), Refused),
+        method(MethodTooLong, false, &"M".repeat(32), Admitted),
         method(MethodCase, true, "get", Refused),
         method(MethodCase, true, "Delete", Refused),
         method(MethodCase, true, "connect", Refused),
