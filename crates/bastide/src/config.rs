@@ -370,7 +370,7 @@ pub fn state_folder(
     let (is_yaml, named, default) = read(files);
     // What is no YAML as a whole may still have the line.
     let line = || {
-        let bytes = files.read(path).ok().filter(|_| !is_yaml)?;
+        let bytes = files.read(path, node::FILE_BYTES_MAX).ok().filter(|_| !is_yaml)?;
         let text = String::from_utf8_lossy(&bytes);
         let line = text.lines().find(|line| line.starts_with("state:"))?;
         read(&Memory::new([(sources::tidy(path), line.into())])).1

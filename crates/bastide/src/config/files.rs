@@ -2,16 +2,18 @@
 //! need no disk.
 
 use std::collections::BTreeMap;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 /// Where configuration files come from.
 pub trait Files {
-    /// The whole content of one file.
+    /// The content of one file; of one that is longer the first `bytes_max + 1` bytes,
+    /// as a device has no end.
     ///
     /// # Errors
     /// The file is not there or cannot be read.
-    fn read(&self, path: &Path) -> io::Result<Vec<u8>>;
+    fn read(&self, path: &Path, bytes_max: usize) -> io::Result<Vec<u8>>;
 
     /// The names in one folder, without the folder.
     ///
@@ -28,8 +30,10 @@ pub trait Files {
 pub struct Disk;
 
 impl Files for Disk {
-    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
-        std::fs::read(path)
+    fn read(&self, path: &Path, bytes_max: usize) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        File::open(path)?.take(longer_by_one(bytes_max)).read_to_end(&mut bytes)?;
+        Ok(bytes)
     }
 
     fn list(&self, folder: &Path) -> io::Result<Vec<PathBuf>> {
@@ -40,6 +44,10 @@ impl Files for Disk {
         use std::os::unix::fs::PermissionsExt;
         std::fs::metadata(path).is_ok_and(|data| data.permissions().mode() & 0o004 != 0)
     }
+}
+
+fn longer_by_one(bytes: usize) -> u64 {
+    u64::try_from(bytes).unwrap_or(u64::MAX).saturating_add(1)
 }
 
 /// Files in memory, for tests and the fuzzer. Names are what was given, no folders.
@@ -56,8 +64,11 @@ impl Memory {
 }
 
 impl Files for Memory {
-    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
-        self.files.get(path).cloned().ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "no such file"))
+    fn read(&self, path: &Path, bytes_max: usize) -> io::Result<Vec<u8>> {
+        let missing = || io::Error::new(io::ErrorKind::NotFound, "no such file");
+        let mut bytes = self.files.get(path).cloned().ok_or_else(missing)?;
+        bytes.truncate(bytes_max.saturating_add(1));
+        Ok(bytes)
     }
 
     fn list(&self, folder: &Path) -> io::Result<Vec<PathBuf>> {
@@ -73,5 +84,19 @@ impl Files for Memory {
 
     fn world_readable(&self, _: &Path) -> bool {
         false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_without_an_end_is_read_up_to_the_limit_and_one_byte() {
+        for (bytes_max, read) in [(0, 1), (4_096, 4_097)] {
+            assert_eq!(Disk.read(Path::new("/dev/zero"), bytes_max).unwrap().len(), read);
+            let long = Memory::new([(PathBuf::from("zero"), vec![0; 10_000])]);
+            assert_eq!(long.read(Path::new("zero"), bytes_max).unwrap().len(), read);
+        }
     }
 }

@@ -282,7 +282,8 @@ impl Drawing {
                 || configuration.policy_sources().iter().any(|source| Path::new(&source.name) == path)
         };
         for path in configuration.files.iter().filter(|path| !told(path)) {
-            let digest = match files.read(path) {
+            // Its size was judged when it was loaded.
+            let digest = match files.read(path, usize::MAX) {
                 Ok(bytes) => self.digest(&bytes),
                 Err(_) => continue,
             };

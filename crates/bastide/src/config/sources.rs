@@ -103,10 +103,10 @@ impl<'a> Sources<'a> {
     /// A sentence for the fault.
     pub(super) fn read(&mut self, path: &Path, bytes_max: usize) -> Result<Vec<u8>, String> {
         self.looked_at.insert(path.to_owned());
-        let bytes =
-            self.files.read(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+        let unread = |error| format!("cannot read {}: {error}", path.display());
+        let bytes = self.files.read(path, bytes_max).map_err(unread)?;
         if bytes.len() > bytes_max {
-            return Err(format!("{} has {} bytes, the limit is {bytes_max}", path.display(), bytes.len()));
+            return Err(format!("{} has more than {bytes_max} bytes, the limit", path.display()));
         }
         Ok(bytes)
     }
@@ -114,7 +114,7 @@ impl<'a> Sources<'a> {
     /// Whether there is such a file.
     pub(super) fn exists(&mut self, path: &Path) -> bool {
         self.looked_at.insert(path.to_owned());
-        self.files.read(path).is_ok()
+        self.files.read(path, 0).is_ok()
     }
 
     /// Whether everybody on this machine may read the file.

@@ -268,10 +268,10 @@ struct Overlay {
 }
 
 impl Files for Overlay {
-    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+    fn read(&self, path: &Path, bytes_max: usize) -> io::Result<Vec<u8>> {
         match self.texts.iter().find(|(over, _)| over == path) {
             Some((_, text)) => Ok(text.clone().into_bytes()),
-            None => Disk.read(path),
+            None => Disk.read(path, bytes_max),
         }
     }
 
