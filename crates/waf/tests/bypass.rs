@@ -437,6 +437,43 @@ fn a_field_is_not_hidden_by_an_empty_file_name() {
     core_denies(&with("/", attack), 942_100, &with("a.txt", ""));
 }
 
+/// The attack is denied by a rule on arguments and by the Core Rule Set; the neighbour passes both.
+fn both_deny(attack: &Raw, honest: &Raw) {
+    let args = denies(r#"ARGS "@detectSQLi" "t:none,t:urlDecodeUni"#);
+    let what = String::from_utf8_lossy(&attack.body);
+    for set in [Some(args), core_rule_set()].into_iter().flatten() {
+        assert!(is_denied(&set, attack), "{what}");
+        assert_eq!(run(&set, honest).1, Verdict::Pass, "beside {what}");
+    }
+}
+
+/// What hid the name of a file from an application, or the end of a part's head, made a field of what
+/// is a file here: nothing of it was looked at.
+#[test]
+fn a_field_is_not_hidden_behind_a_file_that_other_readers_do_not_see() {
+    let attack = "' UNION SELECT name, password FROM users-- ";
+    let named = "Content-Disposition: form-data; name=\"q\"";
+    let file =
+        multipart(&[part(&format!("{named}; filename=\"a.txt\"\r\nContent-Type: text/plain"), attack)]);
+    for head in [
+        // Werkzeug ends a line of a head, and the head, at a CR alone.
+        format!("{named}; filename=\"x\ry\""),
+        format!("X-A: a\rContent-Disposition: form-data; name=\"q\"\r\n{named}; filename=\"f\""),
+        // A brace is none of a token; nor is a parameter one with a blank (PHP, Werkzeug).
+        format!("{named}; filename={{x}}"),
+        format!("{named}; filename =\"a filename=x\""),
+        format!("{named}; filename\t=\"a filename=x\""),
+        // To PHP the quotes go on, and the name is `q`.
+        "Content-Disposition: form-data; name=\"q[]\\\\\"; filename=\"f\"".to_owned(),
+    ] {
+        both_deny(&multipart(&[part(&head, attack)]), &file);
+    }
+    both_deny(
+        &multipart(&[part(&format!("{named}\r\nX-A: a\r\r{attack}"), "one")]),
+        &multipart(&[field("q", "one")]),
+    );
+}
+
 /// CVE-2026-21876: the charset of the last part alone was looked at.
 #[test]
 fn each_parts_charset_is_looked_at() {

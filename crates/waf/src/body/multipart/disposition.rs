@@ -12,6 +12,8 @@ pub(super) struct Disposition {
     pub(super) filename: Option<Vec<u8>>,
     /// What `filename*` says, decoded.
     pub(super) filename_extended: Option<Vec<u8>>,
+    /// Whether a blank stands beside an equals sign: to many readers that is no parameter.
+    pub(super) is_spaced: bool,
 }
 
 /// The number of the fault, as ModSecurity counts them.
@@ -38,7 +40,9 @@ pub(super) fn read(value: &[u8], invalid_quoting: &mut bool) -> Result<Dispositi
         if after.is_empty() {
             return Err(-5);
         }
-        let after = skip_blank(after.strip_prefix(b"=").ok_or(-13)?);
+        let value_at = after.strip_prefix(b"=").ok_or(-13)?;
+        said.is_spaced |= rest.get(end) != Some(&b'=') || matches!(value_at, [b' ' | b'\t', ..]);
+        let after = skip_blank(value_at);
         let (text, after) = match after.split_first() {
             None => return Err(-6),
             Some((b'"' | b'\'', _)) if name == b"filename*" => return Err(-11),
@@ -130,6 +134,9 @@ fn quoted<'a>(text: &'a [u8], quote: u8, invalid: &mut bool) -> Result<(Vec<u8>,
             b'\\' => match rest.split_first() {
                 None => return Err(-8),
                 Some((&escaped, after)) if escaped == quote || escaped == b'\\' => {
+                    // PHP and Python take the second of two backslashes for the escape of a quote
+                    // behind them.
+                    *invalid |= escaped == b'\\' && after.first() == Some(&quote);
                     out.push(escaped);
                     rest = after;
                 }
@@ -167,7 +174,8 @@ fn skip_blank(text: &[u8]) -> &[u8] {
     text.get(blank..).unwrap_or_default()
 }
 
-/// RFC 2045 §5.1.
+/// RFC 9110 §5.6.2: RFC 2045 has braces too, at which readers for HTTP end a token or leave the
+/// parameter out.
 fn is_token(byte: u8) -> bool {
-    byte > 0x20 && byte < 0x7f && !b"()<>@,;:\\\"/[]?=".contains(&byte)
+    byte > 0x20 && byte < 0x7f && !b"()<>@,;:\\\"/[]?={}".contains(&byte)
 }

@@ -448,6 +448,7 @@ impl Multipart {
             return Err("Multipart: Invalid part header (contains invalid character).".to_owned());
         }
         let value = value.get(1..).unwrap_or_default();
+        check_value(value)?;
         let blank = value.iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
         if part.headers.iter().any(|header| header.name.eq_ignore_ascii_case(name)) {
             return Err(format!("Multipart: Duplicate part header: {}.", String::from_utf8_lossy(name)));
@@ -498,6 +499,7 @@ impl Multipart {
         part.name = Some(name);
         let mut names = part.filename.iter().chain(&part.filename_besides);
         part.is_field = !is_plain
+            || said.is_spaced
             || names.any(|name| disposition::names_no_file(name))
             || disposition::is_overlooked(&disposition.value);
         flags.foreign_charset |= part.is_field && part.headers.iter().any(Header::is_in_foreign_charset);
@@ -512,12 +514,23 @@ fn said(fault: &str) -> String {
     format!("Multipart parsing error: {fault}")
 }
 
+/// To some readers a CR alone ends a header line, and two of them all headers (Werkzeug): what
+/// stands behind it they do not read as we do. Other control characters are none's either
+/// (RFC 9110 §5.5).
+fn check_value(text: &[u8]) -> Result<(), Fault> {
+    match text.iter().any(|byte| byte.is_ascii_control() && *byte != b'\t') {
+        true => Err("Multipart: Invalid part header (control character).".to_owned()),
+        false => Ok(()),
+    }
+}
+
 /// A line that continues the header line before it.
 fn fold(flags: &mut MultipartFlags, part: &mut Part, text: &[u8]) -> Result<(), Fault> {
     flags.header_folding = true;
     let blank = text.iter().take_while(|byte| boundary::is_space(Some(byte))).count();
     let (space, text) = text.split_at(blank);
     flags.invalid_header_folding |= space.iter().any(|byte| !matches!(byte, b' ' | b'\t'));
+    check_value(text)?;
     let Some(header) = part.headers.last_mut() else {
         return Err("Multipart: Invalid part header (folding error).".to_owned());
     };
