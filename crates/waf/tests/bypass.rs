@@ -474,6 +474,25 @@ fn a_field_is_not_hidden_behind_a_file_that_other_readers_do_not_see() {
     );
 }
 
+/// Werkzeug ends a boundary without quotes at the first letter that needs some: in one file's content
+/// it found fields.
+#[test]
+fn a_boundary_that_needs_quotes_is_denied_without_them() {
+    let attack = "' UNION SELECT name, password FROM users-- ";
+    let named = "Content-Disposition: form-data; name=\"q\"";
+    for mark in ['/', ':', '=', '?', ')'] {
+        let boundary = |mark: char| format!("abc{mark}{}", "x".repeat(24));
+        let inner = format!("--abc\r\n{named}\r\n\r\n{attack}\r\n--abc--");
+        let whole = |boundary: &str| {
+            let head =
+                "Content-Disposition: form-data; name=\"f\"; filename=\"f.txt\"\r\nContent-Type: text/plain";
+            let body = format!("--{boundary}\r\n{head}\r\n\r\n{inner}\r\n--{boundary}--\r\n");
+            post(&format!("multipart/form-data; boundary={boundary}"), &body)
+        };
+        both_deny(&whole(&boundary(mark)), &whole(&boundary('-')));
+    }
+}
+
 /// CVE-2026-21876: the charset of the last part alone was looked at.
 #[test]
 fn each_parts_charset_is_looked_at() {

@@ -1,6 +1,6 @@
 //! The boundary between parts: what the content type says of it, and which lines are it.
 
-use super::{Fault, MultipartFlags, charset};
+use super::{Fault, MultipartFlags, charset, disposition::is_token};
 
 /// Longest content type of a multipart body, bytes.
 const CONTENT_TYPE_BYTES_MAX: usize = 1024;
@@ -95,6 +95,8 @@ impl Boundary {
         if text.is_empty() {
             return Err("Multipart: Invalid boundary in C-T (empty).");
         }
+        // RFC 2045 §5.1 wants quotes around it then: some readers end it there (Werkzeug, Sanic).
+        flags.invalid_quoting |= !quoted && !text.iter().all(|byte| is_token(*byte));
         let dashed = [b"--", text].concat();
         let end = dashed.iter().position(|byte| b" ,('".contains(byte)).unwrap_or(dashed.len());
         let end = end.min("--".len() + BOUNDARY_BYTES_MAX);

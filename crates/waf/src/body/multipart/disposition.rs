@@ -176,6 +176,6 @@ fn skip_blank(text: &[u8]) -> &[u8] {
 
 /// RFC 9110 §5.6.2: RFC 2045 has braces too, at which readers for HTTP end a token or leave the
 /// parameter out.
-fn is_token(byte: u8) -> bool {
+pub(super) fn is_token(byte: u8) -> bool {
     byte > 0x20 && byte < 0x7f && !b"()<>@,;:\\\"/[]?={}".contains(&byte)
 }

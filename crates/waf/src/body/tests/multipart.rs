@@ -269,6 +269,8 @@ fn each_flag_is_raised_by_its_fault_alone() {
         (TYPE, good.replace("\"a\"", "a'b"), &["INVALID_QUOTING"]),
         (TYPE, good.replace("\"a\"", r#""a\\""#), &["INVALID_QUOTING"]),
         (TYPE, good.replace("\"a\"", r#""a\\b\"""#), &[]),
+        ("multipart/form-data; boundary=B/b", good.replace("--B", "--B/b"), &["INVALID_QUOTING"]),
+        ("multipart/form-data; boundary=B+b", good.replace("--B", "--B+b"), &[]),
         (TYPE, format!("--B\r\n{FIELD}\r\n\r\n--B--\r\n"), &["INVALID_PART"]),
         (TYPE, format!("--B\r\n{FIELD}\r\n--B--\r\n"), &["INVALID_PART"]),
         (TYPE, good.replace("\r\n1\r\n", "\r\n--C\r\n"), &["UNMATCHED_BOUNDARY"]),
