@@ -493,6 +493,25 @@ fn a_boundary_that_needs_quotes_is_denied_without_them() {
     }
 }
 
+/// Python's frameworks take quotes and backslashes off the value of a cookie.
+#[test]
+fn a_cookie_in_quotes_is_seen_without_its_backslashes() {
+    let with = |cookie: &str| {
+        request(&format!(
+            "GET / HTTP/1.1\r\nHost: shop.test\r\nUser-Agent: Mozilla/5.0\r\nAccept: */*\r\nCookie: {cookie}\r\n\r\n"
+        ))
+    };
+    let octal = |text: &str| text.bytes().map(|byte| format!("\\{byte:03o}")).collect::<String>();
+    let attack = "' UNION SELECT name, password FROM users-- ";
+    let cookies = denies(r#"REQUEST_COOKIES "@detectSQLi" "t:none"#);
+    for attack in [format!("a=1; q=\"{}\"", octal(attack)), format!("q= \"{}\"", attack.replace('N', "\\N"))]
+    {
+        assert!(is_denied(&cookies, &with(&attack)), "{attack}");
+        core_denies(&with(&attack), 942_100, &with(&format!("a=1; q=\"{}\"", octal("honest"))));
+    }
+    assert!(!is_denied(&cookies, &with("q=\"honest\"; b=\"it\\\"s\"")));
+}
+
 /// CVE-2026-21876: the charset of the last part alone was looked at.
 #[test]
 fn each_parts_charset_is_looked_at() {

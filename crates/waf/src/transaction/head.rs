@@ -64,6 +64,26 @@ fn merged<'a>(headers: &[(&'a [u8], &'a [u8])]) -> Vec<(&'a [u8], Cow<'a, [u8]>)
     all
 }
 
+/// What Python's frameworks read in a cookie's value in quotes: behind a backslash stands a letter, or
+/// three octal digits. `None` where that is what stands there.
+fn unquoted(value: &[u8]) -> Option<Vec<u8>> {
+    let inner = value.trim_ascii().strip_prefix(b"\"")?.strip_suffix(b"\"")?;
+    let mut rest = inner.get(memchr::memchr(b'\\', inner)?..)?;
+    let mut plain = inner.get(..inner.len() - rest.len())?.to_vec();
+    while let Some((&byte, after)) = rest.split_first() {
+        let (letter, after) = match (byte, after) {
+            (b'\\', [high @ b'0'..=b'3', middle @ b'0'..=b'7', low @ b'0'..=b'7', after @ ..]) => {
+                ((high - b'0') << 6 | (middle - b'0') << 3 | (low - b'0'), after)
+            }
+            (b'\\', [letter, after @ ..]) => (*letter, after),
+            _ => (byte, after),
+        };
+        plain.push(letter);
+        rest = after;
+    }
+    Some(plain)
+}
+
 /// A path with its percent-encodings decoded, each once; broken ones stay.
 fn decoded(path: &[u8]) -> Cow<'_, [u8]> {
     if !path.contains(&b'%') {
@@ -185,7 +205,8 @@ impl State {
     }
 
     /// `name=value; other=…`; values as sent. With `SecCookieFormat 1`, `$Version` and its
-    /// kin are attributes, and quotes around values go (RFC 2965).
+    /// kin are attributes, and quotes around values go (RFC 2965). A value in quotes with
+    /// backslashes has a second one, as it is without them.
     fn cookies(&mut self, set: &RuleSet, header: &[u8]) {
         let rfc2965 = set.settings.cookie_format == 1;
         for pair in header.split(|byte| *byte == set.settings.cookie_separator) {
@@ -200,6 +221,9 @@ impl State {
             let inner = value.strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\""));
             let value = if rfc2965 { inner.unwrap_or(value) } else { value };
             self.store.add_named(Variable::RequestCookies, Variable::RequestCookiesNames, name, value);
+            if let Some(plain) = unquoted(pair.get(name.len() + 1..).unwrap_or_default()) {
+                self.store.add(Variable::RequestCookies, name, &plain);
+            }
         }
     }
 
@@ -296,6 +320,22 @@ mod tests {
         let all = merged(&headers);
         assert_eq!(all.len(), 3);
         assert_eq!(all[0].1, b"1, 3".as_slice());
+    }
+
+    #[test]
+    fn quotes_and_backslashes_are_taken_off_as_python_does() {
+        for (value, plain) in [
+            (r#""1\047 OR \0471""#, Some("1' OR '1")),
+            (r#" "\e\v\\\"\400\08" "#, Some("ev\\\"40008")),
+            (r#""a\""#, Some("a\\")),
+            (r#""ab""#, None),
+            (r#"a\047"#, None),
+            (r#""\047"#, None),
+            ("\"", None),
+            ("", None),
+        ] {
+            assert_eq!(unquoted(value.as_bytes()).as_deref(), plain.map(str::as_bytes), "{value}");
+        }
     }
 
     #[test]
