@@ -135,7 +135,7 @@ impl Board {
     /// Puts up a wish for a place: one of each network and core at a time.
     pub(crate) fn wish(&self, wish: Wish) -> bool {
         let mut lists = self.lists();
-        lists.wishes.retain(|other| !other.give.is_closed());
+        lists.wishes.retain(is_waited_for);
         let is_twin = |other: &Wish| (other.core, other.network) == (wish.core, wish.network);
         if lists.wishes.len() >= WISHES_MAX || lists.wishes.iter().any(is_twin) {
             return false;
@@ -147,6 +147,7 @@ impl Board {
     /// Gives what a core can give to those who wish for a place.
     pub(crate) fn grant(&self, mut place: impl FnMut(Network, usize) -> Option<Waiting>) {
         let mut lists = self.lists();
+        lists.wishes.retain(is_waited_for);
         for wish in std::mem::take(&mut lists.wishes) {
             match place(wish.network, wish.own) {
                 // Who has gone leaves it to the next one.
@@ -159,6 +160,11 @@ impl Board {
     fn lists(&self) -> MutexGuard<'_, Lists> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether somebody still waits for what is wished.
+fn is_waited_for(wish: &Wish) -> bool {
+    !wish.give.is_closed()
 }
 
 #[cfg(test)]
@@ -231,6 +237,12 @@ mod tests {
         });
         assert_eq!(asked.len(), 64);
         drop(waiting);
+        asked.clear();
+        board.grant(|network, own| {
+            asked.push((network, own));
+            None
+        });
+        assert_eq!(asked, [], "nobody loses a place to one who has gone");
         assert!(wish(100).0, "those who have gone make room");
     }
 }
