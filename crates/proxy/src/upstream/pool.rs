@@ -393,8 +393,14 @@ impl Pool {
             tokio::select! {
                 changed = waits.changed() => return changed,
                 () = &mut elsewhere => return Ok(()),
-                // Keeps its turn among the cores.
-                () = tokio::time::sleep(RELIEF) => self.relieve(),
+                // Keeps its turn among the cores, unless there is room that another core was told of and
+                // could not use.
+                () = tokio::time::sleep(RELIEF) => {
+                    self.relieve();
+                    if !self.is_full() {
+                        return Ok(());
+                    }
+                }
             }
         }
     }
@@ -596,5 +602,66 @@ impl Drop for Dialing<'_> {
     fn drop(&mut self) {
         self.0.dialing.set(false);
         self.0.slots.queues.wake_next();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::task::{JoinHandle, LocalSet};
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::upstream::{ServiceSettings, Upstreams};
+
+    /// As long as it takes, but not for ever.
+    async fn soon<T>(wanted: impl Future<Output = T>) -> T {
+        tokio::time::timeout(Duration::from_secs(60), wanted).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn room_that_one_core_was_told_of_and_cannot_use_is_found_by_the_next() {
+        let upstream = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = upstream.local_addr().unwrap();
+        let (host, port) = (address.ip().to_string(), address.port());
+        let endpoint = EndpointSettings { tls: false, host, port, address: None };
+        let bounds = ConnectionLimits { connections_max: 2, waiting_max: 8 };
+        let settings = ServiceSettings {
+            connections_per_core_max: 1,
+            connection_limits: bounds,
+            ..ServiceSettings::new("test", vec![endpoint])
+        };
+        let limits = Arc::new(Limits::default());
+        let upstreams = Upstreams::build(vec![settings], Vec::new(), Arc::clone(&limits), None).unwrap();
+        let (service, endpoint) = (&upstreams.services()[0], &upstreams.services()[0].endpoints[0]);
+        let limiter = &endpoint.limiter;
+        let begin = |core: &Rc<Pool>| -> JoinHandle<bool> {
+            let (core, limits) = (Rc::clone(core), Arc::clone(&limits));
+            tokio::task::spawn_local(async move {
+                core.connect(&limits, None, Load::Requests, None).await.is_ok()
+            })
+        };
+        let wait_for = async |count: u32| {
+            while limiter.waiting() != count {
+                tokio::task::yield_now().await;
+            }
+        };
+        let test = async {
+            let [full, other] =
+                [(); 2].map(|()| Pools::new(&Ticker::start(Instant::now())).get(service, endpoint, &limits));
+            // One has as many as a core may have, and a third core the rest.
+            let own = full.enter().unwrap();
+            let third = limiter.enter(bounds).unwrap();
+            let told = begin(&full);
+            wait_for(1).await;
+            let next = begin(&other);
+            wait_for(2).await;
+            drop(third);
+            assert!(soon(next).await.unwrap());
+            assert!(!told.is_finished());
+            drop(own);
+            assert!(soon(told).await.unwrap());
+            assert_eq!((limiter.open(), limiter.waiting()), (0, 0));
+        };
+        LocalSet::new().run_until(test).await;
     }
 }
