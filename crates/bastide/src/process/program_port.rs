@@ -16,6 +16,8 @@ use std::sync::{Mutex, PoisonError};
 use rustix::process::{Pid, geteuid};
 use socket2::{Domain, Socket, Type};
 
+/// Where the kernel lists all sockets.
+const TABLES: [&str; 2] = ["/proc/net/tcp", "/proc/net/tcp6"];
 /// `TCP_LISTEN`, as the kernel writes it.
 const LISTENS: &str = "0A";
 
@@ -98,12 +100,35 @@ impl ProgramPort {
     /// # Errors
     /// Who listens, or why that cannot be said.
     pub fn check(&self) -> Result<(), String> {
+        self.judge(&self.listeners()?, "listens")
+    }
+
+    /// Whether whoever took a connection of ours may have the service's calls. Who listened before it was opened need
+    /// not be who took it: where nobody listens any more, it is asked whose its other end is.
+    ///
+    /// # Errors
+    /// As [`Self::check`].
+    pub fn check_taken(&self, own_end: SocketAddr) -> Result<(), String> {
+        let listeners = self.listeners()?;
+        if !listeners.is_empty() {
+            return self.judge(&listeners, "listens");
+        }
+        // What a listener has not given to its process yet has gone with it.
+        let mut ends = BTreeSet::new();
+        for place in TABLES {
+            ends.extend(taken(place, self.port, own_end)?);
+        }
+        self.judge(&ends, "listened")
+    }
+
+    /// Whether all of these users may have the service's calls.
+    fn judge(&self, users: &BTreeSet<u32>, what: &str) -> Result<(), String> {
         let own = geteuid().as_raw();
         let is_known = |uid: &u32| *uid == 0 || *uid == own || self.named.contains(uid);
-        match self.listeners()?.into_iter().find(|uid| !is_known(uid) && !self.is_of_program(*uid)) {
+        match users.iter().find(|uid| !is_known(uid) && !self.is_of_program(**uid)) {
             None => Ok(()),
             Some(uid) => Err(format!(
-                "a process of the user {uid} listens at {}, and the program has none of that user",
+                "a process of the user {uid} {what} at {}, and the program has none of that user",
                 self.address()
             )),
         }
@@ -120,10 +145,9 @@ impl ProgramPort {
     }
 
     fn listeners(&self) -> Result<BTreeSet<u32>, String> {
-        let tables = ["/proc/net/tcp", "/proc/net/tcp6"].map(|place| listening(place, self.port));
         let mut all = Vec::new();
-        for table in tables {
-            all.extend(table?);
+        for place in TABLES {
+            all.extend(listening(place, self.port)?);
         }
         Ok(reached(&all))
     }
@@ -146,31 +170,62 @@ fn reached(all: &[(IpAddr, u32)]) -> BTreeSet<u32> {
 
 /// The listening sockets of a port. The kernel lists them before all others, which are not read.
 fn listening(place: &str, port: u16) -> Result<Vec<(IpAddr, u32)>, String> {
+    let mut found = Vec::new();
+    listed(place, |socket| {
+        if socket.listens && socket.local.1 == port {
+            found.push((socket.local.0, socket.uid));
+        }
+        socket.listens
+    })?;
+    Ok(found)
+}
+
+/// Whose the end of a connection is that has this port, and the other one at its other end.
+fn taken(place: &str, port: u16, other_end: SocketAddr) -> Result<Option<u32>, String> {
+    let other_end = (other_end.ip().to_canonical(), other_end.port());
+    let mut found = None;
+    listed(place, |socket| {
+        let (address, at) = socket.remote;
+        let is_it = socket.local.1 == port && (address.to_canonical(), at) == other_end;
+        found = found.or(is_it.then_some(socket.uid));
+        found.is_none()
+    })?;
+    Ok(found)
+}
+
+/// A socket, as the kernel lists it.
+struct Listed {
+    local: (IpAddr, u16),
+    remote: (IpAddr, u16),
+    listens: bool,
+    uid: u32,
+}
+
+impl Listed {
+    fn read(line: &str) -> Option<Self> {
+        let fields: Vec<&str> = line.split_ascii_whitespace().take(8).collect();
+        let [_, local, remote, state, _, _, _, uid] = fields[..] else { return None };
+        let (local, remote) = (bound(local)?, bound(remote)?);
+        Some(Self { local, remote, listens: state == LISTENS, uid: uid.parse().ok()? })
+    }
+}
+
+/// Shows the sockets of a table, as long as more of them are wanted.
+fn listed(place: &str, mut wants_more: impl FnMut(Listed) -> bool) -> Result<(), String> {
     let wrong = |what: String| format!("{place}, which says who listens: {what}");
     let file = match File::open(place) {
         // A machine without IPv6.
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound && place.ends_with('6') => {
-            return Ok(Vec::new());
-        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && place.ends_with('6') => return Ok(()),
         file => file.map_err(|error| wrong(error.to_string()))?,
     };
-    let mut found = Vec::new();
     for line in BufReader::new(file).lines().skip(1) {
         let line = line.map_err(|error| wrong(error.to_string()))?;
-        let fields: Vec<&str> = line.split_ascii_whitespace().take(8).collect();
-        let [_, local, _, state, _, _, _, uid] = fields[..] else {
-            return Err(wrong(format!("{line:?} is not understood")));
-        };
-        if state != LISTENS {
+        let socket = Listed::read(&line).ok_or_else(|| wrong(format!("{line:?} is not understood")))?;
+        if !wants_more(socket) {
             break;
         }
-        let socket = bound(local).zip(uid.parse().ok());
-        let ((address, at), uid) = socket.ok_or_else(|| wrong(format!("{line:?} is not understood")))?;
-        if at == port {
-            found.push((address, uid));
-        }
     }
-    Ok(found)
+    Ok(())
 }
 
 /// `0100007F:1F90`: words of four bytes, as they lie in memory, and a port.
@@ -232,7 +287,8 @@ impl Process {
 
 #[cfg(test)]
 mod tests {
-    use std::net::TcpListener;
+    use std::io::Write as _;
+    use std::net::{TcpListener, TcpStream};
     use std::process::{Command, Stdio};
 
     use super::*;
@@ -298,9 +354,10 @@ mod tests {
         }
     }
 
-    /// A listener of another user.
+    /// A listener of another user, which listens no more once it has taken a connection that it was told to take.
     struct Other {
         child: std::process::Child,
+        said: BufReader<std::process::ChildStdout>,
         port: u16,
     }
 
@@ -308,13 +365,26 @@ mod tests {
         fn start(uid: u32) -> Self {
             let code = "import os, socket, sys; os.setgroups([]); os.setgid(int(sys.argv[1])); os.setuid(int(sys.argv[1])); \
                         s = socket.socket(); s.bind(('127.0.0.1', 0)); s.listen(); print(s.getsockname()[1], flush=True); \
+                        c = s.accept() if sys.stdin.readline() else None; s.close(); print('took', flush=True); \
                         sys.stdin.read()";
             let mut command = Command::new("sh");
             command.args(["-c", r#"python3 -c "$0" "$1"; :"#, code, &uid.to_string()]);
             let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+            let said = BufReader::new(child.stdout.take().unwrap());
+            let mut other = Self { child, said, port: 0 };
+            other.port = other.says().parse().unwrap();
+            other
+        }
+
+        fn says(&mut self) -> String {
             let mut line = String::new();
-            BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
-            Self { child, port: line.trim().parse().unwrap() }
+            self.said.read_line(&mut line).unwrap();
+            line.trim().to_owned()
+        }
+
+        fn takes_one(&mut self) {
+            self.child.stdin.as_mut().unwrap().write_all(b"take\n").unwrap();
+            assert_eq!(self.says(), "took");
         }
     }
 
@@ -344,6 +414,35 @@ mod tests {
         assert_eq!(port.check(), Ok(()));
         let named = ProgramPort::new("orders", other.port, &[OTHER]);
         assert_eq!((named.is_free(), named.check()), (Ok(()), Ok(())));
+    }
+
+    /// It listened for one connection, which was opened when nobody listened a moment before.
+    #[test]
+    fn who_took_a_connection_is_known_when_nobody_listens_any_more() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = ProgramPort::new("orders", listener.local_addr().unwrap().port(), &[]);
+        let ours = TcpStream::connect(port.address()).unwrap();
+        let own_end = ours.local_addr().unwrap();
+        assert_eq!(port.check_taken(own_end), Ok(()));
+        let (_theirs, _) = listener.accept().unwrap();
+        drop(listener);
+        let all = TABLES.map(|place| taken(place, port.port, own_end).unwrap());
+        assert_eq!(all, [Some(geteuid().as_raw()), None]);
+        assert_eq!((port.check(), port.check_taken(own_end)), (Ok(()), Ok(())));
+        if !geteuid().is_root() {
+            println!("skipped: only root starts processes of other users");
+            return;
+        }
+        let mut other = Other::start(4_009);
+        let port = ProgramPort::new("orders", other.port, &[]);
+        let ours = TcpStream::connect(port.address()).unwrap();
+        let own_end = ours.local_addr().unwrap();
+        assert!(port.check_taken(own_end).unwrap_err().contains("the user 4009 listens at 127.0.0.1:"));
+        other.takes_one();
+        assert_eq!(port.check(), Ok(()), "nobody listens");
+        assert!(port.check_taken(own_end).unwrap_err().contains("the user 4009 listened at 127.0.0.1:"));
+        let named = ProgramPort::new("orders", other.port, &[4_009]);
+        assert_eq!(named.check_taken(own_end), Ok(()));
     }
 
     #[test]

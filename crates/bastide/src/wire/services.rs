@@ -87,7 +87,9 @@ pub(super) fn settings(
         idle: service.timeouts.idle,
         dial_check: parts.program_port.as_ref().filter(|port| port.service == service.name).map(|port| {
             let port = Arc::clone(port);
-            DialCheck::new(move |_| port.check())
+            DialCheck::new(move |_, own_end| {
+                own_end.map_or_else(|| port.check(), |own| port.check_taken(own))
+            })
         }),
         ..ServiceSettings::new(&service.name, endpoints)
     })

@@ -109,15 +109,7 @@ struct Opened {
 async fn open(pool: &Pool, origin: Option<Origin>, load: Load) -> Result<Opened, DialError> {
     let endpoint = &pool.key.endpoint;
     let addresses = pool.names.resolve(endpoint, &pool.ticker).await?;
-    if let Some(check) = &pool.dial_check {
-        let permitted = addresses.iter().try_for_each(|address| check.permits(*address));
-        let refused = |why| DialError::Connect(io::Error::new(io::ErrorKind::PermissionDenied, why));
-        permitted.map_err(refused)?;
-    }
-    let mut socket = connect(&addresses).await.map_err(|error| {
-        pool.names.forget();
-        DialError::Connect(error)
-    })?;
+    let mut socket = connect_checked(pool, &addresses).await.map_err(DialError::Connect)?;
     if pool.key.proxy_protocol {
         send_proxy_header(&mut socket, origin).await.map_err(DialError::Connect)?;
     }
@@ -148,6 +140,19 @@ async fn open(pool: &Pool, origin: Option<Origin>, load: Load) -> Result<Opened,
             Opened { link: Link::TlsClient(Box::new(stream)), http2, peer }
         }
     })
+}
+
+/// Connects as far as the service's check permits it.
+async fn connect_checked(pool: &Pool, addresses: &[SocketAddr]) -> io::Result<TcpStream> {
+    if let Some(check) = &pool.dial_check {
+        addresses.iter().try_for_each(|address| check.permits(*address, None))?;
+    }
+    let socket = connect(addresses).await.inspect_err(|_| pool.names.forget())?;
+    if let Some(check) = &pool.dial_check {
+        // Whoever listens may have come since.
+        check.permits(socket.peer_addr()?, Some(socket.local_addr()?))?;
+    }
+    Ok(socket)
 }
 
 /// Says whose connection this is, before anything else is sent.

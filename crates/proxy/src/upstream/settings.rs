@@ -1,6 +1,7 @@
 //! What services and their routes are configured with.
 
 use std::fmt;
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,19 +20,24 @@ use super::probe::ProbeRule;
 use crate::forward::PathTemplate;
 use crate::tls::ClientTls;
 
-/// Says before each connection whether it may be opened: of an address of this machine, who listens there is not
-/// always whom is meant.
+/// Says of each connection whether it may be opened, and then whether it may be used: of an address of this machine,
+/// who listens there is not always whom is meant.
 #[derive(Clone)]
-pub struct DialCheck(Arc<dyn Fn(SocketAddr) -> Result<(), String> + Send + Sync>);
+pub struct DialCheck(Arc<Check>);
+
+type Check = dyn Fn(SocketAddr, Option<SocketAddr>) -> Result<(), String> + Send + Sync;
 
 impl DialCheck {
-    /// Asks `check`, on the core's own thread: it waits for nothing. Its error is why not, for the log.
-    pub fn new(check: impl Fn(SocketAddr) -> Result<(), String> + Send + Sync + 'static) -> Self {
+    /// Asks `check`, on the core's own thread: it waits for nothing. It is told the address, and our own end once there
+    /// is a connection, of which nobody has been sent anything. Its error is why not, for the log.
+    pub fn new(
+        check: impl Fn(SocketAddr, Option<SocketAddr>) -> Result<(), String> + Send + Sync + 'static,
+    ) -> Self {
         Self(Arc::new(check))
     }
 
-    pub(crate) fn permits(&self, address: SocketAddr) -> Result<(), String> {
-        (self.0)(address)
+    pub(crate) fn permits(&self, address: SocketAddr, own_end: Option<SocketAddr>) -> io::Result<()> {
+        (self.0)(address, own_end).map_err(|why| io::Error::new(io::ErrorKind::PermissionDenied, why))
     }
 }
 
@@ -135,7 +141,7 @@ pub struct ServiceSettings {
     /// Whether connections begin with a PROXY protocol header of version 2. Then each
     /// carries the requests of one client's connection alone.
     pub proxy_protocol: bool,
-    /// Says before each connection to an endpoint whether it may be opened; `None`: it may.
+    /// Says of each connection to an endpoint whether it may be opened and used; `None`: it may.
     pub dial_check: Option<DialCheck>,
     /// The way into a service that this process runs itself; every endpoint is reached
     /// through it, whatever its host says.

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use proxy::Limits;
@@ -64,7 +64,7 @@ fn nothing_is_connected_to_that_the_check_of_the_service_does_not_permit() {
     });
     let (permitted, expected) = (Arc::new(AtomicBool::new(false)), upstream.address);
     let asked = Arc::clone(&permitted);
-    let check = DialCheck::new(move |address| match asked.load(Ordering::SeqCst) && address == expected {
+    let check = DialCheck::new(move |address, _| match asked.load(Ordering::SeqCst) && address == expected {
         true => Ok(()),
         false => Err("somebody else listens there".to_owned()),
     });
@@ -74,6 +74,33 @@ fn nothing_is_connected_to_that_the_check_of_the_service_does_not_permit() {
     permitted.store(true, Ordering::SeqCst);
     assert_eq!(testbed.get("/").status, 200);
     assert_eq!(reached.load(Ordering::SeqCst), 1);
+}
+
+#[test]
+fn nothing_is_sent_to_whom_the_check_of_the_service_does_not_permit_once_it_is_connected() {
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let (told, ends) = (Arc::clone(&heard), Arc::new(Mutex::new(Vec::new())));
+    let upstream = Upstream::new(move |_, peer| {
+        told.lock().unwrap().push(peer.request().is_some());
+        peer.send(OK);
+    });
+    let (permitted, expected, seen) = (Arc::new(AtomicBool::new(false)), upstream.address, Arc::clone(&ends));
+    let asked = Arc::clone(&permitted);
+    let check = DialCheck::new(move |address, own_end| {
+        assert_eq!(address, expected);
+        let Some(own_end) = own_end else { return Ok(()) };
+        seen.lock().unwrap().push(own_end);
+        if asked.load(Ordering::SeqCst) { Ok(()) } else { Err("somebody else has come".to_owned()) }
+    });
+    let service = ServiceSettings { dial_check: Some(check), ..service("test", &[upstream.address]) };
+    let testbed = TestBed::with(service, settings(0), Limits::default());
+    assert_eq!(testbed.get("/").status, 502);
+    until("the connection", || heard.lock().unwrap().len() == 1);
+    permitted.store(true, Ordering::SeqCst);
+    assert_eq!(testbed.get("/").status, 200);
+    assert_eq!(*heard.lock().unwrap(), [false, true]);
+    let ends = ends.lock().unwrap();
+    assert!(ends.len() == 2 && ends.iter().all(|end| end.ip() == expected.ip() && end.port() > 0));
 }
 
 #[test]
@@ -289,7 +316,7 @@ fn an_endpoint_that_stalls_an_upload_is_charged() {
     // A client that is held up for that long stalls itself.
     undisturbed("504", idle, || {
         let (_go, wait) = mpsc::channel::<()>();
-        let wait = std::sync::Mutex::new(wait);
+        let wait = Mutex::new(wait);
         let upstream = Upstream::new(move |_, peer| {
             peer.request_head();
             let _ = wait.lock().unwrap().recv();
@@ -346,7 +373,7 @@ fn without_a_total_only_the_other_times_bound_a_request() {
 #[test]
 fn connections_to_an_endpoint_are_bounded_and_others_wait() {
     let (go, wait) = mpsc::channel::<()>();
-    let wait = std::sync::Mutex::new(wait);
+    let wait = Mutex::new(wait);
     let upstream = Upstream::new(move |_, peer| {
         while peer.request().is_some() {
             wait.lock().unwrap().recv().unwrap();
