@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bastide::demo::client::http1::{self, Connection};
 use bastide::demo::client::{Endpoint, Trust};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::acme::serial;
 use crate::liar::{Liar, Manner};
@@ -220,6 +221,16 @@ async fn who_may_not_come_near_is_not_sent_to_https_either() {
     };
     let answer = ask(&testbed).await;
     assert_eq!((answer.status, answer.field("location")), (308, Some("https://localhost/a?b=c")));
+    // Where no host is named it would be our address, which is not told.
+    for (line, status) in [("GET /a HTTP/1.0\r\n", "400"), ("GET /a HTTP/1.0\r\nhost: localhost\r\n", "308")]
+    {
+        let mut socket = tokio::net::TcpStream::connect(testbed.address(2)).await.unwrap();
+        socket.write_all(format!("{line}\r\n").as_bytes()).await.unwrap();
+        let mut said = String::new();
+        socket.read_to_string(&mut said).await.unwrap();
+        assert!(said.starts_with(&format!("HTTP/1.1 {status} ")), "{said}");
+        assert!(!said.contains("127.0.0.1"), "{said}");
+    }
     let testbed = TestBed::start(&format!("{redirect}addresses: {{ deny: 127.0.0.1 }}\n")).await;
     let answer = ask(&testbed).await;
     assert_eq!((answer.status, answer.field("location")), (403, None));

@@ -45,8 +45,7 @@ impl<'a> Head<'a> {
             headers: head.written_fields().filter_map(shown).collect(),
         };
         // A client of HTTP/1.0 that names no host has none here either: rules ask whether there is one.
-        let names_none = head.version == Version::Http10 && head.raw_target.starts_with(b"/");
-        if !names_none && !made.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case(b"host")) {
+        if head.names_host() && !made.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case(b"host")) {
             // `:authority` is to HTTP/2 what `Host` is to HTTP/1 (RFC 9113 §8.3.1).
             made.headers.insert(0, (b"host", &head.host));
         }

@@ -6,7 +6,7 @@ use model::event::Step;
 use proxy::{Additions, ListenerKey, RequestHead};
 
 use crate::journey::Journey;
-use crate::respond::{Answer, Stop};
+use crate::respond::{Answer, Refusal, Stop};
 use crate::serve::Gateway;
 use crate::step::limit;
 
@@ -47,6 +47,11 @@ pub fn redirect(gateway: &Gateway, journey: &Journey<'_>, head: &RequestHead) ->
         return Ok(());
     };
     limit::everywhere(gateway, journey)?;
+    if !head.names_host() {
+        // It would be our own address, which may be one that only those behind a translation know.
+        let why = "no host is named that could be asked by https";
+        return Err(Refusal::new(Step::Route, "missing_host", StatusCode::BAD_REQUEST, why).into());
+    }
     let mut fields = Additions::default();
     let _ = fields.push("location", &location(head, redirect.port));
     let status = StatusCode::PERMANENT_REDIRECT;

@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use bytes::Bytes;
 
 use super::table::Class;
-use crate::head::{Fields, Known};
+use crate::head::{Fields, Known, RequestHead, Version};
 
 /// Longest host name in bytes (RFC 1035 §2.3.4).
 const NAME_BYTES_MAX: usize = 253;
@@ -67,6 +67,15 @@ pub(super) fn agree(
         Cow::Owned(folded) => Bytes::from(folded),
     };
     Ok(Host { name, port })
+}
+
+impl RequestHead {
+    /// Whether the client has said which host it means. Where it has not, as it need not in HTTP/1.0, the host is
+    /// the address that it has connected to.
+    pub fn names_host(&self) -> bool {
+        let is_origin = self.raw_target.starts_with(b"/") || *self.raw_target == *b"*";
+        self.version != Version::Http10 || !is_origin || self.fields.get(Known::Host).is_some()
+    }
 }
 
 /// An address as a client that named it would have.
