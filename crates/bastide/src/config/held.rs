@@ -8,7 +8,7 @@ use super::decoder::{Decoder, Table};
 use super::limits::written;
 use super::node::Node;
 use super::waf::Firewalls;
-use super::{Listener, Route, WafChoice, WafMode};
+use super::{Listener, Route, WafChoice, WafCompressed, WafMode};
 
 impl Decoder<'_> {
     /// Faults of routes that permit bodies which they could never hold.
@@ -27,20 +27,24 @@ impl Decoder<'_> {
         let most = held_bytes_of_one_max(limits);
         for (route, node) in routes.iter().zip(top.get("routes").map_or(&[][..], Node::items)) {
             let permitted = route.body_max.unwrap_or(limits.body_bytes_max);
+            let held = |bytes: u64, unpacked: u64, whom, key| {
+                let bytes = bytes.min(permitted);
+                (held_bytes(bytes).saturating_add(unpacked), bytes, whom, key)
+            };
+            let by_firewall = inspected(route, firewalls, inherited);
             let by_firewall =
-                inspected(route, firewalls, inherited).map(|bytes| (bytes, "the firewall", "body_max"));
+                by_firewall.map(|(bytes, unpacked)| held(bytes, unpacked, "the firewall", "body_max"));
+            let by_contract = route.validation.as_ref();
             let by_contract =
-                route.validation.as_ref().map(|validation| (validation.body_max, "validate", "validate"));
-            let held = by_firewall.into_iter().chain(by_contract);
-            let Some((bytes, whom, key)) = held.max_by_key(|(bytes, ..)| *bytes) else { continue };
-            let bytes = bytes.min(permitted);
-            if held_bytes(bytes) <= most {
+                by_contract.map(|validation| held(validation.body_max, 0, "validate", "validate"));
+            let largest = by_firewall.into_iter().chain(by_contract).max_by_key(|(takes, ..)| *takes);
+            let Some((takes, bytes, whom, key)) = largest.filter(|(takes, ..)| *takes > most) else {
                 continue;
-            }
+            };
             let message = format!(
                 "bodies of up to {} are held for {whom}, which takes up to {}; one body has {}, the smaller of limits.held_bytes_per_address_max and half of limits.held_bytes_max",
                 size(bytes),
-                size(held_bytes(bytes)),
+                size(takes),
                 size(most),
             );
             let at = node.get(key).map_or(node.at, |node| node.at);
@@ -49,8 +53,9 @@ impl Decoder<'_> {
     }
 }
 
-/// Most bytes of a request's body that a firewall which a route may meet holds.
-fn inspected(route: &Route, firewalls: &Firewalls, inherited: &[WafChoice]) -> Option<u64> {
+/// Most bytes of a request's body that a firewall which a route may meet holds, and of what it makes of those
+/// that are compressed.
+fn inspected(route: &Route, firewalls: &Firewalls, inherited: &[WafChoice]) -> Option<(u64, u64)> {
     let own = [route.waf];
     let choices = if route.waf == WafChoice::Inherit { inherited } else { &own };
     let blocking = choices.iter().filter_map(|choice| match choice {
@@ -59,10 +64,13 @@ fn inspected(route: &Route, firewalls: &Firewalls, inherited: &[WafChoice]) -> O
     });
     blocking
         .filter(|firewall| firewall.settings.mode == WafMode::Block)
-        .map(|firewall| firewall.rules.settings())
-        .filter(|settings| settings.request_body_access)
-        .map(|settings| settings.request_body_bytes_max as u64)
-        .max()
+        .filter(|firewall| firewall.rules.settings().request_body_access)
+        .map(|firewall| {
+            let bytes = firewall.rules.settings().request_body_bytes_max as u64;
+            let unpacks = firewall.settings.request_body.compressed == Some(WafCompressed::Unpack);
+            (bytes, if unpacks { bytes } else { 0 })
+        })
+        .max_by_key(|(bytes, unpacked)| bytes.saturating_add(*unpacked))
 }
 
 /// The firewalls of routes that name none.

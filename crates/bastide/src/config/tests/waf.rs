@@ -399,6 +399,14 @@ fn a_body_that_is_held_fits_into_what_may_be_held() {
             "4MiB are held for the firewall",
         ),
         (of_address, "", firewall.to_owned(), "6:5", "16MiB are held for the firewall"),
+        // What came, and what it unpacks to.
+        (
+            small,
+            "",
+            "    waf: { rules: a.conf, request_body: { limit: 3MiB, compressed: unpack } }\n".to_owned(),
+            "6:5",
+            "1MiB are held for the firewall",
+        ),
         (of_address, "", schema.to_owned(), "9:15", "4MiB are held for validate"),
     ] {
         let said = said_with(&whole(top, listener, &route), &files);
