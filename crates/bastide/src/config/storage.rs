@@ -95,7 +95,12 @@ pub(super) const UNSEAL: Section = Section {
     about: "Where the unseal key comes from, which the store itself does not hold. One of these.",
     short: "`unseal: shares`: several people give their shares with `bastide unseal` at each start",
     keys: &[
-        key("key_file", "path", "none", "A file of mode 0600 that belongs to the user that Bastide runs as."),
+        key(
+            "key_file",
+            "path",
+            "none",
+            "A file of mode 0600 that belongs to the user that Bastide runs as, or a credential of systemd.",
+        ),
         key("environment", "name of a variable", "none", "An environment variable."),
     ],
 };

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use zeroize::Zeroizing;
 
-use super::UnsealKey;
+use super::{UnsealKey, access};
 use crate::error::Error;
 
 /// The largest file that is read, bytes.
@@ -18,7 +18,7 @@ impl UnsealKey {
     ///
     /// # Errors
     /// [`Error::Key`]: it is not a plain file, belongs to somebody else than `owner` or
-    /// root, lets others read or write it, or holds no key. [`Error::File`]: it cannot be
+    /// root, lets others read or write it (by its mode, or by an access control list), or holds no key. [`Error::File`]: it cannot be
     /// read.
     pub fn read_file(path: &Path, owner: u32) -> Result<Self, Error> {
         let fault = |source| Error::File { path: path.to_owned(), source };
@@ -37,7 +37,9 @@ impl UnsealKey {
             ));
         }
         let mode = found.mode() & 0o7777;
-        if mode & 0o177 != 0 {
+        // The group's bits may stand for a list that names this user alone.
+        let is_listed = mode & 0o177 == 0o040 && access::is_for_user_alone(&file, owner);
+        if mode & 0o177 != 0 && !is_listed {
             return refused(format!(
                 "others may use the unseal key (mode {mode:03o}), expected 600: chmod 600 {place}"
             ));

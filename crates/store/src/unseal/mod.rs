@@ -3,6 +3,7 @@
 //! It is kept outside: in a file ([`UnsealKey::read_file`]), an environment variable, or
 //! in parts by several people ([`split`], [`Shares`]).
 
+mod access;
 mod key_file;
 mod share;
 #[cfg(test)]

@@ -72,6 +72,88 @@ fn a_key_file_is_read_only_when_nobody_else_may_use_it() {
     assert!(matches!(UnsealKey::read_file(&folder.path().join("none"), owner), Err(Error::File { .. })));
 }
 
+/// An access control list as the kernel takes it: tag, permissions and id of each entry.
+fn list(entries: &[(u16, u16, u32)]) -> Vec<u8> {
+    let entries = entries
+        .iter()
+        .flat_map(|(tag, may, id)| [&tag.to_le_bytes()[..], &may.to_le_bytes(), &id.to_le_bytes()].concat());
+    2_u32.to_le_bytes().into_iter().chain(entries).collect()
+}
+
+/// Of no user or group.
+const NOBODY: u32 = u32::MAX;
+
+#[test]
+fn a_key_file_that_a_list_gives_to_this_user_alone_is_read() {
+    const USER: u32 = 12_345;
+    if rustix::process::geteuid().as_raw() != 0 {
+        println!("skipped: a credential is root's");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("key");
+    let key = UnsealKey::generate().unwrap();
+    key.write_new_file(&path).unwrap();
+    // What systemd makes of a credential for the user of a service: root's, and a list that names the user.
+    let credential = [(1, 4, NOBODY), (2, 4, USER), (4, 0, NOBODY), (16, 4, NOBODY), (32, 0, NOBODY)];
+    let with = |place: usize, entry| {
+        let mut entries = credential;
+        entries[place] = entry;
+        list(&entries)
+    };
+    let two_users = [&credential[..2], &[(2, 4, USER + 1)], &credential[2..]].concat();
+    let a_group = [&credential[..3], &[(8, 4, USER)], &credential[3..]].concat();
+    let a_group_without = [&credential[..3], &[(8, 0, USER)], &credential[3..]].concat();
+    for (what, list, taken) in [
+        ("this user", list(&credential), true),
+        ("root", with(1, (2, 4, 0)), true),
+        ("a group that may nothing", list(&a_group_without), true),
+        ("another user", with(1, (2, 4, USER + 1)), false),
+        ("another user too", list(&two_users), false),
+        ("the file's group", with(2, (4, 4, NOBODY)), false),
+        ("another group", list(&a_group), false),
+        ("everybody", with(4, (32, 4, NOBODY)), false),
+        ("this user, who may change it", with(3, (16, 6, NOBODY)), false),
+        ("this user, who may run it", with(3, (16, 5, NOBODY)), false),
+    ] {
+        let flags = rustix::fs::XattrFlags::empty();
+        match rustix::fs::setxattr(&path, "system.posix_acl_access", &list, flags) {
+            Ok(()) => {}
+            Err(rustix::io::Errno::OPNOTSUPP) => {
+                println!("skipped: the file system has no access control lists");
+                return;
+            }
+            Err(error) => panic!("{what}: {error}"),
+        }
+        let found = std::fs::metadata(&path).unwrap();
+        let read = UnsealKey::read_file(&path, USER);
+        assert_eq!(read.is_ok(), taken, "{what}: mode {:o}", found.permissions().mode() & 0o7777);
+        if !taken {
+            assert!(refusal(read).contains("chmod 600"), "{what}");
+        }
+    }
+    // Without its list the same mode says that the group may read it.
+    rustix::fs::removexattr(&path, "system.posix_acl_access").unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o440)).unwrap();
+    assert!(refusal(UnsealKey::read_file(&path, USER)).contains("mode 440"));
+}
+
+#[test]
+fn a_list_that_is_not_understood_gives_a_key_to_nobody() {
+    const USER: u32 = 7;
+    let good = list(&[(1, 4, NOBODY), (2, 4, USER), (4, 0, NOBODY), (16, 4, NOBODY), (32, 0, NOBODY)]);
+    assert!(access::grants_user_alone(&good, USER));
+    let mut of_another_version = good.clone();
+    of_another_version[0] = 3;
+    let unknown_tag = list(&[(2, 4, USER), (16, 4, NOBODY), (64, 4, NOBODY)]);
+    let without_mask = list(&[(1, 4, NOBODY), (2, 4, USER), (4, 0, NOBODY), (32, 0, NOBODY)]);
+    for wrong in
+        [&[][..], &good[..3], &good[..4], &good[..20], &of_another_version, &unknown_tag, &without_mask]
+    {
+        assert!(!access::grants_user_alone(wrong, USER), "{wrong:?}");
+    }
+}
+
 #[test]
 fn as_many_shares_as_needed_give_the_key_and_fewer_do_not() {
     let key = UnsealKey::generate().unwrap();
@@ -132,6 +214,7 @@ proptest! {
         prop_assert!(Share::parse(&text).is_err());
         // With the right check, but any bytes.
         let _ = UnsealKey::parse(&checked_text(KEY_PREFIX, &bytes), "test");
+        let _ = access::grants_user_alone(&bytes, 7);
         if let Ok(share) = Share::parse(&checked_text("bastide-share-", &bytes)) {
             let _ = Shares::new().add(share);
         }
