@@ -100,7 +100,7 @@ pub async fn run(arguments: &TapArguments, config: &Path, output: Output) -> any
     let mut follower = Follower::at_end(&folder)?;
     let end = arguments.seconds.map(|seconds| tokio::time::Instant::now() + Duration::from_secs(seconds));
     let mut left = arguments.limit.unwrap_or(u64::MAX);
-    while left > 0 && end.is_none_or(|end| tokio::time::Instant::now() < end) {
+    while left > 0 && super::is_heard() && end.is_none_or(|end| tokio::time::Instant::now() < end) {
         let more = follower.look(&mut |stored| {
             if left > 0 && arguments.shows(&stored.event) {
                 left -= 1;

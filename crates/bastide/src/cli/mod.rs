@@ -28,8 +28,10 @@ pub mod unseal;
 pub mod user;
 pub mod waf;
 
+use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::OnceLock;
 
 use clap::{
     ArgMatches, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum, ValueHint,
@@ -204,13 +206,14 @@ pub fn main() -> ExitCode {
     let output = output_of(&matches);
     let cli =
         Cli::from_arg_matches(&matches).unwrap_or_else(|fault| fault.format(&mut Cli::command()).exit());
-    cli.run().unwrap_or_else(|fault| {
+    let code = cli.run().unwrap_or_else(|fault| {
         // The report of a configuration with faults is said already.
         if !fault.is::<check::Reported>() {
             say_error(&fault, output);
         }
         ExitCode::from(if fault.is::<WrongUsage>() { WRONG_USAGE } else { COULD_NOT_RUN })
-    })
+    });
+    unless_unsaid(code)
 }
 
 /// How the command that was asked for prints its result.
@@ -336,10 +339,32 @@ pub(crate) fn say_line(text: impl std::fmt::Display) {
     say_as_it_is(printable::line(&text.to_string()));
 }
 
-/// Prints a text with what is no text in it: our own colours. A closed pipe is no fault of ours.
+/// Prints a text with what is no text in it: our own colours. What cannot be printed is told at the end.
 pub(crate) fn say_as_it_is(text: impl std::fmt::Display) {
     use std::io::Write;
-    let _ = writeln!(std::io::stdout().lock(), "{text}");
+    if let Err(why) = writeln!(std::io::stdout().lock(), "{text}") {
+        let _ = UNSAID.set(why);
+    }
+}
+
+/// Why something could not be printed, the first time. There is one standard output, and many print to it.
+static UNSAID: OnceLock<io::Error> = OnceLock::new();
+
+/// Whether whoever reads standard output has had everything so far.
+pub(crate) fn is_heard() -> bool {
+    UNSAID.get().is_none()
+}
+
+/// The exit code of a command whose result was printed: what is not there was not done. Whoever closed the pipe
+/// has read enough.
+fn unless_unsaid(code: ExitCode) -> ExitCode {
+    match UNSAID.get() {
+        Some(why) if why.kind() != io::ErrorKind::BrokenPipe => {
+            warn(format_args!("the result cannot be written to standard output: {why}"));
+            ExitCode::from(COULD_NOT_RUN)
+        }
+        _ => code,
+    }
 }
 
 #[cfg(test)]
