@@ -1,6 +1,7 @@
 //! `bastide fmt`: the canonical layout of configuration files.
 
 use std::io::{Read, Write};
+use std::os::unix::fs::{MetadataExt, fchown};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -109,14 +110,18 @@ fn read(file: &Path, standard: bool) -> anyhow::Result<String> {
     String::from_utf8(bytes).with_context(|| format!("{} is not UTF-8", file.display()))
 }
 
-/// Whole or not at all, with the permissions that the file had. What a symbolic link
-/// leads to is replaced, not the link.
+/// Whole or not at all, with the permissions, the group and if possible the owner that the file had: whoever
+/// read it reads it still. What a symbolic link leads to is replaced, not the link.
 fn replace(file: &Path, text: &str) -> std::io::Result<()> {
     let file = file.canonicalize()?;
     let folder = file.parent().unwrap_or(Path::new("/"));
     let mut neighbour = tempfile::NamedTempFile::new_in(folder)?;
     neighbour.write_all(text.as_bytes())?;
-    neighbour.as_file().set_permissions(std::fs::metadata(&file)?.permissions())?;
+    let found = std::fs::metadata(&file)?;
+    let (owner, group) = (Some(found.uid()), Some(found.gid()));
+    // Only root can give a file away; others can keep its group.
+    fchown(neighbour.as_file(), owner, group).or_else(|_| fchown(neighbour.as_file(), None, group))?;
+    neighbour.as_file().set_permissions(found.permissions())?;
     neighbour.as_file().sync_all()?;
     neighbour.persist(&file)?;
     Ok(())
