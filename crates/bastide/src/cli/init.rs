@@ -59,7 +59,8 @@ pub fn run(arguments: &InitArguments) -> anyhow::Result<ExitCode> {
     let count = arguments.shares.unwrap_or(SHARES_DEFAULT.0);
     let threshold = arguments.threshold.unwrap_or(SHARES_DEFAULT.1.min(count));
     anyhow::ensure!(threshold <= count, "--threshold {threshold} of only {count} shares would never unseal");
-    make_private_folder(&configuration.state)?;
+    let state = &configuration.state;
+    make_private_folder(state).with_context(|| format!("cannot make {}", state.display()))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     if runtime.block_on(storage::is_initialised(&settings.database))? {
         let place = storage::place(&settings.database);

@@ -1,12 +1,14 @@
 //! The operator's tools: schema, formatting, differences, completions, manual pages.
 
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::support::{BASTIDE, TestBed, Upstream, read, until};
+use crate::support::{BASTIDE, Process, TestBed, Upstream, read, until};
 
 fn one_route(upstream: &Upstream, limit: &str, more: &str) -> String {
     format!(
@@ -68,6 +70,81 @@ fn fmt_lays_out_in_place_and_check_shows_what_it_would_do() {
         .output()
         .unwrap();
     assert_eq!(String::from_utf8_lossy(&output.stdout), formatted);
+}
+
+#[test]
+fn fmt_leaves_a_file_to_those_who_could_read_it() {
+    const GROUP: u32 = 12_345;
+    let testbed = TestBed::prepare("");
+    let file = testbed.path("a.yaml");
+    std::fs::write(&file, "listen:   [127.0.0.1:1]\n").unwrap();
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o640)).unwrap();
+    if std::os::unix::fs::chown(&file, Some(GROUP + 1), Some(GROUP)).is_err() {
+        println!("skipped: only root can give a file away");
+        return;
+    }
+    assert_eq!(testbed.bastide(&["fmt", "a.yaml"]), (0, String::new(), String::new()));
+    assert_eq!(read(&file), "listen: [ 127.0.0.1:1 ]\n");
+    let found = std::fs::metadata(&file).unwrap();
+    assert_eq!((found.uid(), found.gid(), found.mode() & 0o7777), (GROUP + 1, GROUP, 0o640));
+}
+
+#[test]
+fn a_result_that_cannot_be_written_is_no_success() {
+    let testbed = TestBed::prepare(
+        "storage: { unseal: shares }\nroutes: [ { match: /**, allow: anyone, respond: 404 } ]\n",
+    );
+    let into = |target: Stdio, arguments: &[&str]| {
+        let mut command = Command::new(BASTIDE);
+        let command = command.args(arguments).current_dir(testbed.folder.path());
+        let output = command.stdout(target).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    for arguments in [
+        &["check", "--schema"][..],
+        &["check", "--output", "json"],
+        &["key", "new", "--owner", "ci@example.org"],
+        &["init", "--shares", "3", "--threshold", "2"],
+    ] {
+        let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+        let (code, said) = into(full.into(), arguments);
+        assert_eq!(code, Some(3), "{arguments:?}: {said}");
+        assert!(said.contains("standard output: No space left on device"), "{arguments:?}: {said}");
+        assert_eq!(said.lines().count(), 1, "{said}");
+    }
+    // Whoever reads no further has read enough.
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    assert_eq!(into(writer.into(), &["check", "--schema"]), (Some(0), String::new()));
+    assert_eq!(into(Stdio::null(), &["check"]).0, Some(0));
+}
+
+#[test]
+fn init_names_the_folder_that_cannot_be_made() {
+    let testbed = TestBed::prepare("routes: [ { match: /**, allow: anyone, respond: 404 } ]\n");
+    let text = read(&testbed.path("bastide.yaml")).replace("./state", "bastide.yaml/state");
+    std::fs::write(testbed.path("bastide.yaml"), text).unwrap();
+    let (code, _, said) = testbed.bastide(&["init"]);
+    assert_eq!(code, 3);
+    assert!(said.contains("cannot make bastide.yaml/state: Not a directory"), "{said}");
+}
+
+#[tokio::test]
+async fn mesh_tap_ends_when_nobody_reads_it_any_more() {
+    let upstream = Upstream::start().await;
+    let testbed = TestBed::start(&one_route(&upstream, "1000/minute per address", "")).await;
+    let (reader, writer) = std::io::pipe().unwrap();
+    let mut command = Command::new(BASTIDE);
+    command.args(["mesh", "tap", "--from-log", "state/audit"]).current_dir(testbed.folder.path());
+    let mut tap = Process::spawn(command.stdout(writer));
+    drop((command, reader));
+    // It tells what ends from its start on.
+    until("the tap to end", async || {
+        assert_eq!(testbed.get("/here").await.status, 200);
+        tap.ended_within(Duration::from_millis(100)).then_some(())
+    })
+    .await;
+    assert!(tap.ended().await.success());
 }
 
 #[tokio::test]
