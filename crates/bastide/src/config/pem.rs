@@ -31,6 +31,16 @@ pub(super) fn certificates(bytes: &[u8]) -> Result<Vec<CertificateDer<'static>>,
     }
 }
 
+const ENCRYPTED: &str = "the key is encrypted, and nobody can be asked for its password: write it without one by openssl pkey -in KEY -out NEW, with mode 0600";
+
+/// Whether a PEM file has a key under a password: in PKCS #8 (RFC 7468 §11), or in OpenSSL's older form.
+fn is_encrypted(pem: &[u8]) -> bool {
+    String::from_utf8_lossy(pem).lines().any(|line| {
+        line.starts_with("-----BEGIN ENCRYPTED PRIVATE KEY-----")
+            || line.starts_with("Proc-Type: 4,ENCRYPTED")
+    })
+}
+
 /// Whether the key is the one that the first certificate speaks of.
 ///
 /// # Errors
@@ -39,7 +49,10 @@ pub(super) fn pair(chain: &[u8], key: &[u8]) -> Result<(), Misfit> {
     let chain = certificates(chain).map_err(|message| Misfit { in_key: false, message })?;
     let key = PrivateKeyDer::from_pem_slice(key).map_err(|error| Misfit {
         in_key: true,
-        message: format!("expected a PEM file with a private key: {error}"),
+        message: match is_encrypted(key) {
+            true => ENCRYPTED.to_owned(),
+            false => format!("expected a PEM file with a private key: {error}"),
+        },
     })?;
     match CertifiedKey::from_der(chain, key, &aws_lc_rs::default_provider()) {
         Ok(_) => Ok(()),

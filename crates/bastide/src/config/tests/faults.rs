@@ -352,6 +352,14 @@ fn listeners() {
                 "listen: [ «localhost:80 ]",
                 "expected an IP address with port such as 0.0.0.0:8443 or [::]:8443, found \"localhost:80\" (write \"127.0.0.1:80\")",
             ),
+            (
+                "listen: [ «::1:8080 ]",
+                "expected an IP address with port such as 0.0.0.0:8443 or [::]:8443, found \"::1:8080\" (write \"[::1]:8080\")",
+            ),
+            (
+                "listen: [ «2001:db8::8080 ]",
+                "expected an IP address with port such as 0.0.0.0:8443 or [::]:8443, found \"2001:db8::8080\" (write \"[2001:db8::8080]:8443\")",
+            ),
             ("listen: [ «{ tls: { local: true } } ]", "listen[] needs \"address\" (address: address:port)"),
             ("listen: [ 127.0.0.1:80, «127.0.0.1:80 ]", "two listeners on 127.0.0.1:80"),
             (
@@ -521,6 +529,13 @@ fn certificates_must_fit_their_keys() {
         said.len() == 1 && said[0].starts_with("bastide.yaml:3:78: expected a PEM file with a private key"),
         "{said:?}"
     );
+    for encrypted in [
+        "-----BEGIN ENCRYPTED PRIVATE KEY-----\nMIHj\n-----END ENCRYPTED PRIVATE KEY-----\n",
+        "-----BEGIN EC PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-256-CBC,00\n\nMIHj\n-----END EC PRIVATE KEY-----\n",
+    ] {
+        let said = said_with(&text("c.key"), &[files[0], ("c.key", encrypted)]);
+        assert!(said.len() == 1 && said[0].contains(": the key is encrypted"), "{said:?}");
+    }
 }
 
 #[test]
