@@ -137,8 +137,8 @@ pub(super) fn add_inventory(registry: &Registry, inventory: Arc<Inventory>) {
     });
 }
 
-/// When the certificates end that listeners show; of several for one name the soonest.
-fn certificates(snapshot: &Snapshot, out: &mut Exposition) {
+/// When the certificates end that listeners show, by name; of several for one name the soonest.
+fn certificates(snapshot: &Snapshot) -> BTreeMap<&str, u64> {
     let mut ends: BTreeMap<&str, u64> = BTreeMap::new();
     let open = snapshot.listeners.iter().filter(|listener| !listener.closing);
     let listeners = open.filter_map(|listener| listener.tls.as_ref());
@@ -146,9 +146,17 @@ fn certificates(snapshot: &Snapshot, out: &mut Exposition) {
         let soonest = ends.entry(&end.name).or_insert(end.not_after);
         *soonest = end.not_after.min(*soonest);
     }
-    out.family(&metrics::CERTIFICATE_EXPIRY);
-    for (server_name, not_after) in ends {
-        out.sample(&[("name", server_name)], not_after);
+    ends
+}
+
+/// Says which certificates of listeners every client refuses.
+pub(super) fn warn_of_expired(snapshot: &Snapshot, clock: &dyn Clock) {
+    let now = clock.now().unix_seconds();
+    for (name, not_after) in certificates(snapshot) {
+        if let Some(since) = now.checked_sub(not_after).filter(|since| *since > 0) {
+            let since = crate::cli::span(since);
+            tracing::warn!("the certificate for {name} expired {since} ago: clients refuse it");
+        }
     }
 }
 
@@ -176,7 +184,10 @@ pub(super) fn add_sources(parts: &Parts, shared: &Arc<Shared>, totals: TotalsRea
         out.only(&metrics::BUNDLES_OUTDATED, outdated.load(Ordering::Relaxed));
         let current = Arc::clone(&shared.current.lock().unwrap_or_else(PoisonError::into_inner));
         upstream_metrics::write(&current.upstreams, totals.now_ms(), out);
-        certificates(&current, out);
+        out.family(&metrics::CERTIFICATE_EXPIRY);
+        for (name, not_after) in certificates(&current) {
+            out.sample(&[("name", name)], not_after);
+        }
         shared.acme.write(out);
         out.family(&metrics::LIMIT_REFUSED);
         for (row, count) in totals.limit_hits().iter() {

@@ -19,6 +19,7 @@ use crate::process::background;
 use crate::process::beginning::destination;
 use crate::process::dns::Learned;
 use crate::process::generations::Generations;
+use crate::process::health::warn_of_expired;
 use crate::process::storage::RunningStore;
 use crate::process::watch::Watched;
 use crate::process::{prepare, running};
@@ -115,6 +116,7 @@ impl Server {
         match self.try_reload().await {
             Ok(()) => {
                 tracing::info!(generation = self.current.generation, "reloaded ({why})");
+                warn_of_expired(&self.current, self.shared.clock.as_ref());
                 let mut reloads = self.shared.reloads.lock().unwrap_or_else(PoisonError::into_inner);
                 reloads.good += 1;
                 reloads.fault.clear();
