@@ -419,6 +419,12 @@ impl<W: World> Cores<W> {
                 .fold(true, std::ops::BitAnd::bitand)
         }))
     }
+
+    /// Has a drain that has begun end now: what is still open is cut.
+    pub fn cut(&mut self) {
+        // A core that nobody can tell anything any more ends.
+        self.senders.clear();
+    }
 }
 
 /// Reads [`Totals`].

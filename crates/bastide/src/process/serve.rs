@@ -23,7 +23,7 @@ use super::notify::Notifier;
 use super::otlp::Exporter;
 use super::program::{self, Program, RunningProgram};
 use super::running::READY;
-use super::signals::Signals;
+use super::signals::{Ends, Signals};
 use super::sinks::Sinks;
 use super::watch::Watched;
 use crate::cli::ServeArguments;
@@ -40,6 +40,9 @@ use reload::Settled;
 
 /// How often files are looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// A signal that comes so soon after the first is the same one: the terminal tells everybody, and many a program
+/// that has started this one tells it too.
+const SAME_SIGNAL_WITHIN: Duration = Duration::from_secs(1);
 /// How long the audit log may take to write what is left at the end.
 const AUDIT_CLOSE_WITHIN: Duration = Duration::from_secs(10);
 /// How often the snapshot is built anew although nothing changed: local certificates
@@ -158,6 +161,8 @@ struct Server {
     exporter: Exporter,
     arguments: ServeArguments,
     notifier: Notifier,
+    /// When it was told to end, the first time.
+    told: Option<tokio::time::Instant>,
 }
 
 /// How a process ends.
@@ -189,7 +194,7 @@ impl Server {
                 signal = signals.passed.told() => self.pass_on(signal),
                 ended = program::ended(&mut self.program) => {
                     let code = program::exit_code(ended?);
-                    self.end(End::Alone).await?;
+                    self.end(End::Alone, signals.ends).await?;
                     return Ok(code);
                 }
                 _ = &mut signals.leash => break,
@@ -207,7 +212,7 @@ impl Server {
                         self.notifier.succeeded_by(process);
                         // Whoever asks from now on asks the new one.
                         self.admin.abort();
-                        return self.end(End::Succeeded).await;
+                        return self.end(End::Succeeded, signals.ends).await;
                     }
                     Err(error) => tracing::error!(%error, "the hand-over failed; this process goes on"),
                 },
@@ -224,7 +229,7 @@ impl Server {
                 _ = look.tick() => self.look().await,
             }
         }
-        self.end(End::Alone).await
+        self.end(End::Alone, signals.ends).await
     }
 
     /// Looks at every file, and takes up what has changed. Keys alone need no other configuration.
@@ -294,10 +299,10 @@ impl Server {
     }
 
     /// Lets what is open end, bounded. What is revoked meanwhile, or judged otherwise for it, ends
-    /// at once.
-    async fn drain(&mut self) {
+    /// at once, and so does everything if the process is told to end again.
+    async fn drain(&mut self, mut ends: Ends) {
         let grace = self.current.limits.drain_ms_max;
-        tracing::info!("draining, at most {} s", grace.as_secs());
+        tracing::info!("draining, at most {} s; another signal cuts what is open", grace.as_secs());
         let mut look = looks();
         let realms = Arc::clone(&self.parts.realms);
         let sessions = Arc::clone(self.parts.sessions.sessions());
@@ -307,6 +312,7 @@ impl Server {
         let drained = loop {
             tokio::select! {
                 drained = draining.ended() => break drained,
+                _ = ends.told() => self.cut_if_told_again(),
                 () = mesh.member_changed() => self.renew("the certificate of the mesh was renewed").await,
                 () = self.renewal.is_due() => self.renew("what could not be had is there now").await,
                 () = realms.revocations_changed() => self.revoke().await,
@@ -316,7 +322,16 @@ impl Server {
             }
         };
         if !drained.complete {
-            tracing::warn!("connections were still open after {} s and were cut", grace.as_secs());
+            tracing::warn!("connections were still open and were cut");
+        }
+    }
+
+    /// Cuts what a drain waits for, if this is not the first signal that says to end.
+    fn cut_if_told_again(&mut self) {
+        let first = *self.told.get_or_insert_with(tokio::time::Instant::now);
+        if first.elapsed() > SAME_SIGNAL_WITHIN {
+            tracing::info!("told to end again");
+            self.cores.cut();
         }
     }
 
@@ -333,7 +348,7 @@ impl Server {
     }
 
     /// Drains, and writes what is left of the audit log.
-    async fn end(mut self, how: End) -> anyhow::Result<ExitCode> {
+    async fn end(mut self, how: End, ends: Ends) -> anyhow::Result<ExitCode> {
         match how {
             End::Alone => self.withdraw().await,
             End::Succeeded => self.leave_places(),
@@ -347,7 +362,7 @@ impl Server {
         if own {
             let _ = std::fs::remove_file(ready);
         }
-        self.drain().await;
+        self.drain(ends).await;
         self.background.abort();
         drop(self.prober);
         self.admin.abort();

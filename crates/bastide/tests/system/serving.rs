@@ -1,5 +1,7 @@
 //! `bastide serve`: drain, reload, and what it refuses to start on.
 
+use std::time::Duration;
+
 use bastide::demo::client::http1::Connection;
 use bastide::demo::client::{Answer, http1, http2};
 use bastide::process::clock::SystemClock;
@@ -8,7 +10,7 @@ use rustix::process::Signal;
 
 use crate::import::mirror;
 use crate::revocation::api_key;
-use crate::support::{Process, TestBed, Upstream, get_request, until, until_each_core};
+use crate::support::{Process, TestBed, Upstream, get_request, read, until, until_each_core};
 
 fn one_route(upstream: &Upstream, path: &str) -> String {
     format!(
@@ -64,6 +66,53 @@ async fn a_drain_is_bounded() {
     testbed.gateway().signal(Signal::TERM);
     assert!(testbed.gateway().ended().await.success(), "{}", testbed.log());
     assert!(stuck.await.unwrap().is_err());
+}
+
+#[tokio::test]
+async fn told_to_end_again_it_cuts_what_is_open_and_writes_its_event() {
+    let upstream = Upstream::start().await;
+    let rest = one_route(&upstream, "/**") + "limits: { drain_ms_max: 1h }\n";
+    let mut testbed = TestBed::start(&rest).await;
+    let mut connection = Connection::open(&testbed.endpoint()).await.unwrap();
+    let stuck = tokio::spawn(async move { connection.ask(&get_request("/slow")).await });
+    until("the request to arrive", async || (upstream.seen() == 1).then_some(())).await;
+    testbed.gateway().signal(Signal::INT);
+    until("the drain", async || testbed.log().contains("draining").then_some(())).await;
+    // The terminal tells everybody, and the program between passes it on: that is the same once more.
+    testbed.gateway().signal(Signal::TERM);
+    assert!(!testbed.gateway().ended_within(Duration::from_millis(1500)), "{}", testbed.log());
+    testbed.gateway().signal(Signal::INT);
+    assert!(testbed.gateway().ended().await.success(), "{}", testbed.log());
+    assert!(stuck.await.unwrap().is_err());
+    let log = testbed.log();
+    assert!(log.contains("told to end again") && log.ends_with("ended\n"), "{log}");
+    let files = std::fs::read_dir(testbed.path("state/audit")).unwrap();
+    let events: String = files.map(|file| read(&file.unwrap().path())).collect();
+    assert!(events.contains("\"/slow\""), "{events}");
+}
+
+#[tokio::test]
+async fn an_expired_certificate_is_told_of_at_the_start_and_after_a_reload() {
+    let upstream = Upstream::start().await;
+    let mut testbed = TestBed::prepare("");
+    for (name, end) in [("old", 2020), ("new", 2090)] {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut params = rcgen::CertificateParams::new([format!("{name}.example.org")]).unwrap();
+        params.not_before = rcgen::date_time_ymd(2019, 1, 1);
+        params.not_after = rcgen::date_time_ymd(end, 1, 1);
+        let certificate = params.self_signed(&key).unwrap();
+        std::fs::write(testbed.path(&format!("{name}.pem")), certificate.pem()).unwrap();
+        std::fs::write(testbed.path(&format!("{name}.key")), key.serialize_pem()).unwrap();
+    }
+    let both = "{ cert: old.pem, key: old.key }, { cert: new.pem, key: new.key }";
+    let listener = format!("  - {{ address: 127.0.0.1:0, tls: {{ certificates: [ {both} ] }} }}\n");
+    testbed.configure(&(listener + &one_route(&upstream, "/**")));
+    testbed.start_gateway().await;
+    let told = |log: &str| log.matches("WARN the certificate for old.example.org expired ").count();
+    assert_eq!(told(&testbed.log()), 1, "{}", testbed.log());
+    testbed.gateway().signal(Signal::HUP);
+    until("the reload", async || (told(&testbed.log()) > 1).then_some(())).await;
+    assert!(!testbed.log().contains("new.example.org"), "{}", testbed.log());
 }
 
 #[tokio::test]

@@ -57,6 +57,7 @@ impl Server {
     /// Takes no new connection from the mesh, then asks the program to end; the outbound proxy stays
     /// open until it has. Nothing to do without a program.
     pub(super) async fn retire(&mut self, signal: Signal) -> bool {
+        self.told.get_or_insert_with(tokio::time::Instant::now);
         self.withdraw().await;
         let Some(program) = &self.program else { return false };
         // Whoever is connected already stays at the listener, which closes.

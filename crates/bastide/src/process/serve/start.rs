@@ -32,7 +32,7 @@ use crate::process::clock::SystemClock;
 use crate::process::dns::Names;
 use crate::process::fetch::{GuardedFetch, OutboundClient};
 use crate::process::handover::{self, HandoverResources, TakenOver};
-use crate::process::health::{Shared, add_inventory, add_sources, start_admin};
+use crate::process::health::{Shared, add_inventory, add_sources, start_admin, warn_of_expired};
 use crate::process::log::Log;
 use crate::process::mesh::{MeshHost, Role};
 use crate::process::notify::Notifier;
@@ -350,6 +350,7 @@ impl Server {
             exporter,
             arguments: arguments.clone(),
             notifier: Notifier::new(environment("NOTIFY_SOCKET").as_deref()),
+            told: None,
         };
         server.open_for_business(predecessor, &written).await?;
         Ok(server)
@@ -418,6 +419,7 @@ impl Server {
         for warning in &configuration.warnings {
             tracing::warn!("{warning}");
         }
+        warn_of_expired(&self.current, self.shared.clock.as_ref());
         running::keep(self.parts.state.path(), configuration, written);
         let ready = serde_json::json!({
             "listen": listen, "admin": admin, "process": std::process::id(),
