@@ -54,28 +54,29 @@ async fn sigterm_lets_open_requests_end_and_takes_no_new_ones() {
     assert!(status.success(), "{status}: {}", testbed.log());
 }
 
+/// With a request under way that nobody lets end.
+async fn stuck(drain_max: &str) -> (TestBed, tokio::task::JoinHandle<std::io::Result<Answer>>) {
+    let upstream = Upstream::start().await;
+    let rest = one_route(&upstream, "/**") + &format!("limits: {{ drain_ms_max: {drain_max} }}\n");
+    let testbed = TestBed::start(&rest).await;
+    let mut connection = Connection::open(&testbed.endpoint()).await.unwrap();
+    let request = tokio::spawn(async move { connection.ask(&get_request("/slow")).await });
+    until("the request to arrive", async || (upstream.seen() == 1).then_some(())).await;
+    (testbed, request)
+}
+
 #[tokio::test]
 async fn a_drain_is_bounded() {
-    let upstream = Upstream::start().await;
-    let rest = one_route(&upstream, "/**") + "limits: { drain_ms_max: 200 }\n";
-    let mut testbed = TestBed::start(&rest).await;
-    let mut connection = Connection::open(&testbed.endpoint()).await.unwrap();
-    let stuck = tokio::spawn(async move { connection.ask(&get_request("/slow")).await });
-    until("the request to arrive", async || (upstream.seen() == 1).then_some(())).await;
-    // Nobody releases it: the process must end all the same.
+    let (mut testbed, request) = stuck("200").await;
+    // The process must end all the same.
     testbed.gateway().signal(Signal::TERM);
     assert!(testbed.gateway().ended().await.success(), "{}", testbed.log());
-    assert!(stuck.await.unwrap().is_err());
+    assert!(request.await.unwrap().is_err());
 }
 
 #[tokio::test]
 async fn told_to_end_again_it_cuts_what_is_open_and_writes_its_event() {
-    let upstream = Upstream::start().await;
-    let rest = one_route(&upstream, "/**") + "limits: { drain_ms_max: 1h }\n";
-    let mut testbed = TestBed::start(&rest).await;
-    let mut connection = Connection::open(&testbed.endpoint()).await.unwrap();
-    let stuck = tokio::spawn(async move { connection.ask(&get_request("/slow")).await });
-    until("the request to arrive", async || (upstream.seen() == 1).then_some(())).await;
+    let (mut testbed, request) = stuck("1h").await;
     testbed.gateway().signal(Signal::INT);
     until("the drain", async || testbed.log().contains("draining").then_some(())).await;
     // The terminal tells everybody, and the program between passes it on: that is the same once more.
@@ -83,7 +84,7 @@ async fn told_to_end_again_it_cuts_what_is_open_and_writes_its_event() {
     assert!(!testbed.gateway().ended_within(Duration::from_millis(1500)), "{}", testbed.log());
     testbed.gateway().signal(Signal::INT);
     assert!(testbed.gateway().ended().await.success(), "{}", testbed.log());
-    assert!(stuck.await.unwrap().is_err());
+    assert!(request.await.unwrap().is_err());
     let log = testbed.log();
     assert!(log.contains("told to end again") && log.ends_with("ended\n"), "{log}");
     let files = std::fs::read_dir(testbed.path("state/audit")).unwrap();
