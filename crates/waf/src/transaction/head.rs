@@ -211,17 +211,17 @@ impl State {
         let rfc2965 = set.settings.cookie_format == 1;
         for pair in header.split(|byte| *byte == set.settings.cookie_separator) {
             let pair = pair.trim_ascii_start();
-            let (name, value) = match pair.iter().position(|byte| *byte == b'=') {
+            let (name, written) = match pair.iter().position(|byte| *byte == b'=') {
                 Some(at) => (pair.get(..at).unwrap_or_default(), pair.get(at + 1..).unwrap_or_default()),
                 None => (pair, b"".as_slice()),
             };
             if name.is_empty() || (rfc2965 && name.first() == Some(&b'$')) {
                 continue;
             }
-            let inner = value.strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\""));
-            let value = if rfc2965 { inner.unwrap_or(value) } else { value };
+            let inner = written.strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\""));
+            let value = if rfc2965 { inner.unwrap_or(written) } else { written };
             self.store.add_named(Variable::RequestCookies, Variable::RequestCookiesNames, name, value);
-            if let Some(plain) = unquoted(pair.get(name.len() + 1..).unwrap_or_default()) {
+            if let Some(plain) = unquoted(written) {
                 self.store.add(Variable::RequestCookies, name, &plain);
             }
         }

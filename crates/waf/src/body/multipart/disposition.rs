@@ -35,14 +35,14 @@ pub(super) fn read(value: &[u8], invalid_quoting: &mut bool) -> Result<Dispositi
             return Err(-3);
         }
         let end = rest.iter().position(|byte| matches!(byte, b'=' | b' ' | b'\t')).ok_or(-4)?;
-        let (name, after) = rest.split_at(end);
-        let after = skip_blank(after);
-        if after.is_empty() {
+        let (name, spaced) = rest.split_at(end);
+        let equals = skip_blank(spaced);
+        if equals.is_empty() {
             return Err(-5);
         }
-        let value_at = after.strip_prefix(b"=").ok_or(-13)?;
-        said.is_spaced |= rest.get(end) != Some(&b'=') || matches!(value_at, [b' ' | b'\t', ..]);
-        let after = skip_blank(value_at);
+        let spaced_value = equals.strip_prefix(b"=").ok_or(-13)?;
+        let after = skip_blank(spaced_value);
+        said.is_spaced |= equals.len() < spaced.len() || after.len() < spaced_value.len();
         let (text, after) = match after.split_first() {
             None => return Err(-6),
             Some((b'"' | b'\'', _)) if name == b"filename*" => return Err(-11),
