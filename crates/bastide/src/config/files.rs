@@ -32,7 +32,7 @@ pub struct Disk;
 impl Files for Disk {
     fn read(&self, path: &Path, bytes_max: usize) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
-        File::open(path)?.take(longer_by_one(bytes_max)).read_to_end(&mut bytes)?;
+        File::open(path)?.take((bytes_max as u64).saturating_add(1)).read_to_end(&mut bytes)?;
         Ok(bytes)
     }
 
@@ -44,10 +44,6 @@ impl Files for Disk {
         use std::os::unix::fs::PermissionsExt;
         std::fs::metadata(path).is_ok_and(|data| data.permissions().mode() & 0o004 != 0)
     }
-}
-
-fn longer_by_one(bytes: usize) -> u64 {
-    u64::try_from(bytes).unwrap_or(u64::MAX).saturating_add(1)
 }
 
 /// Files in memory, for tests and the fuzzer. Names are what was given, no folders.

@@ -31,12 +31,10 @@ impl Decoder<'_> {
                 let bytes = bytes.min(permitted);
                 (held_bytes(bytes).saturating_add(unpacked), bytes, whom, key)
             };
-            let by_firewall = inspected(route, firewalls, inherited);
-            let by_firewall =
-                by_firewall.map(|(bytes, unpacked)| held(bytes, unpacked, "the firewall", "body_max"));
-            let by_contract = route.validation.as_ref();
-            let by_contract =
-                by_contract.map(|validation| held(validation.body_max, 0, "validate", "validate"));
+            let by_firewall = inspected(route, firewalls, inherited)
+                .map(|(bytes, unpacked)| held(bytes, unpacked, "the firewall", "body_max"));
+            let contract = route.validation.as_ref();
+            let by_contract = contract.map(|contract| held(contract.body_max, 0, "validate", "validate"));
             let largest = by_firewall.into_iter().chain(by_contract).max_by_key(|(takes, ..)| *takes);
             let Some((takes, bytes, whom, key)) = largest.filter(|(takes, ..)| *takes > most) else {
                 continue;

@@ -328,11 +328,10 @@ fn admin_address(text: &str) -> Result<SocketAddr, Unfit> {
 /// The address that was probably meant by one without port, a port alone, or the name of this machine.
 fn address_meant(text: &str, port: u16) -> Option<SocketAddr> {
     // Without brackets the port reads as the last group of an address of IPv6.
-    let unbracketed = text.rsplit_once(':').filter(|(_, port)| port.len() > 3).and_then(|(ip, port)| {
-        Some(SocketAddr::new(ip.parse::<Ipv6Addr>().ok()?.into(), port.parse().ok()?))
-    });
-    if unbracketed.is_some() {
-        return unbracketed;
+    if let Some((ip, port)) = text.rsplit_once(':').filter(|(_, port)| port.len() > 3)
+        && let (Ok(ip), Ok(port)) = (ip.parse::<Ipv6Addr>(), port.parse())
+    {
+        return Some(SocketAddr::new(ip.into(), port));
     }
     let bare = text.trim_start_matches('[').trim_end_matches(']');
     if let Ok(ip) = bare.parse::<IpAddr>() {

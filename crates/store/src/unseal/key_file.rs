@@ -18,8 +18,8 @@ impl UnsealKey {
     ///
     /// # Errors
     /// [`Error::Key`]: it is not a plain file, belongs to somebody else than `owner` or
-    /// root, lets others read or write it (by its mode, or by an access control list), or holds no key. [`Error::File`]: it cannot be
-    /// read.
+    /// root, lets others read or write it (by its mode, or by an access control list), or
+    /// holds no key. [`Error::File`]: it cannot be read.
     pub fn read_file(path: &Path, owner: u32) -> Result<Self, Error> {
         let fault = |source| Error::File { path: path.to_owned(), source };
         let place = path.display().to_string();
