@@ -48,7 +48,7 @@ pub(crate) enum Bench {
         after_help = "Examples:\n  cargo xtask bench footprint\n  cargo xtask bench footprint --skip-build"
     )]
     Footprint(footprint::Options),
-    /// Figures that a crate's own example prints: policy, audit, revocation, store
+    /// Figures that a crate's own example prints: policy, audit, store, revocation, mesh-revocation
     #[command(flatten)]
     Example(Example),
 }
@@ -68,6 +68,9 @@ pub(crate) enum Example {
     /// From a revocation on disk to the end of 5,000 open connections
     #[command(after_help = "Examples:\n  cargo xtask bench revocation")]
     Revocation,
+    /// From a revocation in the mesh to the end of 5,000 open connections to eight services
+    #[command(after_help = "Examples:\n  cargo xtask bench mesh-revocation")]
+    MeshRevocation,
 }
 
 /// Runs it, writes its section of the page.
@@ -81,11 +84,15 @@ pub(crate) fn run(bench: &Bench) -> Result<()> {
         Bench::Example(Example::Policy) => example("policy", "policy", "decide_bench", &[]),
         Bench::Example(Example::Audit) => example("audit", "audit", "event_cost", &[]),
         Bench::Example(Example::Store) => example("store", "store", "record_cost", &[]),
-        Bench::Example(Example::Revocation) => {
-            let binary = shipped_binary(&workspace::root()?)?;
-            example("revocation", "bastide", "revocation", &[binary.as_os_str()])
-        }
+        Bench::Example(Example::Revocation) => of_binary("revocation", "revocation"),
+        Bench::Example(Example::MeshRevocation) => of_binary("mesh-revocation", "mesh_revocation"),
     }
+}
+
+/// The same of an example that runs the binary that ships.
+fn of_binary(section: &str, name: &str) -> Result<()> {
+    let binary = shipped_binary(&workspace::root()?)?;
+    example(section, "bastide", name, &[binary.as_os_str()])
 }
 
 /// Runs the example and keeps what it prints; it exits 1 when it is past its own bound.
