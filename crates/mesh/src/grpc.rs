@@ -1,4 +1,4 @@
-//! What both sides of gRPC connections need: the client's channel, and a leash for the server's
+//! What both sides of gRPC connections need: the client's channel, the bounds of a server, and a leash for its
 //! connections.
 
 use std::io;
@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tonic::body::Body;
 use tonic::client::{Grpc, GrpcService};
+use tonic::transport::Server;
 use tower::service_fn;
 
 /// How often a connection that may be cut unseen is asked whether it is there, and how long the
@@ -19,10 +20,20 @@ use tower::service_fn;
 const PING: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(5));
 
 /// Largest header list that a listener takes, bytes.
-pub(crate) const HEADERS_BYTES_MAX: u32 = 8 * 1024;
+const HEADERS_BYTES_MAX: u32 = 8 * 1024;
 /// What a listener holds of a connection without anybody having read it, bytes (RFC 9113 §6.9.2: no less can
 /// be said).
-pub(crate) const WINDOW_BYTES: u32 = 65_535;
+const WINDOW_BYTES: u32 = 65_535;
+
+/// A server whose connections have at most so many calls at once and end when nothing comes back to a ping.
+pub(crate) fn server(streams_max: u32, ping_every: Duration) -> Server {
+    Server::builder()
+        .max_concurrent_streams(streams_max)
+        .http2_max_header_list_size(HEADERS_BYTES_MAX)
+        .initial_connection_window_size(WINDOW_BYTES)
+        .initial_stream_window_size(WINDOW_BYTES)
+        .http2_keepalive_interval(Some(ping_every))
+}
 
 /// One connection, gone when it is dropped.
 #[derive(Debug)]

@@ -19,7 +19,7 @@ use tokio_rustls::server::TlsStream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::body::Body;
 use tonic::server::Grpc;
-use tonic::transport::server::{Connected, Server};
+use tonic::transport::server::Connected;
 use tonic::{Request, Response, Status};
 use tonic_prost::ProstCodec;
 use tower::{Service, service_fn};
@@ -35,7 +35,7 @@ use super::proof::{Proof, Provers};
 use super::register::{self, NodeRecord};
 use crate::directory::{Directory as _, Endpoints};
 use crate::error::Error;
-use crate::grpc::{HEADERS_BYTES_MAX, Leashed, WINDOW_BYTES};
+use crate::grpc::{self, Leashed};
 use crate::left_out::LeftOut;
 use crate::message::{Incoming, Sends, incoming};
 use crate::quota::Quota;
@@ -133,13 +133,8 @@ impl NodeListener {
         let unfinished = Quota::new(UNFINISHED_PER_KEY_MAX, UNFINISHED_MAX);
         let api = Api { world: Arc::new(world), server_pin: pin, unfinished };
         let serving = tokio::spawn(async move {
-            let server = Server::builder()
-                .max_concurrent_streams(STREAMS_MAX)
-                .http2_max_header_list_size(HEADERS_BYTES_MAX)
-                .initial_connection_window_size(WINDOW_BYTES)
-                .initial_stream_window_size(WINDOW_BYTES)
-                .http2_keepalive_interval(Some(PING_EVERY))
-                .serve_with_incoming(api, ReceiverStream::new(receiver));
+            let server =
+                grpc::server(STREAMS_MAX, PING_EVERY).serve_with_incoming(api, ReceiverStream::new(receiver));
             if let Err(error) = server.await {
                 tracing::error!(%error, "mesh: the listener for agents ended");
             }

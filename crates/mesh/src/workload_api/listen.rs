@@ -15,14 +15,14 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::server::{Connected, Server};
+use tonic::transport::server::Connected;
 
 use super::authority::Rewriter;
 use super::visit::Visit;
 use super::{Api, World};
 use crate::attest::Caller;
 use crate::error::Error;
-use crate::grpc::{HEADERS_BYTES_MAX, Leashed, WINDOW_BYTES};
+use crate::grpc::{self, Leashed};
 use crate::left_out::LeftOut;
 use crate::quota::{Quota, Slot};
 use crate::unix_socket::BoundSocket;
@@ -76,12 +76,7 @@ impl Socket {
         let workloads = world.workloads.clone();
         let accepting = tokio::spawn(accept(listener, workloads, sender, Arc::downgrade(&leash)));
         let serving = tokio::spawn(async move {
-            let server = Server::builder()
-                .max_concurrent_streams(STREAMS_MAX)
-                .http2_max_header_list_size(HEADERS_BYTES_MAX)
-                .initial_connection_window_size(WINDOW_BYTES)
-                .initial_stream_window_size(WINDOW_BYTES)
-                .http2_keepalive_interval(Some(PING_EVERY))
+            let server = grpc::server(STREAMS_MAX, PING_EVERY)
                 .serve_with_incoming(Api::new(world), ReceiverStream::new(receiver));
             if let Err(error) = server.await {
                 tracing::error!(%error, "mesh: the Workload API ended");
