@@ -298,7 +298,7 @@ impl Limiter {
         now: Duration,
     ) -> Result<Grant, Refused> {
         let mut grant = Grant { slots: SmallVec::new(), standings: SmallVec::new() };
-        self.add(&mut grant, charges, concurrency, now)?;
+        self.extend(&mut grant, charges, concurrency, now)?;
         Ok(grant)
     }
 
@@ -309,16 +309,6 @@ impl Limiter {
     /// The first limit that refuses. The grant then stands as it was; the caller
     /// drops it.
     pub fn extend(
-        &self,
-        grant: &mut Grant,
-        charges: &[Charge<'_>],
-        concurrency: &[&Concurrency],
-        now: Duration,
-    ) -> Result<(), Refused> {
-        self.add(grant, charges, concurrency, now)
-    }
-
-    fn add(
         &self,
         grant: &mut Grant,
         charges: &[Charge<'_>],
