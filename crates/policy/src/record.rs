@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::decide::{Circumstances, has_expired};
 use crate::evaluate::{Question, concerning};
-use crate::load::Policies;
+use crate::load::{Policies, Slice};
 use crate::names::Bits;
 use crate::permit::{Reason, Subject};
 use crate::schema::{Root, Schema};
@@ -111,14 +111,24 @@ fn read(
         action,
         reader: Live { principal, circumstances, subject, route },
     };
+    attributes(out, policies, slice, &question);
+}
+
+/// Whether it was for an end user, and every attribute that the policies concerned can read.
+fn attributes<S: Subject>(
+    out: &mut Vec<u8>,
+    policies: &Policies,
+    slice: &Slice,
+    question: &Question<'_, Live<'_, S>>,
+) {
     let mut leaves = Bits::default();
-    for (_, policy) in concerning(policies, slice, &question) {
+    for (_, policy) in concerning(policies, slice, question) {
         leaves.extend(&policy.reads.leaves);
     }
-    let is_for_user = circumstances.user.is_some();
+    let is_for_user = question.reader.circumstances.user.is_some();
     let is_asked = Schema::group(Root::Context, "user")
         .is_some_and(|group| leaves.contains(policies.schema().leaves.len() + group));
-    if is_for_user || is_asked || principal.kind == PrincipalKind::Service {
+    if is_for_user || is_asked || question.kind == PrincipalKind::Service {
         key(out, FOR_USER, false);
         json(out, &is_for_user);
     }
@@ -128,7 +138,7 @@ fn read(
             leaves.insert(number);
         }
     }
-    let opaque = policies.schema().is_opaque(action);
+    let opaque = policies.schema().is_opaque(question.action);
     let read = leaves.iter().filter_map(|number| policies.schema().leaves.get(number));
     for leaf in read.filter(|leaf| !(opaque && leaf.is_of_http())) {
         match question.reader.read(leaf) {
