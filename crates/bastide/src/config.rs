@@ -428,35 +428,27 @@ impl Decoder<'_> {
         let state = state.unwrap_or_else(|| self.sources.beside(0, DEFAULT_STATE));
         let mut firewalls = waf::Firewalls::default();
         let waf = self.waf_default(top.get("waf"), &mut firewalls);
-        let before = self.count();
-        let mut listeners = match self.required(&top, "listen") {
-            Some(node) => self.listeners(node, &mut firewalls),
-            None => Vec::new(),
-        };
-        self.note_doubt(&top, "listen", before);
+        let mut listeners = self.doubting(&top, "listen", |this| {
+            this.required(&top, "listen").map(|node| this.listeners(node, &mut firewalls)).unwrap_or_default()
+        });
         let dns_servers = self.dns(top.get("dns"));
         let mut services = self.services(top.get("services"));
         let is_map = |node: &node::Node| matches!(node.value, node::Value::Map(_) | node::Value::Nothing);
         if top.is_misspelt("services") || !top.get("services").is_none_or(is_map) {
             self.in_doubt.push("services");
         }
-        let before = self.count();
-        let mut authentication = self.authentication(top.get("authentication"), &state);
-        self.note_doubt(&top, "authentication", before);
+        let mut authentication = self
+            .doubting(&top, "authentication", |this| this.authentication(top.get("authentication"), &state));
         self.session_service(&top, &authentication, &mut services);
         let mut policies = self.policies(top.get("policies"), top.get("policy"));
         policies.faulty |= top.is_misspelt("policies") || !self.is_whole;
         let before = self.count();
         let roles = self.roles(top.get("roles"));
         let roles_known = self.count() == before;
-        let before = self.count();
-        let mut realms = self.realms(top.get("realms"), &roles);
-        self.note_doubt(&top, "realms", before);
+        let mut realms = self.doubting(&top, "realms", |this| this.realms(top.get("realms"), &roles));
         realms::of_members(&roles, &authentication.issuers, &mut realms);
         self.own_roles(top.get("authentication"), &realms, &mut authentication.issuers);
-        let before = self.count();
-        let mut mesh = self.mesh(top.get("mesh"));
-        self.note_doubt(&top, "mesh", before);
+        let mut mesh = self.doubting(&top, "mesh", |this| this.mesh(top.get("mesh")));
         if let Some(mesh) = &mesh {
             self.mesh_services(top.get("mesh"), mesh, &mut services);
         }
@@ -469,9 +461,9 @@ impl Decoder<'_> {
             let _ = self.service_reference(&node, &services);
         }
         let needs_store = !realms.is_empty() || mesh.is_some();
-        let before = self.count();
-        let routes = self.all_routes(&top, &listeners, &services, &authentication, &policies, &mut firewalls);
-        self.note_doubt(&top, "routes", before);
+        let routes = self.doubting(&top, "routes", |this| {
+            this.all_routes(&top, &listeners, &services, &authentication, &policies, &mut firewalls)
+        });
         self.waf_before_identity(waf, &listeners, &services, &routes, &mut firewalls);
         let routes_written = top.get("routes").map(|node| node.items().len());
         let names: HashSet<&str> = routes.iter().map(|route| route.name.as_str()).collect();

@@ -220,12 +220,19 @@ impl<'a> Decoder<'a> {
         self.findings.iter().any(|(_, severity, ..)| *severity == Severity::Fault)
     }
 
-    /// Notes that a key at the top could not be read whole, if it is misspelt or there have been
-    /// faults since there were `before`.
-    pub(super) fn note_doubt(&mut self, top: &Table<'_>, key: &'static str, before: usize) {
+    /// Decodes a key at the top, and notes that it could not be read whole where it is misspelt or has faults.
+    pub(super) fn doubting<T>(
+        &mut self,
+        top: &Table<'_>,
+        key: &'static str,
+        decode: impl FnOnce(&mut Self) -> T,
+    ) -> T {
+        let before = self.count();
+        let decoded = decode(self);
         if self.count() > before || top.is_misspelt(key) {
             self.in_doubt.push(key);
         }
+        decoded
     }
 
     /// Whether what is missed under one of these keys may only not have been readable.
