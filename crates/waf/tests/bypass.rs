@@ -474,6 +474,74 @@ fn a_field_is_not_hidden_behind_a_file_that_other_readers_do_not_see() {
     );
 }
 
+/// Readers look for a disposition and its parameters in more of a part's head than the one line that
+/// says it, or in less: to each of these the part is a field, or has one in it.
+#[test]
+fn a_field_is_not_hidden_behind_a_file_by_the_other_headers_of_its_part() {
+    let attack = "' UNION SELECT name, password FROM users-- ";
+    let named = "Content-Disposition: form-data; name=\"f\"; filename=\"a.txt\"";
+    let bare = "Content-Disposition: form-data; name=q; filename=\"a.txt\"";
+    let text = "Content-Type: text/plain";
+    let with = |head: &str, content: &str| multipart(&[part(head, content)]);
+    let long = "a".repeat(1_500);
+    for head in [
+        // Rack 2 looks for parameters in the whole head: the quote ends within the next line.
+        format!("X-A: ; a=\"\r\n{bare}"),
+        format!("X-A: \"; a=\"\r\n{bare}"),
+        format!("Content-Type: text/plain; a=\"\r\n{bare}"),
+        // Rack 3 takes the first such word for the header, wherever it stands, and none that is long.
+        format!("X-Content-Disposition: form-data; name=\"q\"\r\n{named}"),
+        format!("Content-ID: q\r\n{}", named.replace("a.txt", &long)),
+        format!(
+            "Content-ID: q\r\n{}",
+            named.replace("form-data;", &format!("form-data;{}", " ".repeat(1_500)))
+        ),
+        // Perl's CGI finds headers within lines, wants a blank behind the colon, and takes the next
+        // line for the value of an empty one.
+        format!("{named}\r\nX@Content-Disposition: form-data; name=\"q\""),
+        format!("{named}\r\nX-A:Content-Disposition:\tform-data; name=\"q\""),
+        named.replace(": form", ":form"),
+        format!("X-A:\r\n{named}"),
+        // Mojolicious knows names in quotes alone; so does CGI not this one, which stands in another.
+        "Content-Disposition: form-data; name=\"q\"; filename=a.txt".to_owned(),
+        "Content-Disposition: form-data; name=\"q filename=\"; filename=a.txt".to_owned(),
+        // The Rust crate multer.
+        "Content-Disposition: form-data; name=\"q\"; filename*=utf-8''a; filename=\"a\"".to_owned(),
+    ] {
+        both_deny(&with(&head, attack), &with(&format!("{named}\r\n{text}"), attack));
+    }
+    // To multer a name that is no UTF-8 is none.
+    let latin = |content: &str| {
+        let body = String::from_utf8(with(named, content).body.clone()).unwrap();
+        let (before, after) = body.split_once("a.txt").unwrap();
+        let bytes = [before.as_bytes(), b"\xe4.txt", after.as_bytes()].concat();
+        post_bytes("/", "multipart/form-data; boundary=frontier", &bytes)
+    };
+    both_deny(&latin(attack), &latin("one"));
+    // Mojolicious and Tomcat read the parts of a part; to Tomcat an attachment's name that ends so is none.
+    for inner in ["form-data; name=\"q\"", "attachment; filename=\"a\\\""] {
+        for kind in ["multipart/mixed; boundary=interior", "Multipart/Related; Boundary=\"interior\""] {
+            let content =
+                format!("--interior\r\nContent-Disposition: {inner}\r\n\r\n{attack}\r\n--interior--");
+            let head = format!("{named}\r\nContent-Type: {kind}");
+            both_deny(&with(&head, &content), &with(&format!("{named}\r\n{text}"), &content));
+        }
+    }
+    // What clients send.
+    for head in [
+        named.to_owned(),
+        bare.to_owned(),
+        bare.replace('"', ""),
+        format!("{named}\r\nContent-Type: text/plain; charset=\"utf-8\""),
+        format!("{named}\r\nContent-Type: multipart/related"),
+        format!("Content-Length: 41\r\nContent-ID: <1@a.test>\r\n{named}\r\nContent-Type: application/pdf"),
+        format!("{}\r\n{text}", named.replace("a.txt", &"ä".repeat(255))),
+    ] {
+        let args = denies(r#"ARGS "@contains UNION" "t:none"#);
+        assert_eq!(run(&args, &with(&head, attack)).1, Verdict::Pass, "{head}");
+    }
+}
+
 /// Werkzeug ends a boundary without quotes at the first letter that needs some: in one file's content
 /// it found fields.
 #[test]

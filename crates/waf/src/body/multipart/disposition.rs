@@ -12,8 +12,9 @@ pub(super) struct Disposition {
     pub(super) filename: Option<Vec<u8>>,
     /// What `filename*` says, decoded.
     pub(super) filename_extended: Option<Vec<u8>>,
-    /// Whether a blank stands beside an equals sign: to many readers that is no parameter.
-    pub(super) is_spaced: bool,
+    /// Whether some readers find no file's name in it: with a blank beside its equals sign it is no
+    /// parameter to many, and behind `filename*` the Rust crate multer looks for none.
+    pub(super) is_doubtful: bool,
 }
 
 /// The number of the fault, as ModSecurity counts them.
@@ -42,7 +43,8 @@ pub(super) fn read(value: &[u8], invalid_quoting: &mut bool) -> Result<Dispositi
         }
         let spaced_value = equals.strip_prefix(b"=").ok_or(-13)?;
         let after = skip_blank(spaced_value);
-        said.is_spaced |= equals.len() < spaced.len() || after.len() < spaced_value.len();
+        said.is_doubtful |= equals.len() < spaced.len() || after.len() < spaced_value.len();
+        said.is_doubtful |= name == b"filename" && said.filename_extended.is_some();
         let (text, after) = match after.split_first() {
             None => return Err(-6),
             Some((b'"' | b'\'', _)) if name == b"filename*" => return Err(-11),
@@ -151,9 +153,12 @@ fn quoted<'a>(text: &'a [u8], quote: u8, invalid: &mut bool) -> Result<(Vec<u8>,
 
 /// Whether some readers find no name in a file's name, and so take the part for an ordinary
 /// field: none at all (busboy, Go, Perl's CGI), slashes alone (aiohttp), blanks alone (Spring),
-/// or escapes of those (Rack, which takes a path off it too). Browsers send an empty name where
-/// no file was chosen.
+/// escapes of those (Rack, which takes a path off it too), or what is no UTF-8 (multer). Browsers send
+/// an empty name where no file was chosen.
 pub(super) fn names_no_file(filename: &[u8]) -> bool {
+    if std::str::from_utf8(filename).is_err() {
+        return true;
+    }
     let plain = Transformation::UrlDecode.apply(Cow::Borrowed(filename));
     let last = plain.rsplit(|byte| matches!(byte, b'/' | b'\\')).next().unwrap_or_default();
     let nothing =
@@ -161,12 +166,20 @@ pub(super) fn names_no_file(filename: &[u8]) -> bool {
     String::from_utf8_lossy(last).chars().all(nothing)
 }
 
-/// Whether a header may have a file's name that Perl's CGI does not find: it looks for the first
-/// of these words with a blank before it, and without quotes takes only some letters.
+/// Whether a header may have a file's name that Perl's readers do not find. CGI looks for the first of
+/// these words with a blank before it, and without quotes takes only some letters; Mojolicious knows
+/// names in quotes alone.
 pub(super) fn is_overlooked(value: &[u8]) -> bool {
     const WORD: &[u8] = b" filename=";
-    let first = memchr::memmem::find(value, WORD).and_then(|at| value.get(at + WORD.len()));
-    !first.is_some_and(|byte| byte.is_ascii_alphanumeric() || b"\"!#'*+,.^_`{}|~".contains(byte))
+    let first = memchr::memmem::find(value, WORD).and_then(|at| value.get(at + WORD.len()..));
+    let holds = |text: &[u8]| memchr::memmem::find(value, text).is_some();
+    match first.and_then(<[u8]>::split_first) {
+        Some((b'"', rest)) => memchr::memchr(b'"', rest).is_none(),
+        Some((byte, _)) if byte.is_ascii_alphanumeric() || b"!#'*+,.^_`{}|~".contains(byte) => {
+            holds(b" name=\"") || holds(b";name=\"")
+        }
+        _ => true,
+    }
 }
 
 fn skip_blank(text: &[u8]) -> &[u8] {

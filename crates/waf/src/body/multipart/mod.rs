@@ -5,9 +5,11 @@
 
 mod boundary;
 mod disposition;
+mod head;
 
 use super::{BodyLimits, FilePart, Parsed, charset, over_arguments_limit, over_no_files_limit};
 use boundary::Boundary;
+use head::Header;
 
 /// A longer line is taken in pieces, and is an error in a part's header, bytes.
 const LINE_BYTES_MAX: usize = 4096;
@@ -142,30 +144,6 @@ struct Part {
     content: Vec<u8>,
     /// A line end that belongs to the content unless a boundary follows.
     reserve: &'static [u8],
-}
-
-#[derive(Debug)]
-struct Header {
-    name: Vec<u8>,
-    value: Vec<u8>,
-    line: Vec<u8>,
-}
-
-impl Header {
-    fn is(&self, name: &str) -> bool {
-        self.name.eq_ignore_ascii_case(name.as_bytes())
-    }
-
-    /// Whether it says of a field that its text is in another character set than it was read in.
-    fn is_in_foreign_charset(&self) -> bool {
-        self.is("content-type") && charset::is_foreign(&self.value, false)
-    }
-
-    /// Whether it says of a field that its text is not what stands there.
-    fn is_encoded(&self) -> bool {
-        let plain = |encoding: &str| self.value.trim_ascii().eq_ignore_ascii_case(encoding.as_bytes());
-        self.is("content-transfer-encoding") && !["", "7bit", "8bit", "binary"].into_iter().any(plain)
-    }
 }
 
 impl Multipart {
@@ -468,7 +446,7 @@ impl Multipart {
         let disposition = part
             .headers
             .iter()
-            .find(|header| header.name.eq_ignore_ascii_case(b"content-disposition"))
+            .find(|header| header.is_disposition())
             .ok_or_else(|| "Multipart: Part missing Content-Disposition header.".to_owned())?;
         let flags = &mut self.parsed.multipart;
         let said = disposition::read(&disposition.value, &mut flags.invalid_quoting).map_err(|code| {
@@ -499,11 +477,13 @@ impl Multipart {
         part.name = Some(name);
         let mut names = part.filename.iter().chain(&part.filename_besides);
         part.is_field = !is_plain
-            || said.is_spaced
+            || said.is_doubtful
+            || part.headers.iter().any(|header| header.hides_the_file() || header.misleads())
             || names.any(|name| disposition::names_no_file(name))
             || disposition::is_overlooked(&disposition.value);
         flags.foreign_charset |= part.is_field && part.headers.iter().any(Header::is_in_foreign_charset);
         flags.foreign_encoding |= part.is_field && part.headers.iter().any(Header::is_encoded);
+        flags.invalid_part |= part.headers.iter().any(Header::misleads);
         part.in_body = true;
         Ok(())
     }

@@ -61,10 +61,12 @@ fn a_file_without_a_name_is_a_field_too() {
         assert_eq!((parsed.files.len(), parsed.files[0].size), (1, 14), "{nameless}");
         assert_eq!(parsed.error, None, "{nameless}");
     }
-    for name in ["\"a\"", "\" a\"", "\"/a\"", "\"C:\\a.txt\"", "\".a\"", "\"O'Brien\"", "\"100%\"", "a"] {
+    for name in ["\"a\"", "\" a\"", "\"/a\"", "\"C:\\a.txt\"", "\".a\"", "\"O'Brien\"", "\"100%\""] {
         let parsed = read(&body(&[(&file(name), "1"), (FIELD, "2")]));
         assert_eq!((args(&parsed), parsed.files.len()), (vec!["a=2".to_owned()], 1), "{name}");
     }
+    let bare = read(&body(&[("Content-Disposition: form-data; name=a; filename=b", "1"), (FIELD, "2")]));
+    assert_eq!((args(&bare), bare.files.len(), bare.error), (vec!["a=2".to_owned()], 1, None));
     for overlooked in ["{};filename=\"a\"", "{};\tfilename=\"a\"", "{}; filename=-a", "{}; filename=\"a\""] {
         let (field, hides) = match overlooked.ends_with("; filename=\"a\"") {
             true => (FIELD.replace("\"a\"", "\" filename=-\""), " filename=-"),
@@ -87,14 +89,19 @@ fn a_file_without_a_name_is_a_field_too() {
 
 #[test]
 fn an_extended_name_of_a_file_is_one_besides_its_name() {
-    let with = |names: &str| read(&body(&[(&format!("{FIELD}; {names}"), "1' OR '1'='1"), (FIELD, "2")]));
-    // As .NET writes it. Every reader takes the part for a file.
+    let named = |field: &str, names: &str| {
+        read(&body(&[(&format!("{field}; {names}"), "1' OR '1'='1"), (FIELD, "2")]))
+    };
+    let with = |names: &str| named(FIELD, names);
+    // As .NET writes it: the name of the field is in quotes where that of the file is. Every reader takes
+    // the part for a file.
     for (names, besides) in [
         ("filename=b.txt; filename*=utf-8''b.txt", None),
         ("filename=\"=?utf-8?B?w6QudHh0?=\"; filename*=utf-8''%C3%A4.txt", Some("ä.txt")),
         ("filename=\"b.txt\"; filename*=UTF-8'en-GB'c%2Fd+e.php", Some("c/d+e.php")),
     ] {
-        let parsed = with(names);
+        let in_quotes = names.starts_with("filename=\"");
+        let parsed = named(if in_quotes { FIELD } else { "Content-Disposition: form-data; name=a" }, names);
         assert_eq!((parsed.error.as_deref(), args(&parsed)), (None, vec!["a=2".to_owned()]), "{names}");
         assert!(!parsed.multipart.strict_error(), "{names}");
         let file = &parsed.files[0];
@@ -106,6 +113,8 @@ fn an_extended_name_of_a_file_is_one_besides_its_name() {
     for names in [
         "filename*=UTF-8''b.txt",
         "filename*=UTF-8''b.txt; filename=\"\"",
+        "filename*=UTF-8''b.txt; filename=\"b.txt\"",
+        "filename=b.txt; filename*=UTF-8''b.txt",
         "filename=\"b.txt\"; filename*=UTF-8''%20",
         "filename=\"b.txt\"; filename*=UTF-8''a%2F",
     ] {
