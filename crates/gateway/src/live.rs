@@ -9,7 +9,7 @@ use std::time::Duration;
 use http::StatusCode;
 use keys::{Look, Refusal as Unproven, Verdict};
 use model::event::Step;
-use model::{Principal, Timestamp};
+use model::{ClientNetwork, Principal, Timestamp};
 use policy::{Circumstances, Reason};
 use proxy::address::{AddressRules, Admission};
 use proxy::upstream::UpstreamPeer;
@@ -196,7 +196,8 @@ impl GatewayJudge<'_> {
             let why = "no issuer is configured to be asked".to_owned();
             Look::Verdict(Verdict::Refused(Unproven::IntrospectionUnavailable { why }))
         };
-        match snapshot.introspector.as_ref().map_or_else(nobody, |asked| asked.look(token, now)) {
+        let network = ClientNetwork::of(self.address);
+        match snapshot.introspector.as_ref().map_or_else(nobody, |asked| asked.look(token, network, now)) {
             Look::Verdict(verdict) => self.settle(core, verdict),
             Look::Wait(wait) => {
                 self.ask_later(core, async move { drop(wait.ended(now).await) });

@@ -7,18 +7,23 @@
 //! as the claims of a signed token.
 //!
 //! What it must never do: take silence for a yes; remember a yes for longer than the token
-//! is good; answer for another configuration than the one that asked.
+//! is good; answer for another configuration than the one that asked; let one network of clients
+//! keep another's questions from being asked.
+
+mod turns;
 
 use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use aws_lc_rs::rand::SecureRandom;
 use foldhash::fast::RandomState;
 use lru::LruCache;
-use model::{Clock, Credential, Secret, Timestamp};
+use model::{ClientNetwork, Clock, Credential, Secret, Timestamp};
 use serde_json::{Map, Value, json};
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{Semaphore, watch};
+use turns::Turns;
 
 use crate::client::{OwnClient, encode_form};
 use crate::digest::sha256;
@@ -39,7 +44,8 @@ pub(crate) const INTROSPECTIONS_MAX: usize = 16_384;
 pub(crate) const INTROSPECTION_BYTES_MAX: usize = 16 * 1024;
 /// Questions that are asked at the same time.
 pub(crate) const INTROSPECTIONS_AT_ONCE: usize = 32;
-/// Questions that wait to be asked; the next one is refused.
+/// Questions that wait to be asked; the next one is refused. One network of clients has no more of these
+/// places than it leaves free.
 pub(crate) const INTROSPECTIONS_WAITING_MAX: usize = 1_024;
 /// Longest that a yes may be remembered.
 pub(crate) const INTROSPECTION_CACHE_MAX: Duration = Duration::from_secs(3600);
@@ -77,8 +83,9 @@ pub struct Introspector {
     /// The issuer's place among them.
     place: usize,
     known: Mutex<LruCache<[u8; 32], Slot, RandomState>>,
-    questions: mpsc::Sender<Question>,
-    asked: Mutex<Option<mpsc::Receiver<Question>>>,
+    questions: Turns<Question>,
+    /// Whether [`Self::run`] was begun.
+    is_asking: AtomicBool,
     endpoint: Mutex<Option<Arc<str>>>,
 }
 
@@ -177,7 +184,6 @@ impl Introspector {
             let (least, most) = (INTROSPECTION_CACHE_LEAST.as_secs(), INTROSPECTION_CACHE_MAX.as_secs());
             return Err(fault(format!("expected answers to be remembered for {least} to {most} s")));
         }
-        let (questions, asked) = mpsc::channel(INTROSPECTIONS_WAITING_MAX);
         let most = NonZeroUsize::new(INTROSPECTIONS_MAX).unwrap_or(NonZeroUsize::MIN);
         Ok(Arc::new(Self {
             endpoint: Mutex::new(settings.endpoint.as_deref().map(Into::into)),
@@ -185,13 +191,13 @@ impl Introspector {
             issuers: Arc::clone(issuers),
             place,
             known: Mutex::new(LruCache::with_hasher(most, RandomState::default())),
-            questions,
-            asked: Mutex::new(Some(asked)),
+            questions: Turns::default(),
+            is_asking: AtomicBool::new(false),
         }))
     }
 
-    /// What is known of a token; asks when nothing is.
-    pub fn look(&self, token: &[u8], now: Timestamp) -> Look {
+    /// What is known of a token; asks when nothing is, in the turn of the network that brings it.
+    pub fn look(&self, token: &[u8], network: ClientNetwork, now: Timestamp) -> Look {
         let refused = |refusal| Look::Verdict(Verdict::Refused(refusal));
         if token.len() > TOKEN_BYTES_MAX {
             return refused(Refusal::TooLong { bytes: token.len() });
@@ -214,7 +220,7 @@ impl Introspector {
         }
         let (sender, answer) = watch::channel(None);
         let question = Question { token: Secret::new(text.to_owned()), key, answer: sender };
-        if self.questions.try_send(question).is_err() {
+        if !self.questions.enter(network, question) {
             return refused(unavailable("too many questions wait to be asked"));
         }
         known.put(key, Slot::Asked(answer.clone()));
@@ -233,19 +239,21 @@ impl Introspector {
         clock: Arc<dyn Clock>,
         random: Arc<dyn SecureRandom + Send + Sync>,
     ) {
-        let Some(mut questions) = lock(&self.asked).take() else { return };
+        if self.is_asking.swap(true, Ordering::AcqRel) {
+            return;
+        }
         let places = Arc::new(Semaphore::new(INTROSPECTIONS_AT_ONCE));
         let mut running = tokio::task::JoinSet::new();
         loop {
-            let question = match tokio::time::timeout(LOOK_EVERY, questions.recv()).await {
-                Ok(Some(question)) => question,
-                Ok(None) => return,
+            // The place first: whoever comes while there is none has their turn too.
+            let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+            while running.try_join_next().is_some() {}
+            let question = match tokio::time::timeout(LOOK_EVERY, self.questions.next()).await {
+                Ok(question) => question,
                 // The configuration was replaced and its last request has gone.
                 Err(_) if Arc::strong_count(&self) == 1 => return,
                 Err(_) => continue,
             };
-            let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
-            while running.try_join_next().is_some() {}
             let this = Arc::clone(&self);
             let (fetch, post) = (Arc::clone(&fetch), Arc::clone(&post));
             let (clock, random) = (Arc::clone(&clock), Arc::clone(&random));
@@ -368,3 +376,6 @@ impl Introspector {
 fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
     shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use http::StatusCode;
 use keys::{Look, Refusal as Unproven, Verdict};
 use model::event::Step;
-use model::{Principal, Switch, Timestamp};
+use model::{ClientNetwork, Principal, Switch, Timestamp};
 use proxy::{ConnectionInfo, Known, RequestHead};
 
 use crate::journey::Journey;
@@ -241,7 +241,8 @@ async fn introspect(
         let why = "no issuer is configured to be asked".to_owned();
         return Err(Unproven::IntrospectionUnavailable { why });
     };
-    let verdict = match introspector.look(offered.1, journey.time) {
+    let network = ClientNetwork::of(journey.address);
+    let verdict = match introspector.look(offered.1, network, journey.time) {
         Look::Verdict(verdict) => verdict,
         Look::Wait(wait) => {
             journey.enter("introspect");
