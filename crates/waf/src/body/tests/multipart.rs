@@ -163,6 +163,17 @@ fn an_extended_name_of_a_file_is_one_besides_its_name() {
 }
 
 #[test]
+fn a_disposition_is_as_long_as_all_readers_take_it() {
+    const SHORT: &str = "Content-Disposition: form-data; name=\"a\"; filename=\"\"";
+    for (more, misleads) in [(1_536 - SHORT.len(), false), (1_537 - SHORT.len(), true)] {
+        let head = SHORT.replace("e=\"\"", &format!("e=\"{}\"", "f".repeat(more)));
+        let parsed = read(&body(&[(&head, "1"), (FIELD, "2")]));
+        assert_eq!((parsed.multipart.invalid_part, parsed.error), (misleads, None), "{} bytes", head.len());
+        assert_eq!(parsed.args.len(), 1 + usize::from(misleads));
+    }
+}
+
+#[test]
 fn a_file_without_a_name_counts_as_a_field_does() {
     let limits = BodyLimits { no_files_bytes_max: 1_000, arguments_max: 1, ..BodyLimits::default() };
     let with = |filename: &str, length: usize, times: usize| {
