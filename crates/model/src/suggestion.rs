@@ -12,12 +12,16 @@ pub fn suggestion<'a>(found: &str, known: impl IntoIterator<Item = &'a str>) -> 
 /// one more for each four of its letters. Of several that are equally near it is the first.
 pub fn nearest<'a>(found: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let found = folded(found);
+    let found_length = found.chars().count();
     known
         .into_iter()
-        .map(|name| (strsim::damerau_levenshtein(&found, &folded(name)), name))
-        .filter(|(distance, name)| {
+        .filter_map(|name| {
             let length = name.chars().count();
-            *distance <= 1 + length / 4 && *distance < length
+            let distance_max = (1 + length / 4).min(length.saturating_sub(1));
+            // Each letter more or less is an error at least.
+            let name = Some(name).filter(|_| length.abs_diff(found_length) <= distance_max)?;
+            let distance = strsim::damerau_levenshtein(&found, &folded(name));
+            (distance <= distance_max).then_some((distance, name))
         })
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, name)| name)

@@ -15,8 +15,10 @@ use super::schema::Section;
 use super::sources::Sources;
 use super::values::{self, Unfit};
 
-/// Most findings that one load reports.
+/// Most faults that one load reports, and most warnings.
 const FINDINGS_MAX: usize = 1_000;
+/// Most names that one load compares with unknown ones, to suggest what was meant.
+const COMPARED_MAX: usize = 1_000_000;
 
 /// Turns nodes into values. A method that cannot records a fault and gives `None`;
 /// the caller goes on, so that one load shows everything that is wrong.
@@ -44,6 +46,11 @@ pub(super) struct Decoder<'a> {
     /// The services that listeners are for.
     pub(super) listeners_to: Vec<Node>,
     findings: Vec<(At, Severity, String, Option<String>)>,
+    /// How many faults and warnings there are, those included that are too many to be reported.
+    faults: usize,
+    warnings: usize,
+    /// Names that were compared so far.
+    compared: usize,
 }
 
 /// A map whose keys were checked against a [`Section`].
@@ -138,12 +145,23 @@ impl<'a> Decoder<'a> {
             acme_at: Vec::new(),
             listeners_to: Vec::new(),
             findings: Vec::new(),
+            faults: 0,
+            warnings: 0,
+            compared: 0,
         }
     }
 
     fn find(&mut self, at: At, severity: Severity, message: String, suggestion: Option<String>) {
-        let known = self.findings.iter().rev().take(50).any(|(a, _, m, _)| *a == at && *m == message);
-        if !known && self.findings.len() < FINDINGS_MAX {
+        if self.findings.iter().rev().take(50).any(|(a, _, m, _)| *a == at && *m == message) {
+            return;
+        }
+        // INVARIANT: a fault counts, however many findings there are: without one, the configuration is taken.
+        let count = match severity {
+            Severity::Fault => &mut self.faults,
+            Severity::Warning => &mut self.warnings,
+        };
+        *count += 1;
+        if *count <= FINDINGS_MAX {
             self.findings.push((at, severity, message, suggestion));
         }
     }
@@ -171,6 +189,11 @@ impl<'a> Decoder<'a> {
         written: &str,
         known: impl IntoIterator<Item = &'k str> + Clone,
     ) {
+        let message = format!("unknown {what} {written:?}");
+        self.compared = self.compared.saturating_add(known.clone().into_iter().count());
+        if self.faults >= FINDINGS_MAX || self.compared > COMPARED_MAX {
+            return self.find(at, Severity::Fault, message, None);
+        }
         let near = meant(written, known.clone()).map(|name| format!("did you mean {name:?}?"));
         let all: Vec<&str> = known.into_iter().take(13).collect();
         let listed = match all.len() {
@@ -178,7 +201,7 @@ impl<'a> Decoder<'a> {
             1..=12 => Some(format!("known: {}", all.join(", "))),
             _ => None,
         };
-        self.find(at, Severity::Fault, format!("unknown {what} {written:?}"), near.or(listed));
+        self.find(at, Severity::Fault, message, near.or(listed));
     }
 
     /// The same for a value, which is shown as it was written.
@@ -207,17 +230,26 @@ impl<'a> Decoder<'a> {
             message,
             suggestion,
         });
-        (named.collect(), self.names_known, sources)
+        let mut named: Vec<Fault> = named.collect();
+        let further =
+            [(self.faults, Severity::Fault, "faults"), (self.warnings, Severity::Warning, "warnings")];
+        for (count, severity, what) in further {
+            if let Some(further) = count.checked_sub(FINDINGS_MAX).filter(|further| *further > 0) {
+                let message = format!("{further} further {what} are not listed");
+                named.push(Fault { severity, ..Fault::whole_file(&sources.name(0), message) });
+            }
+        }
+        (named, self.names_known, sources)
     }
 
     /// How many faults were recorded so far.
     pub(super) fn count(&self) -> usize {
-        self.findings.iter().filter(|(_, severity, ..)| *severity == Severity::Fault).count()
+        self.faults
     }
 
     /// Whether any fault was recorded.
     pub(super) fn faulty(&self) -> bool {
-        self.findings.iter().any(|(_, severity, ..)| *severity == Severity::Fault)
+        self.faults > 0
     }
 
     /// Decodes a key at the top, and notes that it could not be read whole where it is misspelt or has faults.

@@ -279,8 +279,10 @@ impl Decoder<'_> {
         for item in node.map_or(&[][..], Node::items) {
             let Some(route) = self.route(item, around, firewalls) else { continue };
             // Two routes of one match tie; one fault is enough for that.
-            let twin = routes.iter().find(|other| other.name == route.name && other.matches != route.matches);
-            if let (Some(first), Some(_)) = (names.get(&route.name), twin) {
+            let is_twin = |other: &Route| other.name == route.name && other.matches != route.matches;
+            if let Some(first) = names.get(&route.name)
+                && routes.iter().any(is_twin)
+            {
                 let message = format!("two routes are called {:?}", route.name);
                 let suggestion = format!("first at {}; give one of them a name", self.place(*first));
                 self.advise(item.at, message, suggestion);
@@ -432,7 +434,9 @@ impl Decoder<'_> {
             if !self.doubts(&["services"]) {
                 self.unknown_value(node, "service", services.iter().map(|service| service.name.as_str()));
             }
-            self.in_doubt.push("destinations");
+            if !self.in_doubt.contains(&"destinations") {
+                self.in_doubt.push("destinations");
+            }
         }
         number
     }

@@ -1211,6 +1211,31 @@ fn a_page_that_cannot_send_its_credential_is_warned_of() {
 }
 
 #[test]
+fn a_fault_counts_behind_however_many_warnings_and_faults() {
+    const MANY: usize = 1_200;
+    let warned = "  - { match: /a/N, to: a, authenticate: none, allow: anyone, limit: 5/second per user }\n";
+    let wrong = "  - { match: /b/N, to: oder, allow: anyone }\n";
+    let each = |row: &str| (0..MANY).map(|number| row.replace('N', &number.to_string())).collect::<String>();
+    let base = "listen: [ 127.0.0.1:0 ]\nservices: { a: http://10.0.0.1, order: http://10.0.0.2 }\nroutes:\n";
+    let text = format!("{base}{}", each(warned));
+    let said = said_with(&text, &[]);
+    assert!(said.iter().all(|one| one.starts_with("bastide.yaml:") && one.contains(" warning: ")));
+    assert_eq!(said.last().unwrap(), "bastide.yaml: warning: 200 further warnings are not listed");
+    let said = said_with(&format!("{text}{}", wrong.replace('N', "0")), &[]);
+    assert!(said.iter().any(|one| one.ends_with("unknown service \"oder\" (did you mean \"order\"?)")));
+    let said = said_with(&format!("{text}{}", each(wrong)), &[]);
+    let faults: Vec<&String> = said.iter().filter(|one| one.contains("unknown service")).collect();
+    assert!(faults.len() == 1_000 && faults.iter().all(|one| one.contains("did you mean")));
+    assert!(said.contains(&"bastide.yaml: 200 further faults are not listed".to_owned()));
+    // What was meant is looked for among a million names, then no more.
+    let services = each("  service-N: http://10.0.0.1\n");
+    let services = format!("listen: [ 127.0.0.1:0 ]\nservices:\n  order: http://10.0.0.1\n{services}");
+    let said = said_with(&format!("{services}routes:\n{}", each(wrong)), &[]);
+    let meant = said.iter().filter(|one| one.contains("(did you mean \"order\"?)")).count();
+    assert_eq!((said.len(), meant), (1_001, 1_000_000 / (MANY + 1)));
+}
+
+#[test]
 fn what_other_products_call_a_key_leads_to_ours() {
     for (key, ours) in [
         ("auth: none", "authenticate"),
