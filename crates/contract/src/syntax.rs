@@ -22,7 +22,42 @@ pub fn syntax_fault(error: &Error, text: &str) -> (u32, u32, String) {
     if let Some((column, message)) = unquoted(text, line, column).filter(|_| is_of_the_scanner(cause)) {
         return (line, column, message);
     }
+    if let Some((column, message)) = bracketed(text, line).filter(|_| takes_no_list(cause)) {
+        return (line, column, message);
+    }
     (line, column, explained(said(cause), text, line, column))
+}
+
+/// Whether a list stands where there can be none.
+fn takes_no_list(cause: &Error) -> bool {
+    is_of_the_scanner(cause)
+        || matches!(cause, Error::Unexpected { expected: "string scalar" | "string", .. })
+}
+
+/// An IPv6 address in brackets, which begin a list, and what stands around it. Its column, and what to do.
+fn bracketed(text: &str, line: u32) -> Option<(u32, String)> {
+    const ENDS: [char; 7] = [',', '{', '}', '[', ']', '"', '\''];
+    let written: Vec<char> = line_of(text, line)?.chars().collect();
+    let is_within = |sign: &&char| !sign.is_whitespace() && !ENDS.contains(sign);
+    for (open, _) in written.iter().enumerate().filter(|(_, sign)| **sign == '[') {
+        let (before, behind) = written.split_at_checked(open)?;
+        let address: String = behind.iter().skip(1).take_while(|sign| **sign != ']').collect();
+        let rest = behind.get(address.chars().count() + 2..);
+        let (Ok(_), Some(rest)) = (address.parse::<std::net::Ipv6Addr>(), rest) else { continue };
+        let start = open - before.iter().rev().take_while(is_within).count();
+        let is_quoted =
+            start.checked_sub(1).and_then(|at| written.get(at)).is_some_and(|sign| "\"'".contains(*sign));
+        let before: String = before.iter().skip(start).collect();
+        let rest: String = rest.iter().take_while(is_within).collect();
+        if !is_quoted && !rest.is_empty() {
+            let column = u32::try_from(start + 1).ok()?;
+            return Some((
+                column,
+                format!("an address in brackets has to be quoted here: \"{before}[{address}]{rest}\""),
+            ));
+        }
+    }
+    None
 }
 
 /// The error itself, without where an alias led to it.

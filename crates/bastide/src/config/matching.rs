@@ -297,12 +297,30 @@ fn short(text: &str) -> Result<Match, Unfit> {
     values::mended(text, short_once)
 }
 
+/// Why a blank behind the first slash of a target cannot be, and what is meant: one in the path, or methods that stand
+/// behind it.
+fn blank_in_path(methods: Option<&str>, target: &str) -> Option<Unfit> {
+    let words: Vec<&str> = target.split_whitespace().collect();
+    let (last, before) = words.split_last()?;
+    before.first().filter(|first| first.contains('/'))?;
+    if methods.is_none() && last.split(',').all(is_method) {
+        let instead = Some(format!("{last} {}", before.join("%20")));
+        return Some(Unfit { expected: "methods in front of the path", instead });
+    }
+    let path = words.join("%20");
+    let instead = Some(methods.map_or(path.clone(), |methods| format!("{methods} {path}")));
+    Some(Unfit { expected: "a path without blanks, which stand in it as %20", instead })
+}
+
 /// The short form; what is written instead may have a mistake less, and others still.
 fn short_once(text: &str) -> Result<Match, Unfit> {
     let (before, target) = match text.trim().split_once(char::is_whitespace) {
         Some((methods, target)) => (Some(methods), target.trim_start()),
         None => (None, text.trim()),
     };
+    if let Some(unfit) = blank_in_path(None, text).or_else(|| blank_in_path(before, target)) {
+        return Err(unfit);
+    }
     if target.contains(char::is_whitespace) {
         return Err(Unfit { expected: "a match such as GET,POST shop.example.org/orders/**", instead: None });
     }

@@ -242,7 +242,12 @@ fn endpoint(text: &str) -> Result<Endpoint, Unfit> {
     const EXPECTED: &str = "an endpoint such as http://10.0.0.5:7001 or https://pay.internal:8443";
     let unfit = |instead: Option<String>| Unfit { expected: EXPECTED, instead };
     let Some((scheme, rest)) = text.split_once("://") else {
-        return Err(unfit(Some(format!("http://{text}")).filter(|text| endpoint(text).is_ok())));
+        let digits = text.strip_prefix(':').unwrap_or(text);
+        let meant = match digits.parse::<u16>() {
+            Ok(port) => format!("http://127.0.0.1:{port}"),
+            Err(_) => format!("http://{text}"),
+        };
+        return Err(unfit(Some(meant).filter(|text| endpoint(text).is_ok())));
     };
     let (tls, srv) = match scheme {
         "http" => (false, false),

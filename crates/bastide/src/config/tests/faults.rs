@@ -60,6 +60,13 @@ fn what_yaml_reads_otherwise_is_to_be_quoted() {
         ),
         ("routes: [ {match: «${HOST}/**} ]", "a text with braces has to be quoted here: \"${HOST}/**\""),
         ("state: «{folder}/state # here", "a text with braces has to be quoted here: \"{folder}/state\""),
+        ("listen: [ «[::1]:8080 ]", "an address in brackets has to be quoted here: \"[::1]:8080\""),
+        ("admin: «[::1]:9901", "an address in brackets has to be quoted here: \"[::1]:9901\""),
+        ("admin: { address: «[::1]:9901 }", "an address in brackets has to be quoted here: \"[::1]:9901\""),
+        (
+            "services: { a: «http://[2001:db8::1]:80, b: http://10.0.0.1 }",
+            "an address in brackets has to be quoted here: \"http://[2001:db8::1]:80\"",
+        ),
         ("state: a«: b", "a second colon and blank on one line: quote the text in which it stands"),
         ("state: x\n  workers«: 1", "no key is expected here: indent it as those that it stands beside"),
         ("state: «@x", "no text begins with @: quote it"),
@@ -630,6 +637,18 @@ fn services() {
                 "expected an endpoint such as http://10.0.0.5:7001 or https://pay.internal:8443, found \"10.0.0.1:80\" (write \"http://10.0.0.1:80\")",
             ),
             (
+                "«7001",
+                "expected an endpoint such as http://10.0.0.5:7001 or https://pay.internal:8443, found \"7001\" (write \"http://127.0.0.1:7001\")",
+            ),
+            (
+                "«\":7001\"",
+                "expected an endpoint such as http://10.0.0.5:7001 or https://pay.internal:8443, found \":7001\" (write \"http://127.0.0.1:7001\")",
+            ),
+            (
+                "«localhost:7001",
+                "expected an endpoint such as http://10.0.0.5:7001 or https://pay.internal:8443, found \"localhost:7001\" (write \"http://localhost:7001\")",
+            ),
+            (
                 "[ «http://10.0.0.1/x ]",
                 "expected an endpoint without path: a route puts one before its own with add_prefix, found \"http://10.0.0.1/x\" (write \"http://10.0.0.1\")",
             ),
@@ -793,6 +812,18 @@ fn routes() {
             (
                 "{ match: «\"shop.example.org:443/\", to: a, allow: anyone }",
                 "expected a host name without port, found \"shop.example.org:443/\" (write \"shop.example.org/\")",
+            ),
+            (
+                "{ match: «\"/a b/**\", to: a, allow: anyone }",
+                "expected a path without blanks, which stand in it as %20, found \"/a b/**\" (write \"/a%20b/**\")",
+            ),
+            (
+                "{ match: «\"GET a.b/x  y z\", to: a, allow: anyone }",
+                "expected a path without blanks, which stand in it as %20, found \"GET a.b/x  y z\" (write \"GET a.b/x%20y%20z\")",
+            ),
+            (
+                "{ match: «\"a.b/x GET,POST\", to: a, allow: anyone }",
+                "expected methods in front of the path, found \"a.b/x GET,POST\" (write \"GET,POST a.b/x\")",
             ),
             (
                 "{ match: «\"GTE /x\", to: a, allow: anyone }",
