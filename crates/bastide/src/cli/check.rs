@@ -6,9 +6,9 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::help::help;
-use super::{Output, say, say_json};
+use super::{Output, say, say_beside, say_json};
 use crate::admin::client::AdminClient;
-use crate::config::{self, Configuration, Written};
+use crate::config::{self, Configuration, Fault, Written};
 
 /// Arguments of `bastide check`.
 #[derive(Debug, Args)]
@@ -58,7 +58,8 @@ pub fn run(arguments: &CheckArguments) -> anyhow::Result<ExitCode> {
 
 /// Checks and prints the report.
 fn report(path: &Path, output: Output) -> ExitCode {
-    let report = config::check(path, &environment);
+    let mut report = config::check(path, &environment);
+    hint(path, &mut report.faults, "`bastide check FILE` checks another");
     print(&report, output);
     ExitCode::from(report.exit_code())
 }
@@ -67,6 +68,30 @@ fn print(report: &config::Report, output: Output) {
     match output {
         Output::Text => say(report),
         Output::Json => say_json(report),
+    }
+}
+
+/// Says what keeps another command from its result. Where people read it, that is not the place of the result, which
+/// may be a file.
+fn print_beside(path: &Path, mut findings: Vec<Fault>, output: Output) {
+    hint(path, &mut findings, ANOTHER);
+    let report = config::Report::bad(path, findings);
+    match output {
+        Output::Text => say_beside(report),
+        Output::Json => say_json(&report),
+    }
+}
+
+/// What commands call another configuration.
+pub(crate) const ANOTHER: &str = "--config FILE names another";
+
+/// What to do about a configuration that is not there: most often another is meant.
+pub(crate) fn hint(path: &Path, faults: &mut [Fault], what: &str) {
+    if let [fault] = faults
+        && fault.line == 0
+        && !path.exists()
+    {
+        fault.suggestion = Some(what.to_owned());
     }
 }
 
@@ -102,7 +127,7 @@ pub(super) fn load_or_running(path: &Path, output: Output) -> Result<Loaded, Rep
     };
     let state = config::state_folder(path, &environment, &config::Disk);
     let Some(state) = state.filter(|state| AdminClient::answers(state)) else {
-        print(&config::Report::bad(path, faults), output);
+        print_beside(path, faults, output);
         return Err(Reported);
     };
     let faults = faults.iter().filter(|fault| fault.severity == config::Severity::Fault).count();
@@ -123,8 +148,8 @@ pub(super) fn load_written_or_report(
     path: &Path,
     output: Output,
 ) -> Result<(Configuration, Written), Reported> {
-    config::load_written(path, &environment, &config::Disk).map_err(|_| {
-        report(path, output);
+    config::load_written(path, &environment, &config::Disk).map_err(|refused| {
+        print_beside(path, refused.faults, output);
         Reported
     })
 }
@@ -142,7 +167,7 @@ pub(super) fn load_service_or_report(
     let Some(service) = service else { return Ok(load_or_report(path, output)?) };
     let loaded = crate::process::run::configuration(service, path)?;
     Ok(loaded.map_err(|findings| {
-        print(&config::Report::bad(path, findings), output);
+        print_beside(path, findings, output);
         Reported
     })?)
 }

@@ -270,9 +270,14 @@ fn say_error(fault: &anyhow::Error, output: Output) {
 }
 
 /// Says something beside the result, to people.
-#[expect(clippy::print_stderr, reason = "the command line's one place for errors")]
 pub(crate) fn warn(text: impl std::fmt::Display) {
-    eprintln!("bastide: {}", printable::lines(&text.to_string()));
+    say_beside(format_args!("bastide: {text}"));
+}
+
+/// The same of something that says itself what it is about: a fault with its place in a file.
+#[expect(clippy::print_stderr, reason = "the command line's one place for errors")]
+pub(crate) fn say_beside(text: impl std::fmt::Display) {
+    eprintln!("{}", printable::lines(&text.to_string()));
 }
 
 /// An error and its causes in one line. Many an error tells its cause itself, which is not said again.

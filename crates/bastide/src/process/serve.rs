@@ -27,7 +27,7 @@ use super::signals::{Ends, Signals};
 use super::sinks::Sinks;
 use super::watch::Watched;
 use crate::cli::ServeArguments;
-use crate::cli::check::{Reported, environment};
+use crate::cli::check::{self, Reported, environment};
 use crate::config::{self, Configuration, Disk, Fault, Refused, Written};
 use crate::wire::{self, Listeners, Parts, Reading};
 
@@ -81,7 +81,8 @@ pub(super) fn run_as(
     core_dumps::warn_of(arguments.danger_core_dumps);
     let loaded = match load() {
         Ok(loaded) => loaded,
-        Err(refused) => {
+        Err(mut refused) => {
+            check::hint(&arguments.config, &mut refused.faults, check::ANOTHER);
             say_faults(&refused.faults);
             return Err(Reported.into());
         }
