@@ -143,7 +143,11 @@ fn change_settings(
     edit(&mut change)?;
     let condition = tag.as_deref().map_or(("if-none-match", "*"), |tag| ("if-match", tag));
     let answer = context.admin.call_if("PUT", &path, Some(condition), Some(&Value::Object(change)))?;
-    context.show(&admin_context::taken(answer)?);
+    let settings = admin_context::taken(answer)?;
+    match (context.output, settings.as_object().is_some_and(Map::is_empty)) {
+        (Output::Text, true) => say("every setting is as configured"),
+        _ => context.show(&settings),
+    }
     Ok(())
 }
 

@@ -48,6 +48,11 @@ pub struct UnsealArguments {
 /// The configuration has faults, or no process waits for shares.
 pub fn run(arguments: &UnsealArguments) -> anyhow::Result<ExitCode> {
     let configuration = super::check::load_or_report(&arguments.config, arguments.output)?;
+    anyhow::ensure!(
+        arguments.status || configuration.storage.is_set,
+        "{} has no store (no `storage:`, `realms:` or `mesh:`), so that nothing is sealed",
+        arguments.config.display()
+    );
     let socket = unseal_socket(&configuration.state);
     let mut progress = match give(&socket, "") {
         // Who has what it needs no longer listens there; who does listen is sealed, answer or not.
@@ -66,6 +71,9 @@ pub fn run(arguments: &UnsealArguments) -> anyhow::Result<ExitCode> {
     }
     match arguments.output {
         Output::Json => say_json(&progress),
+        Output::Text if progress.unsealed && !configuration.storage.is_set => {
+            say("nothing is sealed: there is no store");
+        }
         Output::Text => say(describe(&progress)),
     }
     Ok(exit_code(progress.unsealed))

@@ -396,6 +396,11 @@ async fn a_running_gateway_takes_what_is_revoked_although_its_file_has_faults() 
     let id = key["id"].as_str().unwrap();
     let answer = testbed.get("/here/1").await;
     let request = answer.field("x-request-id").unwrap().to_owned();
+    // It has no store that could be sealed.
+    let standing = testbed.bastide(&["unseal", "--status"]);
+    assert_eq!(standing, (0, "nothing is sealed: there is no store\n".to_owned(), String::new()));
+    let (code, _, complained) = testbed.bastide(&["unseal"]);
+    assert!(code == 3 && complained.contains("bastide.yaml has no store"), "{complained}");
     let good = read(&testbed.path("bastide.yaml"));
     for (fault, number) in [("routs: []\n", "1 fault"), ("a: [\n", "1 fault")] {
         std::fs::write(testbed.path("bastide.yaml"), good.clone() + fault).unwrap();
