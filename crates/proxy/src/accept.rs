@@ -33,6 +33,8 @@ use crate::{opaque, plain_http, serve1, serve2};
 const OUT_OF_FILES_PAUSE: Duration = Duration::from_millis(100);
 /// How often at most the log says the same of different connections.
 const SAY_EVERY_MS: u64 = 100;
+/// How often at most it says that none is accepted, which does not end soon.
+const SAY_NONE_ACCEPTED_EVERY_MS: u64 = 10_000;
 /// How long a client may leave open whether it speaks TLS, where it need not.
 const FIRST_BYTE_WITHIN: Duration = Duration::from_millis(500);
 
@@ -58,6 +60,8 @@ pub(crate) struct Connections {
     /// What the log says of handshakes that failed, and of callers without TLS.
     handshakes_said: LogLimiter,
     cleartext_said: LogLimiter,
+    /// What it says while there are no files for connections.
+    none_accepted_said: LogLimiter,
     /// Which of the handshakes that were refused are written down.
     pub(crate) handshakes_refused: RefusedHandshakes,
     /// Requests whose head was read, by core.
@@ -65,17 +69,22 @@ pub(crate) struct Connections {
 }
 
 /// Something that is said now and then: a flood of it is counted, not told.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct LogLimiter {
+    every_ms: u64,
     /// When it was last said, as a moment of the cores' clock; 0: never.
     last_ms: AtomicU64,
 }
 
 impl LogLimiter {
+    const fn every(every_ms: u64) -> Self {
+        Self { every_ms, last_ms: AtomicU64::new(0) }
+    }
+
     /// Whether it may be said now.
     fn is_due(&self, now_ms: u64) -> bool {
         let last = self.last_ms.load(Ordering::Relaxed);
-        (last == 0 || now_ms.saturating_sub(last) >= SAY_EVERY_MS)
+        (last == 0 || now_ms.saturating_sub(last) >= self.every_ms)
             && self.last_ms.compare_exchange(last, now_ms, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 }
@@ -98,8 +107,9 @@ impl Connections {
             hits,
             handshakes_failed: AtomicU64::new(0),
             cleartext: AtomicU64::new(0),
-            handshakes_said: LogLimiter::default(),
-            cleartext_said: LogLimiter::default(),
+            handshakes_said: LogLimiter::every(SAY_EVERY_MS),
+            cleartext_said: LogLimiter::every(SAY_EVERY_MS),
+            none_accepted_said: LogLimiter::every(SAY_NONE_ACCEPTED_EVERY_MS),
             handshakes_refused: RefusedHandshakes::default(),
             requests: (0..cores).map(|_| Padded::default()).collect(),
         }
@@ -208,7 +218,10 @@ pub(crate) async fn accept<W: World>(
             Ok((socket, peer)) => admit_connection(&core, &core_listener, socket, peer),
             Err(error) if is_about_one_connection(&error) => {}
             Err(error) => {
-                tracing::warn!(listener = %core_listener.key, %error, "cannot accept connections; waiting");
+                let now = core.context().ticker.read_now_ms();
+                if core.connections().none_accepted_said.is_due(now) {
+                    tracing::warn!(listener = %core_listener.key, %error, "cannot accept connections; waiting");
+                }
                 let told = tokio::time::timeout(OUT_OF_FILES_PAUSE, core_listener.stop.notified());
                 if told.await.is_ok() {
                     break;
@@ -586,7 +599,7 @@ mod tests {
 
     #[test]
     fn what_is_said_seldom_is_said_at_once_and_then_once_in_its_time() {
-        let limiter = LogLimiter::default();
+        let limiter = LogLimiter::every(SAY_EVERY_MS);
         let said =
             [1, 2, 1 + SAY_EVERY_MS - 1, 1 + SAY_EVERY_MS, 2 + SAY_EVERY_MS].map(|now| limiter.is_due(now));
         assert_eq!(said, [true, false, false, true, false]);

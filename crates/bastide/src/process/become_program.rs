@@ -20,12 +20,22 @@ pub struct BecomeArguments {
     /// The process with which the program ends.
     #[arg(long)]
     parent: i32,
-    /// The soft limit of the size of its core dumps, bytes; none: as it may be.
-    #[arg(long)]
-    core_limit: Option<u64>,
+    #[command(flatten)]
+    limits: SoftLimits,
     /// The program and its arguments.
     #[arg(last = true, required = true)]
     command: Vec<String>,
+}
+
+/// The soft limits of a program; none: as high as may be.
+#[derive(Clone, Copy, Debug, Args)]
+pub(super) struct SoftLimits {
+    /// The size of its core dumps, bytes.
+    #[arg(long = "core-limit")]
+    pub(super) core: Option<u64>,
+    /// How many files it may have open.
+    #[arg(long = "open-files-limit")]
+    pub(super) open_files: Option<u64>,
 }
 
 /// Becomes the program. Standard input takes why that cannot be, and is closed when it can.
@@ -40,29 +50,31 @@ pub fn become_program(arguments: &BecomeArguments) -> anyhow::Result<ExitCode> {
     if getppid().is_none_or(|parent| parent.as_raw_nonzero().get() != arguments.parent) {
         return Ok(ExitCode::FAILURE);
     }
-    let maximum = getrlimit(Resource::Core).maximum;
-    setrlimit(Resource::Core, Rlimit { current: arguments.core_limit, maximum })?;
+    let SoftLimits { core, open_files } = arguments.limits;
+    for (resource, current) in [(Resource::Core, core), (Resource::Nofile, open_files)] {
+        let maximum = getrlimit(resource).maximum;
+        setrlimit(resource, Rlimit { current: current.or(maximum), maximum })?;
+    }
     let Some((program, arguments)) = arguments.command.split_first() else { return Ok(ExitCode::FAILURE) };
     let error = Command::new(program).args(arguments).exec();
     File::from(told).write_all(error.to_string().as_bytes())?;
     Ok(ExitCode::FAILURE)
 }
 
-/// The command that becomes this one, with a soft limit of its own for core dumps; and where it says that it could
-/// not, which is to be read once it is started and this command is dropped.
+/// The command that becomes this one, with soft limits of its own; and where it says that it could not, which is to
+/// be read once it is started and this command is dropped.
 ///
 /// # Errors
 /// What the system said.
-pub(super) fn command_for(
-    command: &[String],
-    core_limit: Option<u64>,
-) -> anyhow::Result<(Command, PipeReader)> {
+pub(super) fn command_for(command: &[String], limits: SoftLimits) -> anyhow::Result<(Command, PipeReader)> {
     let (reader, writer) = std::io::pipe().context("a pipe")?;
     // Whatever lies at our path by now, it is this very binary.
     let mut this = Command::new("/proc/self/exe");
     this.arg0("bastide").arg(COMMAND).arg("--parent").arg(getpid().as_raw_nonzero().to_string());
-    if let Some(limit) = core_limit {
-        this.arg("--core-limit").arg(limit.to_string());
+    for (option, limit) in [("--core-limit", limits.core), ("--open-files-limit", limits.open_files)] {
+        if let Some(limit) = limit {
+            this.arg(option).arg(limit.to_string());
+        }
     }
     this.arg("--").args(command).stdin(Stdio::from(OwnedFd::from(writer)));
     Ok((this, reader))

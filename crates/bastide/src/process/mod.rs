@@ -31,6 +31,7 @@ pub mod mesh;
 pub mod metrics;
 pub mod metrics_listener;
 pub mod notify;
+mod open_files;
 mod otlp;
 mod outward;
 mod prepare;

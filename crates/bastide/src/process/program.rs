@@ -13,7 +13,7 @@ use tokio::process::{Child, Command};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::become_program;
+use super::become_program::{self, SoftLimits};
 use super::log::Log;
 use super::program_port::ProgramPort;
 
@@ -42,8 +42,8 @@ pub(super) struct Program {
     pub(super) command: Vec<String>,
     /// Where it has to listen.
     pub(super) port: Arc<ProgramPort>,
-    /// Its soft limit of the size of core dumps, bytes; `None`: there is none.
-    pub(super) core_limit: Option<u64>,
+    /// Its own limits, which are not those of this process.
+    pub(super) limits: SoftLimits,
     /// Whether its environment names the outbound proxy as its proxy.
     pub(super) proxy_environment: bool,
     /// What the registry is told of it.
@@ -78,7 +78,7 @@ impl Program {
         // Whoever has come to listen there meanwhile is not the program.
         self.port.is_free().map_err(anyhow::Error::msg)?;
         self.port.release();
-        let (command, told) = become_program::command_for(&self.command, self.core_limit)?;
+        let (command, told) = become_program::command_for(&self.command, self.limits)?;
         let mut command = Command::from(command);
         command.env("PORT", self.port.address().port().to_string()).kill_on_drop(true);
         if let Some(address) = outbound_proxy {

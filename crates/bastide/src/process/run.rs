@@ -17,8 +17,10 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use model::suggestion::{nearest, suggestion};
 
+use super::become_program::SoftLimits;
 use super::core_dumps;
 use super::mesh::Role;
+use super::open_files;
 use super::program::{Advertise, Program};
 use super::program_port::ProgramPort;
 use super::serve::{Loader, run_as};
@@ -32,7 +34,10 @@ use crate::config::{self, Declared, Disk, Fault, Files, Mode, Refused, Severity,
 /// # Errors
 /// It cannot be started, or the gateway around it.
 pub fn run(arguments: &RunArguments) -> anyhow::Result<ExitCode> {
-    let core_limit = core_dumps::forbid_by_limit(arguments.danger_core_dumps)?;
+    let limits = SoftLimits {
+        core: core_dumps::forbid_by_limit(arguments.danger_core_dumps)?,
+        open_files: open_files::allow_all(),
+    };
     let (service, named) = (&arguments.service, &arguments.listener_uid);
     let program_port = match arguments.to {
         Some(port) => ProgramPort::new(service, port, named),
@@ -54,7 +59,7 @@ pub fn run(arguments: &RunArguments) -> anyhow::Result<ExitCode> {
         service: arguments.service.clone(),
         command: arguments.command.clone(),
         port: Arc::new(program_port),
-        core_limit,
+        limits,
         proxy_environment: !arguments.no_proxy_environment,
         advertise,
     };

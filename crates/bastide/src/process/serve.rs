@@ -20,6 +20,7 @@ use super::health::Shared;
 use super::log;
 use super::mesh::{Registered, Role};
 use super::notify::Notifier;
+use super::open_files;
 use super::otlp::Exporter;
 use super::program::{self, Program, RunningProgram};
 use super::running::READY;
@@ -55,6 +56,7 @@ const REBUILD_EVERY: Duration = Duration::from_secs(12 * 3600);
 /// It cannot start: the state folder is held, an address is in use.
 pub fn run(arguments: &ServeArguments) -> anyhow::Result<ExitCode> {
     core_dumps::forbid(arguments.danger_core_dumps)?;
+    open_files::allow_all();
     let path = arguments.config.clone();
     let load: Loader = Box::new(move || config::load_written(&path, &environment, &Disk));
     run_as(arguments, load, Role::Authority, None)

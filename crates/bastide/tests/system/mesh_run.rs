@@ -6,7 +6,7 @@ use std::net::{TcpListener, TcpStream};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use rustix::process::Signal;
+use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
 use tokio::time::Instant;
 
 use crate::clients::script;
@@ -287,19 +287,28 @@ async fn who_else_comes_to_listen_at_the_programs_port_gets_none_of_its_calls() 
 }
 
 #[tokio::test]
-async fn a_program_ends_with_who_started_it_and_has_its_own_limit_of_core_dumps() {
+async fn a_program_ends_with_who_started_it_and_has_its_own_limits() {
     let mut mesh = Mesh::start(&[("orders", "")], "").await;
-    let script = "trap 'echo > told; exit' TERM; grep '^Max core' /proc/self/limits > its; echo begun; while :; do sleep 0.05; done";
+    // One file fewer than there may be.
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    let current = maximum.map(|maximum| maximum - 1);
+    setrlimit(Resource::Nofile, Rlimit { current, maximum }).unwrap();
+    let script = "trap 'echo > told; exit' TERM; grep '^Max ' /proc/self/limits > its; echo begun; while :; do sleep 0.05; done";
     mesh.run_command("orders", &[], &["sh", "-c", script]).await;
     until("the program", async || mesh.say("orders").contains("begun").then_some(())).await;
-    let limit = |of: &str| {
+    let soft = |what: &str, of: &str| {
         let all = std::fs::read_to_string(of).unwrap();
-        let line = all.lines().find(|line| line.starts_with("Max core")).unwrap();
-        line.split_ascii_whitespace().nth(4).unwrap().to_owned()
+        let rest = all.lines().find_map(|line| line.strip_prefix(what)).unwrap();
+        rest.split_ascii_whitespace().next().unwrap().to_owned()
     };
-    let run = mesh.running(0).id();
-    assert_eq!(limit(&format!("/proc/{run}/limits")), "1");
-    assert_eq!(limit(mesh.testbed.path("its").to_str().unwrap()), limit("/proc/self/limits"));
+    let (run, its) = (format!("/proc/{}/limits", mesh.running(0).id()), mesh.testbed.path("its"));
+    assert_eq!(soft("Max core file size", &run), "1");
+    if let Some(maximum) = maximum {
+        assert_eq!(soft("Max open files", &run), maximum.to_string());
+    }
+    for what in ["Max core file size", "Max open files"] {
+        assert_eq!(soft(what, its.to_str().unwrap()), soft(what, "/proc/self/limits"), "{what}");
+    }
     assert!(!mesh.testbed.path("told").exists());
     mesh.running(0).signal(Signal::KILL);
     until("its end", async || mesh.testbed.path("told").exists().then_some(())).await;

@@ -1,5 +1,6 @@
 //! `bastide serve`: drain, reload, and what it refuses to start on.
 
+use std::process::Command;
 use std::time::Duration;
 
 use bastide::demo::client::http1::Connection;
@@ -10,7 +11,7 @@ use rustix::process::Signal;
 
 use crate::import::mirror;
 use crate::revocation::api_key;
-use crate::support::{Process, TestBed, Upstream, get_request, read, until, until_each_core};
+use crate::support::{BASTIDE, Process, TestBed, Upstream, get_request, read, until, until_each_core};
 
 fn one_route(upstream: &Upstream, path: &str) -> String {
     format!(
@@ -399,5 +400,34 @@ async fn an_address_that_cannot_be_had_is_named_with_its_place_in_the_configurat
     testbed.start_gateway().await;
     std::fs::write(&file, &with_listener).unwrap();
     until("the reload to be refused", async || testbed.log().contains(&place).then_some(())).await;
+    assert_eq!(testbed.get("/").await.status, 200);
+}
+
+/// As many connections at once as may come with open files for fewer.
+const FILES: usize = 128;
+
+#[tokio::test]
+async fn too_few_open_files_are_told_of_at_the_start_and_seldom_while_they_are_missing() {
+    let upstream = Upstream::start().await;
+    let mut testbed = TestBed::prepare(&one_route(&upstream, "/**"));
+    let mut command = Command::new("sh");
+    let script = format!("ulimit -Sn 64 && ulimit -Hn {FILES} && exec \"$0\" serve --config bastide.yaml");
+    command.args(["-c", &script, BASTIDE]).current_dir(testbed.folder.path());
+    command.stderr(std::fs::File::create(testbed.path("log")).unwrap());
+    testbed.start_gateway_by(command).await;
+    let figures = String::from_utf8(testbed.admin("/metrics").await.body.to_vec()).unwrap();
+    assert!(figures.contains(&format!("\nprocess_max_fds {FILES}\n")), "{figures}");
+    let told = format!("connections_max is 20000, but this process may open {FILES} files");
+    assert_eq!(testbed.log().matches(&told).count(), 1, "{}", testbed.log());
+    let endpoint = testbed.clear_endpoint();
+    let mut open = Vec::new();
+    for _ in 0..2 * FILES {
+        open.push(tokio::net::TcpStream::connect(endpoint.address).await.unwrap());
+    }
+    until("the log", async || testbed.log().contains("cannot accept connections").then_some(())).await;
+    // Longer than several pauses of every core.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(testbed.log().matches("cannot accept connections").count(), 1, "{}", testbed.log());
+    drop(open);
     assert_eq!(testbed.get("/").await.status, 200);
 }

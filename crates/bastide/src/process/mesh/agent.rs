@@ -20,6 +20,7 @@ use crate::process::audit_handle::AuditHandle;
 use crate::process::clock::SystemClock;
 use crate::process::core_dumps;
 use crate::process::log;
+use crate::process::open_files;
 use crate::process::signals::Signals;
 use crate::process::state::{StateFolder, write_atomically};
 
@@ -34,6 +35,7 @@ const AUDIT_CLOSE_WITHIN: std::time::Duration = std::time::Duration::from_secs(5
 /// It cannot start: the state folder is held, the socket cannot be had.
 pub fn run(arguments: &AgentArguments) -> anyhow::Result<ExitCode> {
     core_dumps::forbid(arguments.danger_core_dumps)?;
+    open_files::allow_all();
     let _written = log::start(arguments.log_format)?;
     core_dumps::warn_of(arguments.danger_core_dumps);
     let (pin, prover) = proof(arguments)?;

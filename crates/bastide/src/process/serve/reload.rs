@@ -22,7 +22,7 @@ use crate::process::generations::Generations;
 use crate::process::health::warn_of_expired;
 use crate::process::storage::RunningStore;
 use crate::process::watch::Watched;
-use crate::process::{prepare, running};
+use crate::process::{open_files, prepare, running};
 use crate::wire::{self, Listeners, Parts, Reading};
 
 /// Settings that only a restart changes.
@@ -175,6 +175,9 @@ impl Server {
         self.watched = watch(&configuration).since(&self.watched);
         for warning in &configuration.warnings {
             tracing::warn!("{warning}");
+        }
+        if configuration.limits.connections_max > self.configuration.limits.connections_max {
+            open_files::warn_of_few(configuration.limits.connections_max);
         }
         running::keep(self.parts.state.path(), &configuration, &written);
         self.configuration = configuration;

@@ -36,6 +36,7 @@ use crate::process::health::{Shared, add_inventory, add_sources, start_admin, wa
 use crate::process::log::Log;
 use crate::process::mesh::{MeshHost, Role};
 use crate::process::notify::Notifier;
+use crate::process::open_files;
 use crate::process::otlp::{self, Exporter};
 use crate::process::program_port::ProgramPort;
 use crate::process::realms::{RealmAudit, Realms};
@@ -420,6 +421,7 @@ impl Server {
             tracing::warn!("{warning}");
         }
         warn_of_expired(&self.current, self.shared.clock.as_ref());
+        open_files::warn_of_few(configuration.limits.connections_max);
         running::keep(self.parts.state.path(), configuration, written);
         let ready = serde_json::json!({
             "listen": listen, "admin": admin, "process": std::process::id(),
