@@ -1,6 +1,8 @@
 //! Address lists, rate limits and concurrency: first by what is known of anybody, then
 //! by who they are.
 
+use std::time::Duration;
+
 use http::StatusCode;
 use model::event::Step;
 use model::{Principal, Switch};
@@ -123,6 +125,13 @@ fn welcome(rules: &AddressRules, journey: &Journey<'_>, place: &str) -> Result<(
     Err(Refusal::new(Step::LimitAddress, "address", StatusCode::FORBIDDEN, why).into())
 }
 
+/// A wait as people read it, never a shorter one: to the millisecond, from ten seconds on to the second.
+fn readable(wait: Duration) -> Duration {
+    let unit = if wait < Duration::from_secs(10) { Duration::from_millis(1) } else { Duration::from_secs(1) };
+    let units = wait.as_nanos().div_ceil(unit.as_nanos());
+    unit.saturating_mul(u32::try_from(units).unwrap_or(u32::MAX))
+}
+
 fn refuse(gateway: &Gateway, step: Step, refused: &Refused, limits: &[RateLimit]) -> Stop {
     let mut retry = Vec::new();
     header::append_retry_after(&mut retry, refused.retry_after());
@@ -130,7 +139,10 @@ fn refuse(gateway: &Gateway, step: Step, refused: &Refused, limits: &[RateLimit]
     let (class, why) = match refused {
         Refused::Rate { charge, .. } => {
             let name = limits.get(*charge).map_or("", |limit| limit.rule.name());
-            ("rate", format!("over the limit {name:?}; one more fits in {:?}", refused.retry_after()))
+            (
+                "rate",
+                format!("over the limit {name:?}; one more fits in {:?}", readable(refused.retry_after())),
+            )
         }
         Refused::Concurrency { .. } => {
             ("concurrency", "the route serves as many requests as it may".to_owned())
@@ -212,9 +224,21 @@ pub(crate) fn mark(core: &Core, route: &Route, grant: &Grant, response: &mut Add
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
+
+    #[test]
+    fn a_wait_is_told_as_people_read_it_and_never_shorter() {
+        for (nanos, said) in [
+            (1, "1ms"),
+            (702_307_172, "703ms"),
+            (9_999_000_001, "10s"),
+            (10_000_000_001, "11s"),
+            (36_000_000_000, "36s"),
+            (u64::MAX, "4294967295s"),
+        ] {
+            assert_eq!(format!("{:?}", readable(Duration::from_nanos(nanos))), said);
+        }
+    }
 
     #[test]
     fn what_is_told_of_limits_is_what_the_limiter_writes_of_them() {
