@@ -117,6 +117,21 @@ pub(super) struct Treatment {
     pub(super) answered: bool,
 }
 
+impl Treatment {
+    /// Sets limits, besides those of another plugin.
+    fn limit_by(&mut self, mut lines: Vec<Yaml>) {
+        let before =
+            self.keys.iter().position(|(key, _)| key == "limit").map(|place| self.keys.remove(place).1);
+        match before {
+            Some(Yaml::List(before)) => lines.splice(0..0, before).for_each(drop),
+            Some(before) => lines.insert(0, before),
+            None => {}
+        }
+        let limit = if lines.len() == 1 { lines.remove(0) } else { Yaml::List(lines) };
+        self.keys.push(("limit".to_owned(), limit));
+    }
+}
+
 /// Changes to headers.
 #[derive(Default)]
 pub(super) struct Headers {
@@ -266,13 +281,13 @@ fn limits(
         }
     }
     into.rates.extend(rates.iter().map(|(requests, seconds)| (*seconds, *requests)));
-    let limit = if lines.len() == 1 { lines.remove(0) } else { Yaml::List(lines) };
-    into.keys.push(("limit".to_owned(), limit));
+    into.limit_by(lines);
+    let mut kept = ["policy", "strategy"].into_iter().filter_map(|key| config.text(key));
+    let alone = kept.any(|kept| matches!(kept.as_str(), "redis" | "cluster"));
+    let alone = alone.then_some("each process counts by itself, not all together");
     let buckets = "a bucket that refills in the place of a window; each route counts by itself";
-    match note {
-        Some(note) => Became::Other(format!("{note}; {buckets}")),
-        None => Became::Other(buckets.to_owned()),
-    }
+    let notes: Vec<&str> = note.into_iter().chain([buckets]).chain(alone).collect();
+    Became::Other(notes.join("; "))
 }
 
 fn cors(config: &Entity<'_>, into: &mut Treatment) -> Became {

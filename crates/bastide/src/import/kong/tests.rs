@@ -220,6 +220,20 @@ fn what_would_weaken_closes_and_what_would_not_does_not() {
 }
 
 #[test]
+fn both_plugins_that_limit_do_so_and_count_in_one_process() {
+    let basic = "{ name: rate-limiting, config: { minute: 120, second: 5, policy: redis } }";
+    let advanced = "{ name: rate-limiting-advanced, config: { limit: [ 1000 ], window_size: [ 60 ], identifier: ip, strategy: local } }";
+    let imported = imported(&one_route("", &format!("plugins: [ {basic}, {advanced} ]")));
+    let limits = &loaded(&imported).routes[0].limits;
+    assert_eq!(limits.iter().map(|limit| limit.requests).collect::<Vec<_>>(), [5, 120, 1000]);
+    for (plugin, alone) in [("plugin rate-limiting", true), ("plugin rate-limiting-advanced", false)] {
+        let finding = imported.findings.iter().find(|finding| finding.what == plugin).unwrap();
+        let said = finding.note.ends_with("; each process counts by itself, not all together");
+        assert_eq!(said, alone, "{}", finding.note);
+    }
+}
+
+#[test]
 fn several_proofs_are_all_asked_for_and_one_of_them_would_not_do() {
     let both = "plugins: [ { name: key-auth }, { name: openid-connect, config: { issuer: 'https://x/', client_id: [ c ] } } ]";
     assert!(is_closed(&imported(&one_route("", both)), "r"));
