@@ -107,6 +107,10 @@ async fn answer(current: Option<(Arc<RelyingParty>, Arc<[Level]>)>, request: Req
         return plain(StatusCode::PAYLOAD_TOO_LARGE);
     };
     let text = |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    if text("x-forwarded-host").is_empty() {
+        let text = "The request does not say which host it is for.";
+        return respond(&EndpointResponse { status: StatusCode::BAD_REQUEST, fields: Vec::new(), text });
+    }
     let bytes =
         |name: HeaderName| head.headers.get(name).map(|value| Bytes::copy_from_slice(value.as_bytes()));
     let cookies = head.headers.get_all(header::COOKIE).iter();

@@ -16,6 +16,7 @@ use bastide::process::clock::SystemClock;
 use keys::{Algorithm, LocalSigner, SystemRandom, publish, sign_token};
 use model::Clock as _;
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::support::{TestBed, Upstream, until};
 
@@ -298,15 +299,39 @@ fn rules(provider: &Provider, upstream: &Upstream) -> String {
 }
 
 async fn testbed(provider: &Provider, upstream: &Upstream) -> TestBed {
+    testbed_of(&rules(provider, upstream)).await
+}
+
+async fn testbed_of(rules: &str) -> TestBed {
     let mut testbed = TestBed::prepare("");
     std::fs::write(testbed.path("secret.txt"), "a-secret").unwrap();
-    let text = rules(provider, upstream).replace("match: /shop/**", "match: localhost/shop/**");
-    testbed.configure(&text);
+    testbed.configure(rules);
     testbed.start_gateway().await;
     let mut browser = Browser::new(&testbed);
     until("the provider's metadata", async || (browser.open("/shop/").await.status == 303).then_some(()))
         .await;
     testbed
+}
+
+/// Who names no host has come to our own address, which may be one that only those behind a translation know.
+#[tokio::test]
+async fn nobody_is_told_by_a_login_which_address_they_have_come_to() {
+    let (provider, upstream) = (Provider::start().await, Upstream::start().await);
+    let testbed = testbed_of(&rules(&provider, &upstream).replace("match: localhost/", "match: /")).await;
+    for (line, status) in [
+        ("GET /shop/list HTTP/1.0\r\n", "401"),
+        ("GET /auth/login?return=/shop/list HTTP/1.0\r\n", "400"),
+        ("GET /auth/login?return=/shop/list HTTP/1.0\r\nx-forwarded-host: localhost\r\n", "400"),
+        ("GET /shop/list HTTP/1.0\r\nhost: localhost\r\n", "303"),
+        ("GET /auth/login?return=/shop/list HTTP/1.0\r\nhost: localhost\r\n", "303"),
+    ] {
+        let mut socket = tokio::net::TcpStream::connect(testbed.clear_address()).await.unwrap();
+        socket.write_all(format!("{line}accept: text/html\r\n\r\n").as_bytes()).await.unwrap();
+        let mut said = String::new();
+        socket.read_to_string(&mut said).await.unwrap();
+        assert!(said.starts_with(&format!("HTTP/1.1 {status} ")), "{line}{said}");
+        assert_eq!(said.contains("redirect_uri="), status == "303", "{line}{said}");
+    }
 }
 
 /// Over `http://` jars return neither a cookie that is `Secure` nor one called `__Host-…`.

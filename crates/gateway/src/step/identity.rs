@@ -219,7 +219,10 @@ fn forwarded(
     }
     let manner = if trusted { Manner::Default } else { Manner::Replace };
     let _ = request.push_as(manner, "x-forwarded-proto", scheme);
-    let _ = request.push_as(manner, "x-forwarded-host", &host);
+    // Of who names none it is our own address, to which a service of this process could send them.
+    if !route.in_process || head.names_host() {
+        let _ = request.push_as(manner, "x-forwarded-host", &host);
+    }
     for text in [host, value] {
         gateway.core().keep_text(text);
     }

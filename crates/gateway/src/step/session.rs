@@ -128,6 +128,8 @@ pub(crate) fn is_navigation(head: &RequestHead) -> bool {
     let mode = head.fields.named(b"sec-fetch-mode").next();
     matches!(head.method, Method::GET | Method::HEAD)
         && head.upgrade.is_none()
+        // Browsers name their host. Whoever does not would come back to our own address, which is not told.
+        && head.names_host()
         && reads_pages
         && mode.is_none_or(|mode| mode == b"navigate")
 }
