@@ -29,6 +29,10 @@ use crate::cli::check::environment;
 use crate::cli::run::{Reach, RunArguments};
 use crate::config::{self, Declared, Disk, Fault, Files, Mode, Refused, Severity, Spoken};
 
+/// Where the outbound proxy stands among the listeners, as [`Around::listeners`] writes them: behind the service's
+/// own, before what is shared.
+const OUTBOUND: usize = 1;
+
 /// Runs the program until it ends; its exit code is ours.
 ///
 /// # Errors
@@ -132,8 +136,7 @@ impl Around {
         let loaded = config::load_written(&self.main(), &environment, &files);
         let (mut configuration, written) = loaded?;
         configuration.warnings.extend(self.misspelt(&declared));
-        // As `listeners` writes them: the service's own is the first, what is shared comes last.
-        if let Some(outbound) = configuration.listeners.get_mut(1) {
+        if let Some(outbound) = configuration.listeners.get_mut(OUTBOUND) {
             outbound.is_outbound = true;
         }
         // `mode: permissive`, by which the listener takes plain text, is warned of where it is written.
