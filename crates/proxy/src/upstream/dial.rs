@@ -145,6 +145,7 @@ async fn open(pool: &Pool, origin: Option<Origin>, load: Load) -> Result<Opened,
 /// Connects as far as the service's check permits it.
 async fn connect_checked(pool: &Pool, addresses: &[SocketAddr]) -> io::Result<TcpStream> {
     if let Some(check) = &pool.dial_check {
+        // Whoever takes the connection may leave the port to whom is meant before it is asked about again.
         addresses.iter().try_for_each(|address| check.permits(*address, None))?;
     }
     let socket = connect(addresses).await.inspect_err(|_| pool.names.forget())?;

@@ -14,7 +14,8 @@
 //!
 //! So a network that waits has its connection within `stalled_ms_max`, and one round of the networks
 //! that wait, unless all connections wait for the service. Looking after that costs nothing before
-//! somebody waits, and then one look of each core in [`super::pool::RELIEF`], however many wait.
+//! somebody waits, and then in each [`super::pool::RELIEF`] one look of each core for each
+//! exchange that may be ended at once, however many wait.
 
 mod holders;
 mod queues;
