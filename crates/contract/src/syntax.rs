@@ -34,6 +34,9 @@ fn takes_no_list(cause: &Error) -> bool {
         || matches!(cause, Error::Unexpected { expected: "string scalar" | "string", .. })
 }
 
+/// The longest text of an IPv6 address: with one of IPv4 at its end.
+const IPV6_CHARS_MAX: usize = 45;
+
 /// An IPv6 address in brackets, which begin a list, and what stands around it. Its column, and what to do.
 fn bracketed(text: &str, line: u32) -> Option<(u32, String)> {
     const ENDS: [char; 7] = [',', '{', '}', '[', ']', '"', '\''];
@@ -41,7 +44,8 @@ fn bracketed(text: &str, line: u32) -> Option<(u32, String)> {
     let is_within = |sign: &&char| !sign.is_whitespace() && !ENDS.contains(sign);
     for (open, _) in written.iter().enumerate().filter(|(_, sign)| **sign == '[') {
         let (before, behind) = written.split_at_checked(open)?;
-        let address: String = behind.iter().skip(1).take_while(|sign| **sign != ']').collect();
+        let address: String =
+            behind.iter().skip(1).take(IPV6_CHARS_MAX + 1).take_while(|sign| **sign != ']').collect();
         let rest = behind.get(address.chars().count() + 2..);
         let (Ok(_), Some(rest)) = (address.parse::<std::net::Ipv6Addr>(), rest) else { continue };
         let start = open - before.iter().rev().take_while(is_within).count();
