@@ -293,7 +293,7 @@ fn every_command_but_check_ends_with_3_on_a_configuration_with_faults() {
     }
     let (code, said, complained) = testbed.bastide(&["check"]);
     assert_eq!((code, complained.as_str()), (1, ""));
-    assert!(said.contains("bastide.yaml: refused: 1 fault"), "{said}");
+    assert!(said.contains("bastide.yaml: refused: 2 faults,"), "{said}");
     // Where there is none, another is meant.
     std::fs::remove_file(testbed.path("bastide.yaml")).unwrap();
     for (arguments, hint) in [
