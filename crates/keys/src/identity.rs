@@ -7,10 +7,9 @@ use std::time::Duration;
 use aws_lc_rs::rand::SecureRandom;
 use foldhash::fast::RandomState;
 use lru::LruCache;
-use model::{Principal, Timestamp};
+use model::{Principal, Timestamp, growing};
 
 use crate::error::Error;
-use crate::growing::growing;
 use crate::signer::{IDENTITY_TOKEN_LIFETIME_MAX, IdentityToken, Signer, sign_identity};
 
 /// Most tokens that a core keeps.

@@ -39,7 +39,6 @@ mod fetch;
 mod file;
 #[doc(hidden)]
 pub mod fuzz;
-mod growing;
 mod identity;
 mod introspection;
 mod issuer;

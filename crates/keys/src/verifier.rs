@@ -8,14 +8,13 @@ use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 use lru::LruCache;
-use model::{Clock, Principal, Switch, Timestamp};
+use model::{Clock, Principal, Switch, Timestamp, growing};
 use serde_json::{Map, Value};
 
 use crate::algorithm::Algorithm;
 use crate::binding::Bound;
 use crate::digest::sha256;
 use crate::encoding::{parse_object, quote};
-use crate::growing::growing;
 use crate::jwk::KeySet;
 use crate::jwks::{Issuers, KeyWait};
 use crate::jws::{TOKEN_BYTES_MAX, Unverified, Verified};
@@ -344,9 +343,6 @@ pub struct Proven {
 /// # Errors
 /// [`Refusal`], as for a token that a request brings.
 pub async fn prove_once(issuers: &Arc<Issuers>, token: &[u8], clock: &dyn Clock) -> Result<Proven, Refusal> {
-    if token.len() > TOKEN_BYTES_MAX {
-        return Err(Refusal::TooLong { bytes: token.len() });
-    }
     let mut last = Refusal::KeysUnavailable { issuer: "the token's issuer".to_owned(), why: String::new() };
     for _ in 0..3 {
         let wait = match CoreVerifier::new(Arc::clone(issuers)).verify_whole(token, clock.now()) {

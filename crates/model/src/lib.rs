@@ -6,7 +6,8 @@
 //! names, [`client_network`] for whom an address counts as, [`event`] for what the audit log
 //! holds, [`clock`] for the time, which is an argument and never a global, [`secret`] for
 //! what must not be shown, [`printable`] for what strangers wrote, [`seldom`] for what they make
-//! happen again and again, and [`mod@suggestion`] for names that are misspelt.
+//! happen again and again, [`growing()`] for what a core keeps, and [`mod@suggestion`] for names that
+//! are misspelt.
 //!
 //! What it must never do: hold behaviour that belongs to one floor above, read the
 //! clock, open a file or a socket. It stays small.
@@ -15,6 +16,7 @@ pub mod calendar;
 pub mod client_network;
 pub mod clock;
 pub mod event;
+mod growing;
 pub mod principal;
 pub mod printable;
 pub mod request_id;
@@ -27,6 +29,7 @@ pub mod switch;
 pub use calendar::Date;
 pub use client_network::ClientNetwork;
 pub use clock::{Clock, Timestamp};
+pub use growing::growing;
 pub use principal::{ClaimType, Credential, Principal, PrincipalKind};
 pub use request_id::RequestId;
 pub use secret::Secret;

@@ -13,11 +13,11 @@
 
 mod fragment;
 
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 use lru::LruCache;
+use model::growing;
 
 pub(crate) use fragment::{cacheable, keyed};
 
@@ -68,12 +68,8 @@ pub struct DecisionCache {
 
 impl Default for DecisionCache {
     fn default() -> Self {
-        let most = NonZeroUsize::new(CACHE_ENTRIES_MAX).unwrap_or(NonZeroUsize::MIN);
-        // Its table grows with what it holds: one with room for all is memory of every core.
-        let mut entries = LruCache::with_hasher(NonZeroUsize::MIN, RandomState::default());
-        entries.resize(most);
         Self {
-            entries,
+            entries: growing(CACHE_ENTRIES_MAX),
             bytes: 0,
             generation: 0,
             snapshot: String::new(),
