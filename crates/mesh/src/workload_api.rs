@@ -53,7 +53,7 @@ use tower::{Service, service_fn};
 
 use crate::attest::{Caller, Facts};
 use crate::bundle::Bundle;
-use crate::digest::{Digest, Digests};
+use crate::digest::{Digest, Digests, Executable};
 use crate::directory::Directory;
 use crate::issuer::Issuer;
 use crate::message::{Incoming, Sends, incoming};
@@ -181,7 +181,7 @@ impl World {
         let mut facts = looked_at(caller, None).await?;
         // Whoever is nobody anyway has nothing read of a large file.
         if self.workloads.borrow().want_digest(&facts)
-            && let Ok(executable) = caller.executable()
+            && let Some(executable) = opened(caller).await
             && let Some(digest) = self.digests.of(caller.uid, executable).await
         {
             facts = looked_at(caller, Some(digest)).await?;
@@ -252,6 +252,13 @@ async fn looked_at(caller: &Arc<Caller>, digest: Option<Digest>) -> Result<Facts
     let facts = tokio::task::spawn_blocking(move || caller.facts(digest.as_ref())).await;
     let facts = facts.map_err(|error| Refused::Unavailable(error.to_string()))?;
     facts.map_err(|error| Refused::Nobody(error.to_string()))
+}
+
+/// The executable of a process, open; `None`: it cannot be read.
+async fn opened(caller: &Arc<Caller>) -> Option<Executable> {
+    let caller = Arc::clone(caller);
+    // It may lie on a disk that does not answer.
+    tokio::task::spawn_blocking(move || caller.executable()).await.ok()?.ok()
 }
 
 /// The methods by path.

@@ -7,7 +7,7 @@ use tokio::net::UnixStream;
 use tokio_stream::StreamExt as _;
 use tonic::Code;
 
-use super::messages::{JwtSvidRequest, JwtSvidResponse};
+use super::messages::{JwtBundlesRequest, JwtBundlesResponse, JwtSvidRequest, JwtSvidResponse};
 use super::sds_messages::{DiscoveryRequest, DiscoveryResponse};
 use super::*;
 use crate::grpc::Channel;
@@ -198,6 +198,30 @@ async fn of_whoever_is_nobody_no_message_is_read_and_of_others_so_many_are_unfin
     assert_eq!(refused.code(), Code::PermissionDenied);
 }
 
+/// It is let in, as it may be a workload until its digest is made: each call has to look by itself.
+#[tokio::test]
+async fn whose_executable_alone_is_another_gets_nothing_by_any_call() {
+    let by_digest = Conditions { sha256: vec!["ab".repeat(32)], ..mine() };
+    let testbed = TestBed::new(Lifetimes::default(), vec![workload("orders", by_digest)]).await;
+    let client = testbed.client().await;
+    let id: SpiffeId = "spiffe://shop.example/orders".parse().unwrap();
+    let address = "10.0.0.5:7001".parse().unwrap();
+    let refusals = [
+        client.x509().await.unwrap_err(),
+        client.jwt(vec!["payments".to_owned()], None).await.unwrap_err(),
+        client.jwt_bundles().await.unwrap_err(),
+        client.validate_jwt("payments", "a.b.c").await.unwrap_err(),
+        client.revoked().await.err().unwrap(),
+        client.register(&id, address).await.unwrap_err(),
+        client.withdraw(&id, address).await.unwrap_err(),
+        client.endpoints(&[id]).await.err().unwrap(),
+    ];
+    for refusal in refusals {
+        assert_eq!((refusal.code(), refusal.message()), (Code::PermissionDenied, "no identity issued"));
+    }
+    assert!(testbed.domain.endpoints().await.unwrap().is_empty());
+}
+
 #[tokio::test]
 async fn a_connection_on_which_nobody_is_known_ends_and_one_of_a_workload_stays() {
     let testbed = TestBed::usual().await;
@@ -364,8 +388,18 @@ async fn a_workload_that_is_registered_no_more_is_told_and_gets_nothing_further(
     assert_eq!(updates.next().await.unwrap().unwrap().identities.len(), 2);
     testbed.workloads.send_replace(Arc::new(Workloads { list: vec![workload("orders", mine())] }));
     assert_eq!(updates.next().await.unwrap().unwrap().identities.len(), 1);
+    let stream = UnixStream::connect(testbed.socket.path()).await.unwrap();
+    let channel = Channel::open(stream, ANSWER_BYTES_MAX).await.unwrap();
+    let path = PathAndQuery::from_static(calls::FETCH_JWT_BUNDLES);
+    let codec = ProstCodec::<JwtBundlesRequest, JwtBundlesResponse>::default();
+    let mut request = Request::new(JwtBundlesRequest {});
+    request.metadata_mut().insert(SECURITY_HEADER.0, "true".parse().unwrap());
+    let mut bundles = channel.grpc().server_streaming(request, path, codec).await.unwrap().into_inner();
+    assert_eq!(bundles.message().await.unwrap().unwrap().bundles.len(), 1);
     testbed.workloads.send_replace(Arc::default());
     assert_eq!(updates.next().await.unwrap_err().code(), Code::PermissionDenied);
+    let told = tokio::time::timeout(Duration::from_secs(60), bundles.message()).await;
+    assert_eq!(told.unwrap().unwrap_err().code(), Code::PermissionDenied);
 }
 
 #[tokio::test]
@@ -539,4 +573,22 @@ async fn a_process_registers_as_whom_it_is_and_as_nobody_else() {
     testbed.workloads.send_replace(Arc::default());
     assert_eq!(updates.next().await.unwrap_err().code(), Code::PermissionDenied);
     assert_eq!(client.endpoints(&[orders]).await.unwrap_err().code(), Code::PermissionDenied);
+}
+
+/// The one thread for what may wait for a disk is taken.
+#[test]
+fn an_executable_is_opened_where_that_holds_nobody_up() {
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = runtime.enable_all().max_blocking_threads(1).build().unwrap();
+    runtime.block_on(async {
+        let (stream, _other) = UnixStream::pair().unwrap();
+        let caller = Arc::new(Caller::of(&stream).unwrap());
+        let (leaves, stays) = std::sync::mpsc::channel::<()>();
+        let other = tokio::task::spawn_blocking(move || stays.recv());
+        let mut opening = std::pin::pin!(opened(&caller));
+        assert!(tokio::time::timeout(Duration::from_millis(50), &mut opening).await.is_err());
+        drop(leaves);
+        assert!(opening.await.is_some());
+        assert!(other.await.unwrap().is_err());
+    });
 }
