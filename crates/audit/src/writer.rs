@@ -436,3 +436,38 @@ fn why(error: &Error) -> String {
         Error::InUse { .. } | Error::Unwritten { .. } => error.to_string(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LINE_BYTES: usize = 1 << 13;
+
+    #[test]
+    fn a_batch_has_so_many_bytes_and_more_where_each_is_made_safe() {
+        for (durable, bytes) in [(false, 128 << 10), (true, 1 << 20)] {
+            let folder = tempfile::TempDir::new().unwrap();
+            let settings = Settings { durable, ..Settings::new(folder.path()) };
+            let (clock, health) = (crate::tests::clock(), Arc::new(Health::new(Vec::new())));
+            let (mut waiting, lines) = RingBuffer::new(256);
+            while waiting.push(vec![b'x'; LINE_BYTES]).is_ok() {}
+            let source = Source { lines, spare: RingBuffer::new(1).0, counters: Arc::default() };
+            let mut writer = Writer {
+                current: Current::open(&settings, &*clock, &health).unwrap(),
+                settings,
+                clock,
+                health,
+                closing: Arc::default(),
+                sources: vec![source],
+                batch_writer: BatchWriter::default(),
+                sinks: Arc::default(),
+                looked: Duration::ZERO,
+                owed: None,
+                rest: Arc::default(),
+                quiet_looks: 0,
+            };
+            assert!(writer.fill(), "more is waiting");
+            assert_eq!(writer.batch_writer.bytes(), bytes, "durable: {durable}");
+        }
+    }
+}

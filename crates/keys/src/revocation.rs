@@ -498,6 +498,25 @@ mod tests {
     }
 
     #[test]
+    fn boundary_revocation_text_bytes_max() {
+        for what in ["token", "grant", "session", "client", "subject"] {
+            let text = |bytes: usize| "x".repeat(bytes);
+            for (bytes, fits) in [
+                (0, false),
+                (1, true),
+                (REVOCATION_TEXT_BYTES_MAX, true),
+                (REVOCATION_TEXT_BYTES_MAX + 1, false),
+            ] {
+                assert_eq!(named(what, &text(bytes)).check().is_ok(), fits, "{what} {bytes}");
+                let of_issuer = Revocation { issuer: Some(text(bytes)), ..named(what, "x") };
+                assert_eq!(of_issuer.check().is_ok(), fits, "{what} {bytes}");
+            }
+            let until = Revocation { issued_until: Some(1), ..named(what, "x") };
+            assert_eq!(until.check().is_ok(), ["client", "subject"].contains(&what), "{what}");
+        }
+    }
+
+    #[test]
     fn a_list_and_further_entries_revoke_what_either_names() {
         let list = Revocations::new(&[named("token", "t1")], NOW).unwrap();
         let over = Revocation { until: Some(1_000), ..named("token", "t3") };

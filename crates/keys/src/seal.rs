@@ -168,8 +168,23 @@ mod tests {
             assert!(ring.open(&changed, b"purpose", at(1)).is_none(), "changed at {place}");
             assert!(ring.open(&sealed.as_bytes()[..place], b"purpose", at(1)).is_none(), "cut at {place}");
         }
-        let long = "A".repeat(SEALED_BYTES_MAX + 1);
-        assert!(ring.open(long.as_bytes(), b"purpose", at(1)).is_none());
+    }
+
+    #[test]
+    fn boundary_sealed_bytes_max() {
+        let (ring, random) = (SealRing::new(Duration::from_secs(3600)), SystemRandom::new());
+        let mut sealed = Vec::new();
+        for bytes in SEALED_BYTES_MAX / 2.. {
+            let before = std::mem::replace(
+                &mut sealed,
+                ring.seal(&vec![b'x'; bytes], b"", at(0), &random).unwrap().into(),
+            );
+            if sealed.len() > SEALED_BYTES_MAX {
+                assert!(before.len() > SEALED_BYTES_MAX - 2 && ring.open(&before, b"", at(1)).is_some());
+                assert!(ring.open(&sealed, b"", at(1)).is_none());
+                break;
+            }
+        }
     }
 
     #[test]

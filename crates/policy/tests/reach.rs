@@ -122,3 +122,14 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn who_proves_nothing_reaches_no_route_that_asks_for_a_proof_whatever_is_permitted() {
+    let policies = load(r#"@id("all") permit (principal, action, resource);"#);
+    let reaches = |kind| {
+        let found = reach(&policies, &whole(somebody(kind, "somebody", &[])));
+        ["status", "catalogue", "profile"].map(|route| found.iter().any(|reach| reach.route == route))
+    };
+    assert_eq!(reaches(PrincipalKind::User), [true; 3]);
+    assert_eq!(reaches(PrincipalKind::Anonymous), [true, true, false]);
+}

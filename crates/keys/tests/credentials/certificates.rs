@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use keys::certificate::{CERTIFICATE_NAME_BYTES_MAX, identify};
+use keys::certificate::{CERTIFICATE_BYTES_MAX, CERTIFICATE_NAME_BYTES_MAX, identify};
 use keys::{CertificateRules, Refusal};
 use model::{Credential, PrincipalKind, Timestamp};
 use rcgen::string::Ia5String;
@@ -223,5 +223,16 @@ fn what_is_no_certificate_is_refused() {
     let behind = [der.as_slice(), b"\0"].concat();
     for wrong in [&b""[..], b"\x30", &der[..der.len() - 1], &behind, &vec![0x30; 70_000]] {
         assert!(matches!(who(wrong), Err(Refusal::Certificate { .. })));
+    }
+}
+
+#[test]
+fn boundary_certificate_bytes_max() {
+    for (bytes, expected) in [
+        (CERTIFICATE_BYTES_MAX, "it is not an X.509 certificate"),
+        (CERTIFICATE_BYTES_MAX + 1, "it is too large"),
+    ] {
+        let refused = identify(&vec![0; bytes], &rules(), now());
+        assert!(matches!(refused, Err(Refusal::Certificate { what }) if what == expected), "{bytes}");
     }
 }

@@ -479,7 +479,7 @@ fn again(fault: &Error) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use std::net::TcpListener;
+    use std::net::{Ipv4Addr, TcpListener};
 
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -563,6 +563,8 @@ mod tests {
         Refused,
         /// It is starting (57P03).
         Starting,
+        /// It welcomes, and prepares no statement.
+        Nothing,
     }
 
     /// A message of the protocol ("Message Formats" of PostgreSQL's manual).
@@ -587,7 +589,7 @@ mod tests {
                     let fault = |code: &str| message(b'E', format!("SFATAL\0C{code}\0Mno\0\0").as_bytes());
                     let ready = message(b'Z', b"I");
                     let begun = match says {
-                        Says::Welcome => [message(b'R', &[0; 4]), ready.clone()].concat(),
+                        Says::Welcome | Says::Nothing => [message(b'R', &[0; 4]), ready.clone()].concat(),
                         Says::Refused => fault("28000"),
                         Says::Starting => fault("57P03"),
                     };
@@ -599,6 +601,7 @@ mod tests {
                         let mut body = vec![0; usize::try_from(u32::from_be_bytes(length)).unwrap() - 4];
                         stream.read_exact(&mut body).await?;
                         let answer = match kind {
+                            b'P' | b'D' | b'S' if matches!(says, Says::Nothing) => continue,
                             b'Q' => [message(b'C', b"SET\0"), ready.clone()].concat(),
                             b'P' => message(b'1', &[]),
                             // Neither parameters nor columns.
@@ -659,6 +662,28 @@ mod tests {
             self::settings(&format!("host=127.0.0.1,127.0.0.1 port={gone},{last} user=u sslmode=disable"));
         drop(connect_from(&all, Some(first), None).await.unwrap());
         assert_eq!((again.load(Ordering::Acquire), all.answered().unwrap().port), (1, last));
+    }
+
+    #[tokio::test]
+    async fn of_the_addresses_of_one_name_so_many_are_tried() {
+        let ((starting, came), (last, _)) = (server(Says::Starting).await, server(Says::Welcome).await);
+        let settings = settings("host=db.example user=u sslmode=disable");
+        let place = |port| Place { host: None, address: Some(Ipv4Addr::LOCALHOST.into()), port };
+        for (before, is_reached) in [(ADDRESSES_MAX - 1, true), (ADDRESSES_MAX, false)] {
+            let found = [vec![place(starting); before], vec![place(last)]].concat();
+            came.store(0, Ordering::Release);
+            let dialled = dial_any(&settings, found, None, &mut Faults::default()).await;
+            assert_eq!((dialled.is_some(), came.load(Ordering::Acquire)), (is_reached, before as u64));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_server_that_prepares_nothing_is_not_waited_for() {
+        let (port, _) = server(Says::Nothing).await;
+        let settings = settings(&format!("host=127.0.0.1 port={port} user=u sslmode=disable"));
+        let started = tokio::time::timeout(4 * ANSWER_WITHIN, Session::start(&settings)).await;
+        let told = started.expect("an end").err().unwrap().to_string();
+        assert!(told.contains("no answer within 5 s"), "{told}");
     }
 
     #[tokio::test]
