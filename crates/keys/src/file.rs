@@ -92,3 +92,18 @@ impl Lock {
         open().map(|file| Self { _file: file }).map_err(|source| Error::File { path: lock, source })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_of_more_bytes_is_not_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        for bytes in [0, 99, 100, 101, 100_000] {
+            std::fs::write(&path, vec![b'x'; bytes]).unwrap();
+            assert_eq!(read_bounded(&path, 100).is_ok(), bytes <= 100, "{bytes}");
+        }
+    }
+}

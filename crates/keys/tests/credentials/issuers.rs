@@ -208,6 +208,19 @@ fn a_discovery_document_of_somebody_else_is_refused() {
 }
 
 #[test]
+fn boundary_discovery_bytes_max() {
+    let one = signer(Algorithm::Es256);
+    let document = json!({ "issuer": ISSUER, "jwks_uri": KEYS_URL }).to_string();
+    for (bytes, is_read) in [(64 << 10, true), ((64 << 10) + 1, false)] {
+        let origin = Origin::new();
+        origin.serve_keys(&[&one]);
+        origin.serve(DISCOVERY_URL, &(document.clone() + &" ".repeat(bytes - document.len())));
+        let issuers = issuers(vec![settings(KeySource::Discovery)]);
+        assert_eq!(refreshed(&issuers, &origin).is_ok(), is_read, "{bytes}");
+    }
+}
+
+#[test]
 fn keys_from_a_file_are_read_again() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("keys.json");

@@ -31,8 +31,15 @@ proptest! {
 #[test]
 fn a_length_that_no_row_has_is_refused_before_it_is_read() {
     let open = |_: &[u8]| Keyring::generate(&SystemRandom::new());
-    let huge = [&b"BASTIDE-BACKUP-1\n"[..], &u32::MAX.to_be_bytes()].concat();
-    assert!(matches!(read_all(&huge, open), Err(Error::Corrupt(_))));
+    let head = |magic: &[u8], length: u32| [magic, &length.to_be_bytes()].concat();
+    for (backup, why) in [
+        (head(b"BASTIDE-BACKUP-1\n", u32::MAX), "the backup was changed or damaged"),
+        (head(b"BASTIDE-BACKUP-1\n", 1), "the backup is cut off"),
+        (head(b"BASTIDE-BACKUP-2\n", 1), "this is no backup of a store of this version"),
+    ] {
+        let told = read_all(&backup, open).unwrap_err();
+        assert!(matches!(&told, Error::Corrupt(told) if told == why), "{told}");
+    }
     let row = [&b"BASTIDE-BACKUP-1\n"[..], &[0; 4], &[0; 8], &[1], &u32::MAX.to_be_bytes()].concat();
     assert!(matches!(read_all(&row, open), Err(Error::Corrupt(_))));
 }

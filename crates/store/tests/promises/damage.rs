@@ -8,9 +8,9 @@ use store::{CacheLimits, Error, Expect, Key, Store, UnsealKey};
 use crate::clock::ManualClock;
 use crate::testbed::{Place, TestBed, on_stores};
 
-on_stores!(sqlite, sqlite_uncached: a_changed_column_is_noticed, rows_that_were_swapped_are_noticed, a_forged_end_frees_no_key);
+on_stores!(sqlite, sqlite_uncached: a_changed_column_is_noticed, rows_that_were_swapped_are_noticed, a_forged_end_frees_no_key, a_state_from_before_its_keyring_is_not_opened);
 on_stores!(sqlite_cached, sqlite: a_write_is_judged_by_what_memory_knows_of_its_key);
-on_stores!(postgres, postgres: a_changed_column_is_noticed, rows_that_were_swapped_are_noticed, a_forged_end_frees_no_key);
+on_stores!(postgres, postgres: a_changed_column_is_noticed, rows_that_were_swapped_are_noticed, a_forged_end_frees_no_key, a_state_from_before_its_keyring_is_not_opened);
 
 const RECORDS: u32 = 120;
 
@@ -27,11 +27,14 @@ async fn forge(testbed: &TestBed, sql: &str) {
     match &testbed.place {
         Place::File(path) => {
             let connection = rusqlite::Connection::open(path).unwrap();
-            connection.execute_batch(&sql.replace("RECORD", "record").replace("HEX", "X")).unwrap();
+            connection
+                .execute_batch(&sql.replace("RECORD", "record").replace("STATE", "state").replace("HEX", "X"))
+                .unwrap();
         }
         Place::Database(address) => {
             let client = crate::server::shared().unwrap().client(address.rsplit('=').next().unwrap()).await;
-            client.batch_execute(&sql.replace("RECORD", "bastide.store_record")).await.unwrap();
+            let sql = sql.replace("RECORD", "bastide.store_record").replace("STATE", "bastide.store_state");
+            client.batch_execute(&sql).await.unwrap();
         }
         Place::Memory => panic!("there is nothing behind it"),
     }
@@ -116,6 +119,14 @@ async fn a_write_is_judged_by_what_memory_knows_of_its_key(testbed: TestBed) {
     testbed.clock.advance(std::time::Duration::from_secs(60));
     store.put(user(2), "again", None, Expect::Absent).await.unwrap();
     store.verify().await.unwrap();
+}
+
+async fn a_state_from_before_its_keyring_is_not_opened(testbed: TestBed) {
+    assert_eq!(testbed.store.rotate().await.unwrap(), 2);
+    assert!(testbed.open_with(&testbed.key()).await.unwrap().is_ok());
+    forge(&testbed, "UPDATE STATE SET generation = 1").await;
+    let told = testbed.open_with(&testbed.key()).await.unwrap().err().unwrap().to_string();
+    assert!(told.contains("the keyring is not the one that was written last"), "{told}");
 }
 
 /// A store in a file, closed, with its records.
