@@ -3,14 +3,13 @@
 //! of the next.
 
 use std::cell::RefCell;
-use std::num::NonZeroUsize;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 use keys::{CertificateIdentity, CertificateRules, CoreIdentities, Refusal as Unproven};
 use lru::LruCache;
-use model::Timestamp;
+use model::{Timestamp, growing};
 use proxy::ListenerKey;
 
 use crate::snapshot::Snapshot;
@@ -48,12 +47,11 @@ pub(crate) struct Caches {
 impl Caches {
     /// Nothing yet.
     pub(crate) fn of(snapshot: &Snapshot) -> Self {
-        let most = NonZeroUsize::new(CERTIFICATES_MAX).unwrap_or(NonZeroUsize::MIN);
         Self {
             identity_tokens: RefCell::new(snapshot.identity.on_core()),
             user_tokens: RefCell::new(snapshot.user.signer.as_ref().map(UserSigner::on_core)),
             users: RefCell::default(),
-            certificates: RefCell::new(LruCache::with_hasher(most, RandomState::default())),
+            certificates: RefCell::new(growing(CERTIFICATES_MAX)),
         }
     }
 

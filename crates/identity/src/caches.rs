@@ -8,13 +8,12 @@
 //! after it; then everything is asked again, and a client is taken at the version that its
 //! record has now. When a token ends is looked at each time.
 
-use std::hash::Hash;
-use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use foldhash::fast::RandomState;
 use keys::sha256;
 use lru::LruCache;
+use model::growing;
 use serde_json::{Map, Value};
 use store::Version;
 
@@ -41,7 +40,7 @@ struct KnownClient {
 
 impl Default for Clients {
     fn default() -> Self {
-        Self(Mutex::new(cache(CLIENTS_MAX)))
+        Self(Mutex::new(growing(CLIENTS_MAX)))
     }
 }
 
@@ -103,7 +102,7 @@ type ByHash = LruCache<[u8; 32], Arc<Verified>, RandomState>;
 
 impl Default for Tokens {
     fn default() -> Self {
-        Self(Mutex::new(cache(TOKENS_MAX)))
+        Self(Mutex::new(growing(TOKENS_MAX)))
     }
 }
 
@@ -127,10 +126,6 @@ impl Tokens {
         lock(&self.0).put(name, Arc::clone(&verified));
         Ok(verified)
     }
-}
-
-fn cache<K: Hash + Eq, V>(most: usize) -> LruCache<K, V, RandomState> {
-    LruCache::with_hasher(NonZeroUsize::new(most).unwrap_or(NonZeroUsize::MIN), RandomState::default())
 }
 
 fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -12,7 +12,6 @@
 
 mod turns;
 
-use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -20,7 +19,7 @@ use std::time::Duration;
 use aws_lc_rs::rand::SecureRandom;
 use foldhash::fast::RandomState;
 use lru::LruCache;
-use model::{ClientNetwork, Clock, Credential, Secret, Timestamp};
+use model::{ClientNetwork, Clock, Credential, Secret, Timestamp, growing};
 use serde_json::{Map, Value, json};
 use tokio::sync::{Semaphore, watch};
 use turns::Turns;
@@ -184,13 +183,12 @@ impl Introspector {
             let (least, most) = (INTROSPECTION_CACHE_LEAST.as_secs(), INTROSPECTION_CACHE_MAX.as_secs());
             return Err(fault(format!("expected answers to be remembered for {least} to {most} s")));
         }
-        let most = NonZeroUsize::new(INTROSPECTIONS_MAX).unwrap_or(NonZeroUsize::MIN);
         Ok(Arc::new(Self {
             endpoint: Mutex::new(settings.endpoint.as_deref().map(Into::into)),
             settings,
             issuers: Arc::clone(issuers),
             place,
-            known: Mutex::new(LruCache::with_hasher(most, RandomState::default())),
+            known: Mutex::new(growing(INTROSPECTIONS_MAX)),
             questions: Turns::default(),
             is_asking: AtomicBool::new(false),
         }))

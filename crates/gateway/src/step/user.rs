@@ -9,7 +9,6 @@
 //! What it must never do: read one that did not come over the mesh, or pass over one that is
 //! wrong.
 
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
@@ -17,7 +16,7 @@ use http::StatusCode;
 use keys::{CoreIdentities, Refusal as Unproven, SecureRandom, Signer};
 use lru::LruCache;
 use model::event::Step;
-use model::{Principal, PrincipalKind, Timestamp};
+use model::{Principal, PrincipalKind, Timestamp, growing};
 use policy::Policies;
 use proxy::{Additions, ConnectionInfo, RequestHead};
 
@@ -81,8 +80,7 @@ pub(crate) struct Users {
 
 impl Default for Users {
     fn default() -> Self {
-        let most = NonZeroUsize::new(USERS_MAX).unwrap_or(NonZeroUsize::MIN);
-        Self { known: LruCache::with_hasher(most, RandomState::default()) }
+        Self { known: growing(USERS_MAX) }
     }
 }
 
