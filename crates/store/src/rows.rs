@@ -1,6 +1,7 @@
 //! What the databases are asked for, in the same words for both.
 
-use crate::barrier::{Plain, Row, StoredKey, end_of};
+use crate::barrier::{Keyring, Plain, Row, StoredKey, end_of};
+use crate::error::Error;
 
 /// Stored keys from `from` to before `to`; all from there on when there is no `to`.
 #[derive(Clone, Debug)]
@@ -43,6 +44,17 @@ pub(crate) struct State {
     pub(crate) generation: u32,
     /// Deletions up to this revision may be forgotten.
     pub(crate) compacted: u64,
+}
+
+impl State {
+    /// Refuses a keyring that was read before this and is newer: another process may have rotated between
+    /// the two readings, but not back.
+    pub(crate) fn check_keyring(&self, keyring: &Keyring) -> Result<(), Error> {
+        if keyring.current() > self.generation {
+            return Err(Error::Corrupt("the keyring is not the one that was written last".to_owned()));
+        }
+        Ok(())
+    }
 }
 
 /// What changed since a revision.

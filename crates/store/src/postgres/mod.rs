@@ -117,9 +117,7 @@ impl Postgres {
         let asking = first.client.query_one(&first.statements.state, &[]);
         let state = session::within(session::ANSWER_WITHIN, asking).await?;
         let state = schema::read_state(&state.map_err(|error| schema::fault(&error))?)?;
-        if keyring.current() > state.generation {
-            return Err(Error::Corrupt("the keyring is not the one that was written last".to_owned()));
-        }
+        state.check_keyring(&keyring)?;
         let barrier = Arc::new(Barrier::new(unseal_key, keyring));
         let revision = watch::Sender::new(state.revision);
         let shared =

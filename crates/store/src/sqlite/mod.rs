@@ -97,10 +97,7 @@ impl Sqlite {
         schema::check_format(&connection)?;
         let keyring = Keyring::open(&schema::keyring(&connection)?, &unseal_key)?;
         let state = schema::state(&connection)?;
-        // Another process may have rotated between the two readings, but not back.
-        if keyring.current() > state.generation {
-            return Err(Error::Corrupt("the keyring is not the one that was written last".to_owned()));
-        }
+        state.check_keyring(&keyring)?;
         let barrier = Arc::new(Barrier::new(unseal_key, keyring));
         let shared = Arc::new(Shared {
             barrier: Arc::clone(&barrier),
