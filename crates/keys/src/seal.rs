@@ -173,18 +173,12 @@ mod tests {
     #[test]
     fn boundary_sealed_bytes_max() {
         let (ring, random) = (SealRing::new(Duration::from_secs(3600)), SystemRandom::new());
-        let mut sealed = Vec::new();
-        for bytes in SEALED_BYTES_MAX / 2.. {
-            let before = std::mem::replace(
-                &mut sealed,
-                ring.seal(&vec![b'x'; bytes], b"", at(0), &random).unwrap().into(),
-            );
-            if sealed.len() > SEALED_BYTES_MAX {
-                assert!(before.len() > SEALED_BYTES_MAX - 2 && ring.open(&before, b"", at(1)).is_some());
-                assert!(ring.open(&sealed, b"", at(1)).is_none());
-                break;
-            }
-        }
+        let seal = |bytes: usize| ring.seal(&vec![b'x'; bytes], b"", at(0), &random).unwrap();
+        let most = (0..SEALED_BYTES_MAX).rev().find(|bytes| seal(*bytes).len() <= SEALED_BYTES_MAX).unwrap();
+        let (at_most, over) = (seal(most), seal(most + 1));
+        assert!(at_most.len() > SEALED_BYTES_MAX - 2 && over.len() > SEALED_BYTES_MAX);
+        assert!(ring.open(at_most.as_bytes(), b"", at(1)).is_some());
+        assert!(ring.open(over.as_bytes(), b"", at(1)).is_none());
     }
 
     #[test]

@@ -260,7 +260,7 @@ impl Client {
     }
 }
 
-fn with_header<M>(message: M) -> Request<M> {
+pub(super) fn with_header<M>(message: M) -> Request<M> {
     let mut request = Request::new(message);
     let (name, _) = SECURITY_HEADER;
     request.metadata_mut().insert(name, MetadataValue::from_static("true"));

@@ -70,6 +70,12 @@ impl TestBed {
         Client::connect(self.socket.path()).await.unwrap()
     }
 
+    /// For what a [`Client`] does not do.
+    async fn channel(&self) -> Channel {
+        let stream = UnixStream::connect(self.socket.path()).await.unwrap();
+        Channel::open(stream, ANSWER_BYTES_MAX).await.unwrap()
+    }
+
     /// Now; where the machine was so slow that a certificate has ended meanwhile, at its end.
     fn verifies(&self, context: &X509Context) {
         for identity in &context.identities {
@@ -144,8 +150,7 @@ async fn who_matches_nothing_gets_nothing_and_is_not_told_why() {
 /// How a call ends that sends nothing after its head; `None`: it does not, for a while.
 async fn begun(channel: &Channel) -> Option<Code> {
     let path = PathAndQuery::from_static(calls::FETCH_JWT_SVID);
-    let mut requests = Request::new(tokio_stream::pending::<JwtSvidRequest>());
-    requests.metadata_mut().insert(SECURITY_HEADER.0, tonic::metadata::MetadataValue::from_static("true"));
+    let requests = client::with_header(tokio_stream::pending::<JwtSvidRequest>());
     let mut grpc = channel.grpc();
     let answer = grpc.streaming(requests, path, ProstCodec::<JwtSvidRequest, JwtSvidResponse>::default());
     let ended = async {
@@ -160,12 +165,8 @@ async fn begun(channel: &Channel) -> Option<Code> {
 #[tokio::test]
 async fn of_whoever_is_nobody_no_message_is_read_and_of_others_so_many_are_unfinished() {
     let testbed = TestBed::usual().await;
-    let open = async || {
-        let stream = UnixStream::connect(testbed.socket.path()).await.unwrap();
-        Arc::new(Channel::open(stream, ANSWER_BYTES_MAX).await.unwrap())
-    };
     // Over two connections: it is the user who has so many.
-    let channels = [open().await, open().await];
+    let channels = [Arc::new(testbed.channel().await), Arc::new(testbed.channel().await)];
     let calls = (0..=UNFINISHED_PER_USER_MAX).map(|number| {
         let channel = Arc::clone(&channels[number % 2]);
         tokio::spawn(async move { begun(&channel).await })
@@ -388,12 +389,10 @@ async fn a_workload_that_is_registered_no_more_is_told_and_gets_nothing_further(
     assert_eq!(updates.next().await.unwrap().unwrap().identities.len(), 2);
     testbed.workloads.send_replace(Arc::new(Workloads { list: vec![workload("orders", mine())] }));
     assert_eq!(updates.next().await.unwrap().unwrap().identities.len(), 1);
-    let stream = UnixStream::connect(testbed.socket.path()).await.unwrap();
-    let channel = Channel::open(stream, ANSWER_BYTES_MAX).await.unwrap();
     let path = PathAndQuery::from_static(calls::FETCH_JWT_BUNDLES);
     let codec = ProstCodec::<JwtBundlesRequest, JwtBundlesResponse>::default();
-    let mut request = Request::new(JwtBundlesRequest {});
-    request.metadata_mut().insert(SECURITY_HEADER.0, "true".parse().unwrap());
+    let request = client::with_header(JwtBundlesRequest {});
+    let channel = testbed.channel().await;
     let mut bundles = channel.grpc().server_streaming(request, path, codec).await.unwrap().into_inner();
     assert_eq!(bundles.message().await.unwrap().unwrap().bundles.len(), 1);
     testbed.workloads.send_replace(Arc::default());
@@ -417,8 +416,7 @@ async fn what_cannot_be_written_down_is_not_given() {
 #[tokio::test]
 async fn a_request_names_so_many_secrets_and_each_is_made_once() {
     let testbed = TestBed::usual().await;
-    let stream = UnixStream::connect(testbed.socket.path()).await.unwrap();
-    let channel = Channel::open(stream, ANSWER_BYTES_MAX).await.unwrap();
+    let channel = testbed.channel().await;
     let asked =
         |names: Vec<String>| DiscoveryRequest { resource_names: names, ..DiscoveryRequest::default() };
     let codec = ProstCodec::<DiscoveryRequest, DiscoveryResponse>::default;

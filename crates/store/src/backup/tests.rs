@@ -29,7 +29,7 @@ proptest! {
 }
 
 #[test]
-fn a_length_that_no_row_has_is_refused_before_it_is_read() {
+fn why_a_beginning_is_none_is_told() {
     let open = |_: &[u8]| Keyring::generate(&SystemRandom::new());
     let head = |magic: &[u8], length: u32| [magic, &length.to_be_bytes()].concat();
     for (backup, why) in [
@@ -40,6 +40,11 @@ fn a_length_that_no_row_has_is_refused_before_it_is_read() {
         let told = read_all(&backup, open).unwrap_err();
         assert!(matches!(&told, Error::Corrupt(told) if told == why), "{told}");
     }
+}
+
+#[test]
+fn a_length_that_no_row_has_is_refused_before_it_is_read() {
+    let open = |_: &[u8]| Keyring::generate(&SystemRandom::new());
     let row = [&b"BASTIDE-BACKUP-1\n"[..], &[0; 4], &[0; 8], &[1], &u32::MAX.to_be_bytes()].concat();
     assert!(matches!(read_all(&row, open), Err(Error::Corrupt(_))));
 }

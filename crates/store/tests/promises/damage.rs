@@ -8,9 +8,21 @@ use store::{CacheLimits, Error, Expect, Key, Store, UnsealKey};
 use crate::clock::ManualClock;
 use crate::testbed::{Place, TestBed, on_stores};
 
-on_stores!(sqlite, sqlite_uncached: a_changed_column_is_noticed, rows_that_were_swapped_are_noticed, a_forged_end_frees_no_key, a_state_from_before_its_keyring_is_not_opened);
+on_stores!(
+    sqlite, sqlite_uncached:
+    a_changed_column_is_noticed,
+    rows_that_were_swapped_are_noticed,
+    a_forged_end_frees_no_key,
+    a_state_from_before_its_keyring_is_not_opened,
+);
 on_stores!(sqlite_cached, sqlite: a_write_is_judged_by_what_memory_knows_of_its_key);
-on_stores!(postgres, postgres: a_changed_column_is_noticed, rows_that_were_swapped_are_noticed, a_forged_end_frees_no_key, a_state_from_before_its_keyring_is_not_opened);
+on_stores!(
+    postgres, postgres:
+    a_changed_column_is_noticed,
+    rows_that_were_swapped_are_noticed,
+    a_forged_end_frees_no_key,
+    a_state_from_before_its_keyring_is_not_opened,
+);
 
 const RECORDS: u32 = 120;
 
