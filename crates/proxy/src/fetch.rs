@@ -15,7 +15,6 @@ use bytes::{Bytes, BytesMut};
 use http::uri::Scheme;
 use http::{HeaderMap, Method, StatusCode, Uri};
 use rustls::pki_types::ServerName;
-use tokio_rustls::TlsConnector;
 
 use crate::exchange::{BodyError, Frame};
 use crate::head::{Fields, ResponseHead};
@@ -349,8 +348,8 @@ async fn connect(target: &Target, rules: &FetchRules) -> Result<Link, FetchError
     }
     let name =
         ServerName::try_from(target.host.clone()).map_err(|error| failed(std::io::Error::other(error)))?;
-    let connector = TlsConnector::from(rules.tls.config(Offer::Http1));
-    Ok(Link::TlsClient(Box::new(connector.connect(name, socket).await.map_err(failed)?)))
+    let shaken = crate::tls::connect(rules.tls.config(Offer::Http1), name, socket).await;
+    Ok(Link::TlsClient(Box::new(shaken.map_err(failed)?)))
 }
 
 async fn fill(wire: &mut Wire) -> std::io::Result<usize> {

@@ -37,10 +37,12 @@ use crate::challenge::Challenges;
 use crate::deadline::{Ticker, earlier};
 
 mod by_name;
+mod connect;
 mod parts;
 
 use by_name::ByName;
 pub use by_name::NameEnd;
+pub(crate) use connect::connect;
 pub use parts::{check_authorities, check_revocations};
 
 /// Why TLS could not be set up.

@@ -184,8 +184,19 @@ impl Reader {
         match entries {
             Err(error) => self.fault(whole(), format!("cannot read the folder: {error}")),
             Ok(paths) if paths.is_empty() => self.fault(whole(), "the folder has no *.yaml, *.yml or *.json"),
-            Ok(paths) => paths.iter().for_each(|path| self.file(path)),
+            Ok(paths) => paths.iter().for_each(|path| self.in_folder(path)),
         }
+    }
+
+    /// A file of a folder. A pipe that nobody writes to would be waited for without an end; one that
+    /// is named by itself is meant.
+    fn in_folder(&mut self, path: &Path) {
+        // What cannot be looked at is told when it is read.
+        if std::fs::metadata(path).is_ok_and(|data| !data.is_file()) {
+            let place = Place { file: path.to_owned(), line: 1, column: 1 };
+            return self.fault(place, "expected a file, found something else");
+        }
+        self.file(path);
     }
 
     fn file(&mut self, path: &Path) {
@@ -473,6 +484,22 @@ mod tests {
             }
             fuzz(&bytes);
         }
+    }
+
+    /// The read ends: a pipe in a folder has nobody who writes to it.
+    #[test]
+    fn what_is_no_file_in_a_folder_is_a_fault_and_is_not_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("a.yaml"), "realm: town\n").unwrap();
+        let pipe = folder.path().join("b.yaml");
+        rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RWXU).unwrap();
+        std::fs::create_dir(folder.path().join("c.json")).unwrap();
+        let found = read(&[folder.path().to_owned()]).unwrap_err();
+        let found: Vec<_> = found.iter().map(ToString::to_string).collect();
+        let expected = |name| {
+            format!("{}:1:1: expected a file, found something else", folder.path().join(name).display())
+        };
+        assert_eq!(found, [expected("b.yaml"), expected("c.json")]);
     }
 
     fn faults(text: &str) -> Vec<String> {

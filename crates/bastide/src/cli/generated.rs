@@ -10,7 +10,7 @@ use clap::{Args, Command, CommandFactory, ValueHint};
 use clap_complete::Shell;
 
 use super::help::{EXIT_CODES, help};
-use super::{Cli, say};
+use super::{Cli, Output, say, say_json};
 
 /// Arguments of `bastide completions`.
 #[derive(Debug, Args)]
@@ -38,6 +38,29 @@ pub struct ManArguments {
     /// The folder; created if it does not exist. Existing pages of the same names are replaced.
     #[arg(value_hint = ValueHint::DirPath)]
     folder: PathBuf,
+}
+
+/// Arguments of `bastide version`.
+#[derive(Debug, Args)]
+#[command(after_help = help("", EXIT_CODES, "bastide version\n\
+     bastide version --output json | jq -r .version"))]
+pub struct VersionArguments {
+    /// How it is printed.
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    output: Output,
+}
+
+/// Prints the version.
+///
+/// # Errors
+/// Never.
+pub fn version(arguments: &VersionArguments) -> anyhow::Result<ExitCode> {
+    let version = env!("CARGO_PKG_VERSION");
+    match arguments.output {
+        Output::Text => say(format_args!("bastide {version}")),
+        Output::Json => say_json(&serde_json::json!({ "version": version })),
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Prints the completions.

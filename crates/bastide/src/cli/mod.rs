@@ -124,6 +124,8 @@ enum Command {
     Man(generated::ManArguments),
     /// Checks, tests and tunes the firewall's rules.
     Waf(waf::WafArguments),
+    /// Prints the version, as `--version` does.
+    Version(generated::VersionArguments),
     /// Becomes the program of `bastide run`.
     #[command(hide = true)]
     BecomeProgram(crate::process::BecomeArguments),
@@ -257,6 +259,7 @@ impl Cli {
             Command::Completions(arguments) => generated::completions(&arguments),
             Command::Man(arguments) => generated::man(&arguments),
             Command::Waf(arguments) => waf::run(&arguments),
+            Command::Version(arguments) => generated::version(&arguments),
         }
     }
 }

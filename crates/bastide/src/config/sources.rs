@@ -1,6 +1,7 @@
 //! Reading: files, includes, globs and `${…}`.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::path::{Component, Path, PathBuf};
 
 use globset::Glob;
@@ -102,11 +103,21 @@ impl<'a> Sources<'a> {
     /// # Errors
     /// A sentence for the fault.
     pub(super) fn read(&mut self, path: &Path, bytes_max: usize) -> Result<Vec<u8>, String> {
+        self.read_called(path, &path.display(), bytes_max)
+    }
+
+    /// A file's bytes, where the fault calls it `name`.
+    fn read_called(
+        &mut self,
+        path: &Path,
+        name: &dyn fmt::Display,
+        bytes_max: usize,
+    ) -> Result<Vec<u8>, String> {
         self.looked_at.insert(path.to_owned());
-        let unread = |error| format!("cannot read {}: {error}", path.display());
+        let unread = |error| format!("cannot read {name}: {error}");
         let bytes = self.files.read(path, bytes_max).map_err(unread)?;
         if bytes.len() > bytes_max {
-            return Err(format!("{} has more than {bytes_max} bytes, the limit", path.display()));
+            return Err(format!("{name} has more than {bytes_max} bytes, the limit"));
         }
         Ok(bytes)
     }
@@ -264,7 +275,8 @@ impl Decoder<'_> {
 
     fn read_document(&mut self, file: u32, path: &Path) -> Option<Node> {
         self.sources.documents.push(path.to_owned());
-        let bytes = match self.sources.read(path, FILE_BYTES_MAX) {
+        // The fault stands behind the file's name.
+        let bytes = match self.sources.read_called(path, &"it", FILE_BYTES_MAX) {
             Ok(bytes) => bytes,
             Err(reason) => {
                 self.fault(At { file, line: 0, column: 0 }, reason);

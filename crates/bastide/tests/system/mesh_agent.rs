@@ -60,6 +60,9 @@ async fn a_node_joins_and_goes_on_without_its_control_plane() {
         "{}",
         read(&testbed.path("agent.log"))
     );
+    let (_, text, _) = testbed.bastide(&["mesh", "nodes"]);
+    let left = ["1 d more", "23 h 59 min more"].map(|left| format!("edge-1 by token, attested for {left}"));
+    assert!(left.iter().any(|left| text.contains(left)), "{text}");
     let (_, status, _) = testbed.bastide(&["mesh", "nodes", "--output", "json"]);
     let status: Value = serde_json::from_str(&status).unwrap();
     assert_eq!((&status["nodes"][0]["node"], &status["nodes"][0]["by"]), (&"edge-1".into(), &"token".into()));

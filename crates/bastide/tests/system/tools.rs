@@ -303,10 +303,9 @@ fn every_command_but_check_ends_with_3_on_a_configuration_with_faults() {
     ] {
         let words: Vec<&str> = arguments.split(' ').collect();
         let (_, said, complained) = testbed.bastide(&words);
-        assert!(
-            (said + &complained).contains(&format!("(os error 2) ({hint})\n")),
-            "{arguments}: {complained}"
-        );
+        let expected =
+            format!("bastide.yaml: cannot read it: No such file or directory (os error 2) ({hint})\n");
+        assert!((said + &complained).contains(&expected), "{arguments}: {complained}");
     }
 }
 
@@ -582,6 +581,17 @@ fn commands() -> Vec<Vec<String>> {
         at += 1;
     }
     all
+}
+
+#[test]
+fn the_version_is_a_command_too() {
+    let testbed = TestBed::prepare("");
+    let (code, said, _) = testbed.bastide(&["version"]);
+    assert_eq!((code, said.as_str()), (0, concat!("bastide ", env!("CARGO_PKG_VERSION"), "\n")));
+    assert_eq!(testbed.bastide(&["--version"]).1, said);
+    let (_, said, _) = testbed.bastide(&["version", "--output", "json"]);
+    let document: Value = serde_json::from_str(&said).unwrap();
+    assert_eq!(document, serde_json::json!({ "version": env!("CARGO_PKG_VERSION") }));
 }
 
 #[test]

@@ -36,12 +36,13 @@ fn refuses_what_could_be_read_in_two_ways() {
     );
     let certificate = good["keys"][0]["x5c"][0].clone();
     type Attack<'a> = (&'static str, &'a dyn Fn(&mut Value));
-    let attacks: [Attack<'_>; 9] = [
+    let attacks: [Attack<'_>; 10] = [
         ("no keys", &|document| document["keys"] = json!({})),
         ("nothing of use", &|document| document["keys"] = json!([{ "use": "enc" }])),
         ("two certificates", &|document| document["keys"][0]["x5c"] = json!([certificate, certificate])),
         ("no certificate", &|document| document["keys"][0]["x5c"] = json!(["AAAA"])),
         ("a key without a name", &|document| document["keys"][1]["kid"] = Value::Null),
+        ("a key with an empty name", &|document| document["keys"][1]["kid"] = json!("")),
         ("two keys of one name", &|document| {
             let key = document["keys"][1].clone();
             document["keys"].as_array_mut().unwrap().push(key);

@@ -511,6 +511,7 @@ fn what_was_told_last_is_used_for_a_while_and_beside_what_is_told_anew_for_a_sho
     held.take(gone, again + SECOND).unwrap();
     assert_eq!(held.shown(again + SECOND), told(&[("orders", &[3]), ("payments", &[4])]));
     // What was over does not come back.
+    say(&mut held, &[("orders", &[5])], again + SECOND);
     let late = again + 2 * KEPT_MAX;
     held.begin(late);
     say(&mut held, &[], late);

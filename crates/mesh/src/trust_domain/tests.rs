@@ -1,6 +1,8 @@
 use std::future::poll_fn;
 use std::task::Poll;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use keys::SystemRandom;
 use tokio::task::coop;
 
@@ -69,6 +71,20 @@ async fn a_token_is_good_for_its_audience_and_its_time() {
     assert!(validate(&token, "payments").is_ok());
     clock.forward(Duration::from_secs(1));
     assert!(validate(&token, "payments").unwrap_err().to_string().contains("ended"));
+}
+
+#[test]
+fn a_token_names_a_workload_and_no_whole_trust_domain() {
+    let encoded = |value: &serde_json::Value| URL_SAFE_NO_PAD.encode(value.to_string());
+    let told = |subject: &str| {
+        let (header, claims) = (serde_json::json!({ "alg": "ES256" }), serde_json::json!({ "sub": subject }));
+        let token = format!("{}.{}.{}", encoded(&header), encoded(&claims), URL_SAFE_NO_PAD.encode([0; 64]));
+        jwt_svid::unverified_trust_domain(&token).map_err(|error| error.to_string())
+    };
+    assert_eq!(told("spiffe://shop.example/orders").unwrap(), "shop.example");
+    for whole in ["spiffe://shop.example", "spiffe://shop.example/", "shop.example/orders", ""] {
+        assert!(told(whole).is_err_and(|why| why.contains("`sub`")), "{whole}");
+    }
 }
 
 #[tokio::test]

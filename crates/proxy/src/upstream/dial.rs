@@ -8,7 +8,6 @@ use std::time::Duration;
 use rustls::pki_types::ServerName;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
 
 use super::connection1::Connection1;
 use super::connection2::Session2;
@@ -129,8 +128,8 @@ async fn open(pool: &Pool, origin: Option<Origin>, load: Load) -> Result<Opened,
                 Some(name) => name.clone(),
                 None => server_name(&endpoint.host)?,
             };
-            let connector = TlsConnector::from(tls.config(offer));
-            let stream = connector.connect(name.clone(), socket).await.map_err(DialError::Tls)?;
+            let shaken = crate::tls::connect(tls.config(offer), name.clone(), socket).await;
+            let stream = shaken.map_err(DialError::Tls)?;
             let connection = stream.get_ref().1;
             let http2 = connection.alpn_protocol() == Some(b"h2");
             if offer == Offer::Http2 && !http2 {

@@ -18,7 +18,6 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Method, Request, StatusCode, Version};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
-use tokio_rustls::TlsConnector;
 
 use super::balance::FastRandom;
 use super::dial::{self, DialError};
@@ -246,9 +245,10 @@ impl Probe {
             Some(name) => name.clone(),
             None => dial::server_name(host).map_err(ProbeFault::Connect)?,
         };
-        let connector = TlsConnector::from(tls.config(offer));
         let failed = |error| ProbeFault::Connect(DialError::Tls(error));
-        Ok(Link::TlsClient(Box::new(connector.connect(name, socket).await.map_err(failed)?)))
+        Ok(Link::TlsClient(Box::new(
+            crate::tls::connect(tls.config(offer), name, socket).await.map_err(failed)?,
+        )))
     }
 
     fn authority(&self) -> String {

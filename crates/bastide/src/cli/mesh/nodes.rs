@@ -14,7 +14,7 @@ use super::{because, refuse, tell};
 use crate::admin::client::AdminClient;
 use crate::admin::resource::NewToken;
 use crate::cli::admin_context::{below, text};
-use crate::cli::{Output, exit_code, say, say_json, say_line};
+use crate::cli::{Output, exit_code, say, say_json, say_line, span};
 
 /// Makes a join token and prints it.
 ///
@@ -46,8 +46,8 @@ pub(super) async fn list(store: &Store, output: Output) -> anyhow::Result<ExitCo
             say(format_args!("pin {pin}"));
             let now = store.clock().now();
             for record in nodes {
-                let left = record.ends.since(now).as_secs();
-                say_line(format_args!("  {} by {}, attested for {left} s more", record.node, record.by));
+                let left = span(record.ends.since(now).as_secs());
+                say_line(format_args!("  {} by {}, attested for {left} more", record.node, record.by));
             }
             for kept_out in evicted {
                 say_line(format_args!("  {} evicted", kept_out.node));
