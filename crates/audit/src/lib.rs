@@ -89,11 +89,14 @@ pub struct Settings {
     pub when_full: WhenFull,
     /// Whether every batch is followed by `fdatasync`.
     pub durable: bool,
+    /// Bytes for which the disk has to have room behind the end of the file before the log is open:
+    /// for whoever does so little that they would learn of a full disk after it.
+    pub room_bytes: u64,
 }
 
 impl Settings {
     /// The defaults: 64 MiB or a day per file, 32 files, 4,096 events or 16 MiB per core,
-    /// refuse when full, not durable.
+    /// refuse when full, not durable, no room made.
     pub fn new(folder: impl Into<PathBuf>) -> Self {
         Self {
             folder: folder.into(),
@@ -104,6 +107,7 @@ impl Settings {
             queue_bytes: 16 << 20,
             when_full: WhenFull::Refuse,
             durable: false,
+            room_bytes: 0,
         }
     }
 }

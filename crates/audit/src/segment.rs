@@ -7,6 +7,8 @@ use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use model::Timestamp;
+use rustix::fs::{FallocateFlags, fallocate};
+use rustix::io::Errno;
 
 use crate::Error;
 
@@ -80,6 +82,15 @@ pub(crate) fn append(path: &Path) -> io::Result<(File, u64)> {
     let file = OpenOptions::new().create(true).append(true).read(true).mode(0o600).open(path)?;
     let length = file.metadata()?.len();
     Ok((file, length))
+}
+
+/// Takes room on the disk for so many bytes behind the end of the file, which stays where it is. A file
+/// system that cannot say is believed to have it.
+pub(crate) fn make_room(file: &File, length: u64, bytes: u64) -> io::Result<()> {
+    match fallocate(file, FallocateFlags::KEEP_SIZE, length, bytes) {
+        Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
+        made => Ok(made?),
+    }
 }
 
 /// Whether the file's last line lacks its newline.

@@ -563,13 +563,16 @@ fn a_full_disk_loses_nothing_and_shows_in_health() {
     assert!(counts.pending_events >= 64 && counts.pending_bytes > 0 && counts.write_errors > 0, "{counts:?}");
     assert!(counts.refused > 0);
     let sent = counts.written_events + counts.pending_events;
+    let unwritten = log.flush(Duration::from_millis(20)).unwrap_err().to_string();
+    assert!(unwritten.contains("No space left"), "{unwritten}");
 
     // Room again: everything arrives, once, in order, and no line is torn.
     fs::remove_file(&ballast).unwrap();
     fs::File::open(&folder).unwrap();
     let enlarged = Command::new("mount").args(["-o", "remount,size=4m"]).arg(disk.0.path()).status().unwrap();
     assert!(enlarged.success());
-    wait_until("all is written", || log.health().counts().pending_events == 0);
+    log.flush(LONG).unwrap();
+    assert_eq!(log.health().counts().pending_events, 0);
     wait_until("the log to be well", || log.health().status() == Status::Good);
     log.close(LONG).unwrap();
     let lines = lines(&folder);
@@ -577,6 +580,23 @@ fn a_full_disk_loses_nothing_and_shows_in_health() {
     for line in &lines {
         record::parse(line.as_bytes()).unwrap();
     }
+}
+
+#[test]
+fn a_log_that_is_to_have_room_is_not_opened_without() {
+    let Some(disk) = SmallDisk::mount() else {
+        println!("skipped: mounting a small tmpfs is not allowed here");
+        return;
+    };
+    let folder = disk.0.path().join("audit");
+    let with = |room_bytes| Settings { room_bytes, ..settings(&folder) };
+    let full = open(with(1 << 30), 1, TestClock::at(1_000)).unwrap_err().to_string();
+    assert!(full.contains("make room in") && full.contains("No space left"), "{full}");
+    let (log, queue) = open_one(with(8 * 1024));
+    queue.reserve(event(0).id, event(0).time).unwrap().commit(&event(0));
+    log.flush(LONG).unwrap();
+    log.close(LONG).unwrap();
+    assert_eq!(lines(&folder).len(), 1, "the room is no part of the file");
 }
 
 #[test]

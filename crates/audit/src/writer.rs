@@ -13,7 +13,7 @@ use model::Clock;
 use rtrb::{Consumer, Producer, RingBuffer};
 
 use crate::batch_writer::BatchWriter;
-use crate::health::{Health, QueueCounters, add};
+use crate::health::{Health, QueueCounters, Status, add};
 use crate::queue::{LINE_BYTES_KEPT_MAX, Queue};
 use crate::rest::Rest;
 use crate::segment::{self, Segment};
@@ -32,6 +32,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// A writer that found nothing so many times sleeps until something comes, and looks at its file
 /// every [`LOOK_EVERY`] all the same.
 const QUIET_LOOKS: u32 = 10;
+/// How often whoever waits for the disk looks.
+const FLUSH_LOOK: Duration = Duration::from_micros(200);
 /// How long dropping the log waits for the disk; [`Log::close`] takes its own time.
 const DROP_WITHIN: Duration = Duration::from_secs(1);
 
@@ -88,6 +90,30 @@ impl Log {
     pub fn set_sinks(&self, buffers: Vec<Arc<Buffer>>) {
         *self.sinks.lock() = buffers;
         self.sinks.judge();
+    }
+
+    /// Waits until everything that was reserved and committed is written, and has the writer hurry.
+    ///
+    /// # Errors
+    /// [`Error::Unwritten`]: it is not within `within`; how many events wait, and why.
+    pub fn flush(&self, within: Duration) -> Result<(), Error> {
+        let looks = within.as_nanos() / FLUSH_LOOK.as_nanos();
+        for _ in 0..looks {
+            // In this order: what is reserved no more is committed.
+            if self.health.counts().reserved == 0 && self.health.counts().pending_events == 0 {
+                return Ok(());
+            }
+            // One whose disk is full tries again in its own time.
+            if let (Some(thread), Status::Good) = (&self.thread, self.health.status()) {
+                thread.thread().unpark();
+            }
+            thread::sleep(FLUSH_LOOK);
+        }
+        let reason = match self.health.status() {
+            Status::Good => "the disk is slow".to_owned(),
+            Status::Bad { reason, .. } => reason,
+        };
+        Err(Error::Unwritten { events: self.health.counts().pending_events, reason })
     }
 
     /// Writes everything that was committed, waits for reserved slots, and ends the
@@ -148,6 +174,7 @@ pub(crate) fn open(
     } else {
         Current::open(&settings, &*clock, &health)?
     };
+    current.make_room(settings.room_bytes)?;
     let writer = Writer {
         settings,
         clock,
@@ -199,6 +226,15 @@ impl Current {
             tracing::warn!(file = %current.path.display(), "a line of the audit log was torn by a crash");
         }
         Ok(current)
+    }
+
+    /// Takes room for so many bytes; none, none.
+    fn make_room(&self, bytes: u64) -> Result<(), Error> {
+        if bytes == 0 {
+            return Ok(());
+        }
+        let made = segment::make_room(&self.file, self.length, bytes);
+        made.map_err(|source| Error::Io { doing: "make room in", path: self.path.clone(), source })
     }
 
     fn begin(settings: &Settings, segment: Segment) -> Result<Self, Error> {

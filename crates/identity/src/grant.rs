@@ -24,11 +24,15 @@ use crate::record::{ATTEMPTS_MAX, Kind, Stored, Written};
 use crate::refusal::{Answer, Code, Refusal};
 use crate::revocation;
 use crate::session;
+use crate::settings::ACCESS_TOKEN_MAX;
 use crate::token::Issued;
 use crate::user::User;
 
 /// Grants that end in one transaction, each with the records that lead to it.
 const REVOKED_AT_ONCE: usize = 100;
+/// How often the end of a grant is tried on the record as it was read. Each answer to a refresh token
+/// writes it: whoever sends one all the time is not to keep it.
+const REVOKED_AS_READ_MAX: u32 = 3;
 
 /// Why nothing comes of what somebody allowed.
 pub(crate) const USER_OVER: &str = "the user is disabled, or was signed out everywhere";
@@ -346,11 +350,14 @@ impl Why {
 
 /// Ends a grant: its refresh tokens are gone, its access tokens are revoked, the one that
 /// somebody gets at this very moment too. Gives whether there was one.
+///
+/// INVARIANT: however often others write it meanwhile, it ends.
 pub(crate) async fn revoke(realm: &Realm, id: &str, why: Why) -> Result<bool, Error> {
     let records = &realm.records;
     for attempt in 0..ATTEMPTS_MAX {
         records.pause(attempt).await;
         let Some(stored) = records.get::<Grant>(Kind::Grant, &[id]).await? else { return Ok(false) };
+        let end = if attempt < REVOKED_AS_READ_MAX { end } else { end_whatever_it_is };
         if records.commit(end(realm, Transaction::new(), &stored)?).await? == Written::Done {
             let Grant { client, user, .. } = stored.value;
             let text = why.text();
@@ -367,13 +374,33 @@ pub(crate) async fn revoke(realm: &Realm, id: &str, why: Why) -> Result<bool, Er
 
 /// Adds the end of a grant to a transaction: it fails when the grant was written meanwhile.
 fn end(realm: &Realm, changes: Transaction, stored: &Stored<Grant>) -> Result<Transaction, Error> {
-    let (records, grant) = (&realm.records, &stored.value);
+    end_at(realm, changes, &stored.value, Expect::Version(stored.version), stored.value.tokens_until)
+}
+
+/// The same, written meanwhile or not: for as long as an access token of this moment may last.
+fn end_whatever_it_is(
+    realm: &Realm,
+    changes: Transaction,
+    stored: &Stored<Grant>,
+) -> Result<Transaction, Error> {
+    let until = stored.value.tokens_until.max(realm.now().plus(ACCESS_TOKEN_MAX));
+    end_at(realm, changes, &stored.value, Expect::Present, until)
+}
+
+fn end_at(
+    realm: &Realm,
+    changes: Transaction,
+    grant: &Grant,
+    expect: Expect,
+    tokens_until: Timestamp,
+) -> Result<Transaction, Error> {
+    let records = &realm.records;
     let (id, session) = (grant.id.as_str(), grant.authentication.session.as_str());
     let changes = changes
-        .delete(records.key(Kind::Grant, &[id]), Expect::Version(stored.version))
+        .delete(records.key(Kind::Grant, &[id]), expect)
         .delete(records.key(Kind::SessionGrant, &[session, id]), Expect::Any)
         .delete(records.key(Kind::UserGrant, &[&grant.user, id]), Expect::Any);
-    revocation::write(realm, changes, revocation::Named::Grant(id), grant.tokens_until)
+    revocation::write(realm, changes, revocation::Named::Grant(id), tokens_until)
 }
 
 /// Ends many grants, many at a time.

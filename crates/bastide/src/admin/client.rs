@@ -41,6 +41,10 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(60);
 const PAGE: &str = "limit=1000";
 /// Most header fields of an answer.
 const FIELDS_MAX: usize = 64;
+/// Room for events that the disk of the audit log has to have, bytes.
+const AUDIT_ROOM_BYTES: u64 = 64 << 10;
+/// How long the event of a call may take to the disk.
+const WRITTEN_WITHIN: Duration = Duration::from_secs(5);
 
 /// The socket of a process with this state folder.
 pub fn socket(state: &Path) -> PathBuf {
@@ -181,7 +185,7 @@ impl AdminClient {
         match self {
             Self::Running(socket) => ask(socket, method, path, condition, &text)
                 .with_context(|| format!("the process at {}", socket.display())),
-            Self::Own { runtime, router, .. } => {
+            Self::Own { runtime, router, log } => {
                 let mut request = Request::builder()
                     .method(method)
                     .uri(path)
@@ -192,7 +196,7 @@ impl AdminClient {
                     request = request.header(name, value);
                 }
                 let request = request.body(Body::from(text))?;
-                runtime.block_on(async {
+                let answer = runtime.block_on(async {
                     let Ok(response) = router.clone().oneshot(request).await;
                     let (head, body) = response.into_parts();
                     let most = usize::try_from(ANSWER_BYTES_MAX)?;
@@ -203,7 +207,11 @@ impl AdminClient {
                         tag: tag.map(str::to_owned),
                         body: read_body(&body)?,
                     })
-                })
+                });
+                // With this process goes what waits for the disk.
+                let written = log.as_ref().map_or(Ok(()), |log| log.flush(WRITTEN_WITHIN));
+                written.context("the call was carried out, but the audit log does not have its event")?;
+                answer
             }
         }
     }
@@ -241,7 +249,7 @@ impl Drop for AdminClient {
             // The state, and with it the way to the log.
             drop(std::mem::take(router));
             if let Some(log) = log.take() {
-                let _ = log.close(Duration::from_secs(5));
+                let _ = log.close(Duration::from_secs(1));
             }
         }
     }
@@ -322,8 +330,8 @@ async fn open(
         None => (BTreeMap::new(), None),
     };
     // Nothing is done here that cannot be written down.
-    let when_full = audit::WhenFull::Refuse;
-    let audit = audit::Settings { when_full, ..configuration.audit.settings() };
+    let (when_full, room_bytes) = (audit::WhenFull::Refuse, AUDIT_ROOM_BYTES);
+    let audit = audit::Settings { when_full, room_bytes, ..configuration.audit.settings() };
     let opened = audit::open(audit, 1, Arc::clone(&clock));
     let (log, mut queues) = opened.context("without a place in the audit log nothing is done")?;
     let audit = AuditHandle::open(queues.pop().context("a queue of the audit log")?, "administration")?;

@@ -52,10 +52,12 @@ fn member(text: &str) -> Result<Member, Unfit> {
     const EXPECTED: &str = "a member such as User:alice, Service:spiffe://…, Client:… or ApiKey:…";
     let (kind, id) = text.split_once(':').unwrap_or(("", text));
     match KINDS.into_iter().find(|known| known.name() == kind) {
-        Some(kind) if !id.is_empty() => Ok(Member { kind, id: id.to_owned() }),
+        Some(kind) if !id.is_empty() && !id.starts_with(':') => Ok(Member { kind, id: id.to_owned() }),
         _ => {
+            // As policies and answers write it, `User::"alice"`: that would be an id nobody has.
+            let quoted = id.strip_prefix(':').map(|rest| rest.trim_matches('"'));
             let near = nearest(kind, KINDS.map(PrincipalKind::name));
-            let instead = near.map(|kind| format!("{kind}:{id}"));
+            let instead = near.map(|kind| format!("{kind}:{}", quoted.unwrap_or(id)));
             Err(Unfit { expected: EXPECTED, instead })
         }
     }

@@ -1,7 +1,10 @@
 //! A full disk under the audit log.
 
+use std::process::Command;
+
+use crate::administration;
 use crate::small_disk::{self, can_mount};
-use crate::support::{TestBed, Upstream};
+use crate::support::{BASTIDE, TestBed, Upstream};
 
 #[tokio::test]
 async fn requests_are_refused_once_no_event_can_be_kept() {
@@ -98,4 +101,43 @@ async fn refusals_that_fill_the_disk_are_refused_and_all_is_well_when_there_is_r
         codes.count()
     };
     crate::support::until("an event for each", async || (events() == answered).then_some(())).await;
+}
+
+/// A command without a process, with its audit log on a disk that has room for so many bytes: its exit
+/// code, and what it complains of.
+fn on_a_small_disk(testbed: &TestBed, room: usize, arguments: &str) -> (Option<i32>, String) {
+    const SIZE: usize = 256 << 10;
+    let fill = SIZE - room;
+    let script = format!(
+        "mount -t tmpfs -o size={SIZE},mode=0700 tmpfs state/audit && head -c {fill} /dev/zero > state/audit/ballast && \
+         exec {BASTIDE} {arguments} --config bastide.yaml"
+    );
+    let mut command = Command::new("unshare");
+    command.args(["--user", "--map-root-user", "--mount", "sh", "-c", &script]);
+    let output = command.current_dir(testbed.folder.path()).output().unwrap();
+    (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+#[tokio::test]
+async fn a_command_whose_event_finds_no_disk_does_nothing_or_says_that_it_is_lost() {
+    if !can_mount() {
+        println!("skipped: no user namespaces here, so no small disk");
+        return;
+    }
+    let upstream = Upstream::start().await;
+    let testbed = administration::testbed(&upstream, administration::POLICIES).await;
+    assert_eq!(testbed.bastide(&["user", "add", "carol"]).0, 0);
+    let (code, complaint) = on_a_small_disk(&testbed, 0, "user add dave");
+    assert_eq!(code, Some(3), "{complaint}");
+    assert!(complaint.contains("without a place in the audit log nothing is done"), "{complaint}");
+    let users = testbed.bastide(&["user", "list"]).1;
+    assert!(users.contains("carol") && !users.contains("dave"), "{users}");
+
+    // Room for some, not for all.
+    let many: String = (0..200).map(|number| format!("  u{number}: {{}}\n")).collect();
+    std::fs::write(testbed.path("many.yaml"), format!("realm: town\nusers:\n{many}")).unwrap();
+    let (code, complaint) = on_a_small_disk(&testbed, 68 << 10, "apply -f many.yaml");
+    assert_eq!(code, Some(3), "{complaint}");
+    assert!(complaint.contains("the audit log does not have its event"), "{complaint}");
+    assert!(!testbed.bastide(&["user", "list"]).1.contains("u199"), "it goes on without");
 }

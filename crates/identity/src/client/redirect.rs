@@ -21,7 +21,11 @@ pub fn fault(uri: &str, public: bool) -> Option<String> {
     let scheme = uri.split(':').next().unwrap_or_default().to_ascii_lowercase();
     match scheme.as_str() {
         "https" | "http" => {
-            let Ok(parsed) = uri.parse::<Uri>() else { return Some(format!("\"{found}\": not a URI")) };
+            // Browsers find a host in `https:a.example` too, another one than this parser.
+            let begins = uri.get(scheme.len()..).is_some_and(|rest| rest.starts_with("://"));
+            let Some(parsed) = uri.parse::<Uri>().ok().filter(|_| begins) else {
+                return Some(format!("\"{found}\": not a URI"));
+            };
             let host = parsed.host().unwrap_or_default();
             let user = parsed.authority().is_some_and(|authority| authority.as_str().contains('@'));
             if host.is_empty() || user {
@@ -191,6 +195,8 @@ mod tests {
             "https://a.example/cb#x",
             "https://u@a.example/cb",
             "https:///cb",
+            "https:a.example",
+            "https:/a.example/cb",
             "https://a.example/c b",
             "javascript:alert(1)",
             "data:text/html,x",

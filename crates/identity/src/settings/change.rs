@@ -86,9 +86,11 @@ impl SettingsChange {
         }
         let mut settings = configured.clone();
         if let Some(shown) = &self.display_name {
-            if !(1..=DISPLAY_NAME_CHARACTERS_MAX).contains(&shown.trim().chars().count()) {
+            let fits = (1..=DISPLAY_NAME_CHARACTERS_MAX).contains(&shown.trim().chars().count());
+            if !fits || shown.chars().any(char::is_control) {
                 let most = DISPLAY_NAME_CHARACTERS_MAX;
-                return Err(refused(format!("display_name: expected 1 to {most} characters")));
+                let why = format!("display_name: expected 1 to {most} characters without control characters");
+                return Err(refused(why));
             }
             settings.display_name.clone_from(shown);
         }
@@ -212,6 +214,7 @@ mod tests {
             (r#"{"lifetimes":{"code":30}}"#, "lifetimes.code is written in the configuration"),
             (r#"{"sessions_per_person":0}"#, "sessions_per_person: expected 1 to 1000"),
             (r#"{"display_name":" "}"#, "display_name: expected 1 to 200 characters"),
+            (r#"{"display_name":"The\nTown"}"#, "display_name: expected 1 to 200 characters without control"),
         ] {
             let error = change(text).over(&configured()).unwrap_err().to_string();
             assert!(error.contains(says), "{text}: {error}");

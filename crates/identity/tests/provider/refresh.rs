@@ -1,12 +1,21 @@
 //! Refresh tokens: rotation, reuse, grace, and many at once.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
+use model::{Clock, Timestamp};
 use serde_json::{Value, json};
+use store::Store;
+use tokio::runtime::Handle;
+use tokio::task::block_in_place;
 
 use crate::factors::App;
-use crate::support::{Browser, SECRET, TestBed, payload};
+use crate::support::{Browser, HandClock, NOW, SECRET, TestBed, payload};
+
+type Acting = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 fn token(tokens: &Value) -> String {
     tokens["refresh_token"].as_str().unwrap().to_owned()
@@ -117,6 +126,62 @@ async fn of_many_refreshes_at_once_there_is_one_successor() {
             assert_eq!(refused, 0);
             assert_eq!(testbed.refresh("web", successor).await.status, 200);
         }
+    }
+}
+
+/// A clock that stands still. Its store looks at it after it has read a record: then somebody else does
+/// something, before whoever asked for the record goes on.
+#[derive(Default)]
+struct BusyClock {
+    busy: AtomicBool,
+    meanwhile: Mutex<Option<Box<dyn Fn() -> Acting + Send>>>,
+}
+
+impl Clock for BusyClock {
+    fn now(&self) -> Timestamp {
+        if Handle::try_current().is_ok() && !self.busy.swap(true, Ordering::SeqCst) {
+            let act = self.meanwhile.lock().unwrap().as_ref().map(|meanwhile| meanwhile());
+            if let Some(act) = act {
+                block_in_place(|| Handle::current().block_on(act));
+            }
+            self.busy.store(false, Ordering::SeqCst);
+        }
+        Timestamp::from_unix_seconds(NOW)
+    }
+
+    fn monotonic(&self) -> Duration {
+        Duration::ZERO
+    }
+}
+
+/// Each answer writes the grant, also that to the token of before within the grace: whoever has one
+/// sends it all the time, so that nobody finds the grant as they read it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn who_refreshes_all_the_time_keeps_nobody_from_ending_the_grant() {
+    let busy = Arc::new(BusyClock::default());
+    let store = Store::in_memory(Arc::clone(&busy) as Arc<dyn Clock>).unwrap();
+    let testbed = Arc::new(TestBed::on(store, HandClock::new(), |_| ()).await);
+    let first = testbed.tokens("web", "openid offline_access").await;
+    let second = testbed.refresh("web", &token(&first)).await.json();
+    let third = testbed.refresh("web", &token(&second)).await.json();
+    let written = Arc::new(AtomicU32::new(0));
+    let (other, repeated, answers) = (Arc::downgrade(&testbed), token(&second), Arc::clone(&written));
+    let meanwhile = move || {
+        let (other, repeated, answers) = (other.clone(), repeated.clone(), Arc::clone(&answers));
+        let refresh = async move {
+            let Some(testbed) = other.upgrade() else { return };
+            let reply = testbed.refresh("web", &repeated).await;
+            answers.fetch_add(u32::from(reply.status == 200), Ordering::SeqCst);
+        };
+        Box::pin(refresh) as Acting
+    };
+    *busy.meanwhile.lock().unwrap() = Some(Box::new(meanwhile));
+    testbed.refresh("web", &token(&first)).await.refused(400, "invalid_grant");
+    *busy.meanwhile.lock().unwrap() = None;
+    assert!(written.load(Ordering::SeqCst) > 1, "others wrote it meanwhile");
+    testbed.refresh("web", &token(&third)).await.refused(400, "invalid_grant");
+    for tokens in [&second, &third] {
+        assert!(!testbed.is_active(tokens["access_token"].as_str().unwrap()).await);
     }
 }
 

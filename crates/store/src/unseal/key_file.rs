@@ -5,6 +5,7 @@ use std::io::{Read as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
+use rustix::fs::OFlags;
 use zeroize::Zeroizing;
 
 use super::{UnsealKey, access};
@@ -24,7 +25,9 @@ impl UnsealKey {
         let fault = |source| Error::File { path: path.to_owned(), source };
         let place = path.display().to_string();
         let refused = |why: String| Err(Error::Key { place: place.clone(), why });
-        let file = File::open(path).map_err(fault)?;
+        // A pipe that nobody writes to is opened too, and refused.
+        let flags = OFlags::NONBLOCK.bits().cast_signed();
+        let file = OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(fault)?;
         // Asked of the open file, so that it cannot be swapped between check and reading.
         let found = file.metadata().map_err(fault)?;
         if !found.is_file() {

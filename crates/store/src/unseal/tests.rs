@@ -1,6 +1,8 @@
 use std::os::unix::fs::{PermissionsExt as _, chown};
+use std::time::Duration;
 
 use proptest::prelude::*;
+use rustix::fs::{CWD, FileType, Mode, mknodat};
 
 use super::*;
 
@@ -69,6 +71,12 @@ fn a_key_file_is_read_only_when_nobody_else_may_use_it() {
         assert!(UnsealKey::read_file(&path, 12_345).is_ok());
     }
     assert!(refusal(UnsealKey::read_file(folder.path(), owner)).contains("plain file"));
+    let pipe = folder.path().join("pipe");
+    mknodat(CWD, &pipe, FileType::Fifo, Mode::RUSR, 0).unwrap();
+    let (told, answer) = std::sync::mpsc::channel();
+    std::thread::spawn(move || told.send(refusal(UnsealKey::read_file(&pipe, owner))));
+    let refused = answer.recv_timeout(Duration::from_secs(60)).expect("a pipe is not waited for");
+    assert!(refused.contains("plain file"), "{refused}");
     assert!(matches!(UnsealKey::read_file(&folder.path().join("none"), owner), Err(Error::File { .. })));
 }
 

@@ -327,6 +327,10 @@ fn at_the_top() {
                 "roles: { a: { members: [ «user:bob ] } }",
                 "expected a member such as User:alice, Service:spiffe://…, Client:… or ApiKey:…, found \"user:bob\" (write \"User:bob\")",
             ),
+            (
+                "roles: { a: { members: [ «'User::\"bob\"' ] } }",
+                "expected a member such as User:alice, Service:spiffe://…, Client:… or ApiKey:…, found \"User::\\\"bob\\\"\" (write \"User:bob\")",
+            ),
         ],
         |row| format!("{BASE}{row}\n"),
     );
