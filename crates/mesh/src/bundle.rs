@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use keys::encoding::{encode_base64, parse_object};
 use keys::{Algorithm, KeySet};
+use rustls::RootCertStore;
+use rustls::pki_types::CertificateDer;
 use serde_json::{Map, Value, json};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
@@ -78,7 +80,7 @@ impl Bundle {
         Ok(KeySet::parse(self.jwks().as_bytes(), &JWT_SVID_ALGORITHMS)?.0)
     }
 
-    /// Reads the document of a bundle endpoint. Keys of uses that are not known are left
+    /// Reads the document of a bundle endpoint. Keys of uses and kinds that are not known are left
     /// out, as the specification asks (§4.2.2); anything else that is wrong is refused
     /// whole.
     ///
@@ -120,12 +122,26 @@ impl Bundle {
         if bundle.x509.is_empty() && bundle.jwt.is_empty() {
             return Err(refused("it has no key for X.509-SVIDs or JWT-SVIDs".to_owned()));
         }
+        // INVARIANT: what is told on can be read where it is told. It says more of a certificate than has
+        // to be said.
+        let bytes = bundle.to_document().len();
+        if bytes > BUNDLE_BYTES_MAX {
+            return Err(refused(format!(
+                "{bytes} bytes with all members, at most {BUNDLE_BYTES_MAX} are read"
+            )));
+        }
         Ok(bundle)
     }
 
     fn take(&mut self, key: &Map<String, Value>) -> Result<(), String> {
         match key.get("use").and_then(Value::as_str) {
-            Some("x509-svid") => self.x509.push(read_certificate(key)?),
+            Some("x509-svid") => {
+                let certificate = read_certificate(key)?;
+                // Keys of kinds that are not known are left out (RFC 7517 §5): they verify nothing here.
+                if certificate_jwk(&certificate).is_some() {
+                    self.x509.push(certificate);
+                }
+            }
             Some("jwt-svid") => {
                 // JWT-SVID bundles name each key (§4.2.2).
                 let kid = key.get("kid").and_then(Value::as_str).filter(|kid| !kid.is_empty());
@@ -156,6 +172,9 @@ fn read_certificate(key: &Map<String, Value>) -> Result<Vec<u8>, String> {
     if !rest.is_empty() || !certificate.is_ca() {
         return Err("`x5c` is not the certificate of an authority".to_owned());
     }
+    // INVARIANT: verifiers of every domain are made together: what they cannot take is in none.
+    let anchor = RootCertStore::empty().add(CertificateDer::from(der.as_slice()));
+    anchor.map_err(|error| format!("`x5c` anchors nothing: {error}"))?;
     Ok(der)
 }
 

@@ -71,6 +71,75 @@ fn a_certificate_of_no_authority_anchors_nothing() {
     assert!(Bundle::parse("shop.example", bundle.to_document().as_bytes()).is_err());
 }
 
+/// An authority whose certificate says that it is signed by another algorithm than it is signed by.
+fn at_odds_with_itself(certificate: &[u8]) -> Vec<u8> {
+    // ecdsa-with-SHA256, inside and outside.
+    const OID: [u8; 10] = [6, 8, 0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 2];
+    let mut der = certificate.to_vec();
+    let outside = der.windows(OID.len()).rposition(|found| found == OID).unwrap();
+    der[outside + OID.len() - 1] = 3;
+    der
+}
+
+#[test]
+fn an_authority_that_no_verifier_can_take_is_in_no_bundle() {
+    let bundle = bundle();
+    let parsed = |x509: Vec<Vec<u8>>| {
+        Bundle::parse("shop.example", Bundle { x509, ..bundle.clone() }.to_document().as_bytes())
+    };
+    let good = &bundle.x509[0];
+    assert!(parsed(vec![good.clone()]).is_ok());
+    let why = parsed(vec![good.clone(), at_odds_with_itself(good)]).map(drop).unwrap_err().to_string();
+    assert!(why.contains("anchors nothing"), "{why}");
+}
+
+/// A document with these certificates, in which nothing is said of them that need not be.
+fn short_document(certificates: &[Vec<u8>]) -> Vec<u8> {
+    let key = |der: &Vec<u8>| json!({ "use": "x509-svid", "x5c": [encode_base64(der)] });
+    let keys: Vec<Value> = certificates.iter().map(key).collect();
+    json!({ "keys": keys }).to_string().into_bytes()
+}
+
+#[test]
+fn an_authority_with_a_key_of_no_known_kind_is_left_out() {
+    let good = bundle().x509[0].clone();
+    // The key is on a curve that is not known: the last byte of prime256v1, in the key alone.
+    const CURVE: [u8; 10] = [6, 8, 0x2a, 0x86, 0x48, 0xce, 0x3d, 3, 1, 7];
+    let mut unknown = good.clone();
+    let curve = unknown.windows(CURVE.len()).position(|found| found == CURVE).unwrap();
+    unknown[curve + CURVE.len() - 1] = 6;
+    let parse = |certificates: &[Vec<u8>]| Bundle::parse("shop.example", &short_document(certificates));
+    assert!(parse(&[good.clone(), unknown.clone()]).unwrap().x509 == [good.as_slice()]);
+    assert!(parse(&[unknown]).map(drop).unwrap_err().to_string().contains("no key"), "it verifies nothing");
+}
+
+#[test]
+fn what_is_too_large_with_all_that_is_told_is_refused_where_it_comes() {
+    const COUNT: usize = 100;
+    let good = bundle().x509[0].clone();
+    let document = |bytes: usize| {
+        let mut document: Value =
+            serde_json::from_slice(&short_document(&vec![good.clone(); COUNT])).unwrap();
+        let key = json!({ "use": "jwt-svid", "kid": "1", "kty": "EC", "filled": "" });
+        document["keys"].as_array_mut().unwrap().push(key);
+        let missing = bytes - document.to_string().len();
+        document["keys"][COUNT]["filled"] = json!("-".repeat(missing));
+        document.to_string()
+    };
+    let parse = |document: &str| Bundle::parse("shop.example", document.as_bytes());
+    let largest = document(BUNDLE_BYTES_MAX);
+    assert_eq!(largest.len(), BUNDLE_BYTES_MAX);
+    assert!(parse(&largest).map(drop).unwrap_err().to_string().contains("with all members"));
+    // At the limit, and not one past it.
+    let some = document(BUNDLE_BYTES_MAX / 2);
+    let more = BUNDLE_BYTES_MAX - parse(&some).unwrap().to_document().len();
+    let fits = document(some.len() + more);
+    let read = parse(&fits).unwrap();
+    assert_eq!(read.to_document().len(), BUNDLE_BYTES_MAX);
+    assert!(parse(&read.to_document()).unwrap() == read);
+    assert!(parse(&document(fits.len() + 1)).is_err());
+}
+
 #[test]
 fn keys_of_every_kind_become_jwks() {
     for algorithm in [Algorithm::Es256, Algorithm::EdDsa, Algorithm::Rs256] {
