@@ -44,8 +44,11 @@ impl fmt::Debug for Verifier {
 impl Verifier {
     /// From the anchors (DER) of each trust domain. A domain without any verifies nobody.
     ///
+    /// INVARIANT: an anchor that cannot be used is left out, with a warning, and verifies nobody. It keeps
+    /// nothing else from counting: neither other domains nor what was revoked.
+    ///
     /// # Errors
-    /// [`Error::Bundle`]: an anchor cannot be read.
+    /// [`Error::Bundle`]: the library makes no verifier of what can be used.
     pub fn new(
         anchors: &BTreeMap<String, Vec<Vec<u8>>>,
         expected: Option<Vec<SpiffeId>>,
@@ -56,9 +59,12 @@ impl Verifier {
             let refused = |why: String| Error::Bundle { trust_domain: name.clone(), why };
             let mut roots = RootCertStore::empty();
             for anchor in anchors {
-                roots
-                    .add(CertificateDer::from(anchor.clone()))
-                    .map_err(|error| refused(error.to_string()))?;
+                if let Err(error) = roots.add(CertificateDer::from(anchor.clone())) {
+                    tracing::warn!(trust_domain = name, %error, "mesh: an authority is left out, it anchors nothing");
+                }
+            }
+            if roots.is_empty() {
+                continue;
             }
             let roots = Arc::new(roots);
             let clients =

@@ -56,6 +56,28 @@ fn a_workload_of_each_trusted_domain_is_taken_under_its_own_authority_alone() {
 }
 
 #[test]
+fn an_authority_that_cannot_be_used_keeps_no_other_from_counting() {
+    let (shop, partner) = (authority("shop.example"), authority("partner.example"));
+    let (key, unusable) = (workload_key(), vec![1, 2, 3]);
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let with = |of_partner: Vec<Vec<u8>>| {
+        let own = vec![unusable.clone(), shop.certificate().to_vec()];
+        let anchors = [("shop.example".to_owned(), own), ("partner.example".to_owned(), of_partner)];
+        Verifier::new(&anchors.into(), None, &provider).unwrap()
+    };
+    let orders = svid(&shop, "spiffe://shop.example/orders", &key);
+    let billing = svid(&partner, "spiffe://partner.example/billing", &key);
+    for verifier in
+        [with(vec![unusable.clone()]), with(vec![unusable.clone(), partner.certificate().to_vec()])]
+    {
+        assert_eq!(verify(&verifier, &orders, NOW), Ok(()));
+    }
+    assert_eq!(verify(&with(vec![unusable.clone(), partner.certificate().to_vec()]), &billing, NOW), Ok(()));
+    let why = verify(&with(vec![unusable.clone()]), &billing, NOW).unwrap_err();
+    assert!(why.contains("partner.example is not trusted"), "{why}");
+}
+
+#[test]
 fn only_who_is_expected_is_taken_and_only_in_its_time() {
     let shop = authority("shop.example");
     let expected = verifier(&[("shop.example", &shop)], Some("spiffe://shop.example/orders"));
