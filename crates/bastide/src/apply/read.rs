@@ -42,6 +42,13 @@ pub struct Place {
     pub column: u32,
 }
 
+impl Place {
+    /// Where a fault of a whole file or folder stands.
+    fn beginning(file: &Path) -> Self {
+        Self { file: file.to_owned(), line: 1, column: 1 }
+    }
+}
+
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}:{}", self.file.display(), self.line, self.column)
@@ -167,7 +174,6 @@ impl Reader {
     }
 
     fn path(&mut self, path: &Path) {
-        let whole = || Place { file: path.to_owned(), line: 1, column: 1 };
         if !path.is_dir() {
             return self.file(path);
         }
@@ -182,8 +188,10 @@ impl Reader {
             paths
         });
         match entries {
-            Err(error) => self.fault(whole(), format!("cannot read the folder: {error}")),
-            Ok(paths) if paths.is_empty() => self.fault(whole(), "the folder has no *.yaml, *.yml or *.json"),
+            Err(error) => self.fault(Place::beginning(path), format!("cannot read the folder: {error}")),
+            Ok(paths) if paths.is_empty() => {
+                self.fault(Place::beginning(path), "the folder has no *.yaml, *.yml or *.json")
+            }
             Ok(paths) => paths.iter().for_each(|path| self.in_folder(path)),
         }
     }
@@ -193,8 +201,7 @@ impl Reader {
     fn in_folder(&mut self, path: &Path) {
         // What cannot be looked at is told when it is read.
         if std::fs::metadata(path).is_ok_and(|data| !data.is_file()) {
-            let place = Place { file: path.to_owned(), line: 1, column: 1 };
-            return self.fault(place, "expected a file, found something else");
+            return self.fault(Place::beginning(path), "expected a file, found something else");
         }
         self.file(path);
     }
@@ -202,7 +209,7 @@ impl Reader {
     fn file(&mut self, path: &Path) {
         match bounded(path) {
             Ok(text) => self.text(path, &text),
-            Err(why) => self.fault(Place { file: path.to_owned(), line: 1, column: 1 }, why),
+            Err(why) => self.fault(Place::beginning(path), why),
         }
     }
 
