@@ -53,7 +53,8 @@ pub(crate) struct Grant {
     /// When it ends, however often it is refreshed.
     pub(crate) until: Timestamp,
     pub(crate) family: Option<Family>,
-    /// When the last access token of it ends.
+    /// When the last access token of it ends, at the latest: one that a repeated refresh gets is
+    /// counted beforehand.
     tokens_until: Timestamp,
     /// Until when the records that lead to it from its session and its user stand there.
     #[serde(default)]

@@ -5,6 +5,7 @@
 use aws_lc_rs::digest::{SHA256, digest};
 use ciborium::Value as Cbor;
 use keys::encoding::{decode_base64url, encode_base64url};
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use subtle::ConstantTimeEq as _;
@@ -149,6 +150,8 @@ struct ClientData {
     origin: String,
     #[serde(default)]
     cross_origin: bool,
+    /// Of the page around ours, when it is in a frame of another's.
+    top_origin: Option<IgnoredAny>,
 }
 
 impl ClientData {
@@ -161,8 +164,11 @@ impl ClientData {
         if !bool::from(data.challenge.as_bytes().ct_eq(challenge.as_bytes())) {
             return Err("the challenge is another".to_owned());
         }
-        if data.origin != settings.origin() || data.cross_origin {
-            return Err(format!("origin {:?}, cross-origin {}", data.origin, data.cross_origin));
+        if data.origin != settings.origin() {
+            return Err(format!("the origin is {:?}", data.origin));
+        }
+        if data.cross_origin || data.top_origin.is_some() {
+            return Err("it was asked for in a frame of another origin's page".to_owned());
         }
         Ok(())
     }

@@ -6,7 +6,7 @@
 //! | presented | answer |
 //! |---|---|
 //! | current | the next generation, if this write is the first on this version of the record |
-//! | the one before, within the grace | the current one again: a lost answer, a second tab |
+//! | the one before, within the grace | the current one again, and nothing is written: a lost answer, a second tab |
 //! | older, or after the grace | stolen: the whole family is revoked |
 //!
 //! Of two at once one write wins; the other reads again and finds itself in the second
@@ -115,7 +115,8 @@ async fn rotate(asking: &Asking<'_>, stored: Stored<Grant>, generation: u64) -> 
         return Err(refused("it is bound to another key or certificate"));
     }
     let Some(family) = &mut grant.family else { return Err(refused("the grant has none")) };
-    match family.standing(generation, realm, now) {
+    let standing = family.standing(generation, realm, now);
+    match standing {
         Standing::Current => {
             family.generation += 1;
             family.rotated = now;
@@ -151,7 +152,15 @@ async fn rotate(asking: &Asking<'_>, stored: Stored<Grant>, generation: u64) -> 
     let narrowed =
         Narrowed { scopes: asking.scopes_within(&allowed)?, resources: asking.resources_within(&reachable)? };
     let parties = Parties { client, user: &user, binding };
+    let known_until = grant.tokens_until;
     let issued = grant.issue(realm, parties, narrowed, None, now)?;
+    let expires = issued.access.expires;
+    if standing == Standing::Repeated && expires <= known_until {
+        // Whoever ends the grant ends this token too, be it at this moment: nothing is to be written.
+        return Ok(Some(issued));
+    }
+    // With those that repetitions of this one get.
+    grant.tokens_until = grant.tokens_until.max(expires.plus(realm.settings.lifetimes.refresh_grace));
     let changes = grant.write(realm, Transaction::new(), Expect::Version(stored.version), now)?;
     Ok(match realm.records.commit(changes).await? {
         Written::Done => Some(issued),

@@ -25,6 +25,7 @@ struct Say {
     challenge: Option<String>,
     origin: &'static str,
     cross_origin: bool,
+    top_origin: Option<&'static str>,
     party: &'static str,
     flags: u8,
     handle: Option<String>,
@@ -38,6 +39,7 @@ impl Default for Say {
             challenge: None,
             origin: ORIGIN,
             cross_origin: false,
+            top_origin: None,
             party: PARTY,
             flags: PRESENT | VERIFIED,
             handle: None,
@@ -63,9 +65,16 @@ impl Authenticator {
         let kind = if say.kind.is_empty() { kind } else { say.kind };
         let challenge =
             say.challenge.clone().unwrap_or_else(|| options["challenge"].as_str().unwrap().to_owned());
-        json!({ "type": kind, "challenge": challenge, "origin": say.origin, "crossOrigin": say.cross_origin })
-            .to_string()
-            .into_bytes()
+        let mut data = json!({
+            "type": kind,
+            "challenge": challenge,
+            "origin": say.origin,
+            "crossOrigin": say.cross_origin,
+        });
+        if let Some(top) = say.top_origin {
+            data["topOrigin"] = top.into();
+        }
+        data.to_string().into_bytes()
     }
 
     fn data(&self, flags: u8, say: &Say) -> Vec<u8> {
@@ -220,6 +229,7 @@ async fn what_proves_something_else_proves_nothing() {
         ("another scheme", Say { origin: "http://id.example.org", ..truth() }),
         ("another port", Say { origin: "https://id.example.org:8443", ..truth() }),
         ("in a frame of others", Say { cross_origin: true, ..truth() }),
+        ("in a frame, by its page alone", Say { top_origin: Some("https://evil.example"), ..truth() }),
         ("another relying party", Say { party: "example.org", ..truth() }),
         ("nobody there", Say { flags: VERIFIED, ..truth() }),
         ("backed up and not eligible", Say { flags: PRESENT | VERIFIED | 0x10, ..truth() }),
