@@ -72,7 +72,11 @@ pub(super) fn system(context: &Context) -> Result<Tally> {
     if names.is_empty() {
         bail!("no whole-system test: expected files in crates/{WHOLE_SYSTEM}/tests");
     }
-    cargo_test(context, &arguments_for(&names))
+    let mut arguments = arguments_for(&names);
+    // A system waits more than it works: for its processes to start, and for what is to happen in time.
+    let at_once = std::thread::available_parallelism().map_or(2, |cores| cores.get().div_ceil(2) * 3);
+    arguments.extend(["--".to_owned(), format!("--test-threads={at_once}")]);
+    cargo_test(context, &arguments)
 }
 
 pub(super) fn differential(_: &Context) -> Result<Tally> {
