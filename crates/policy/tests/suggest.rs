@@ -232,6 +232,14 @@ fn a_suggestion_is_explained_by_its_evidence() {
 }
 
 #[test]
+fn a_path_that_reads_like_the_pattern_opens_no_other() {
+    let alice = user("alice", &["customer"]);
+    let policies = loaded(&suggest(&[one(&alice, "GET", 2, "/catalogue/**")]));
+    assert!(one(&alice, "GET", 2, "/catalogue/**").is_permitted(&policies));
+    assert!(!one(&alice, "GET", 2, "/catalogue/secret").is_permitted(&policies));
+}
+
+#[test]
 fn people_are_named_when_that_is_asked_for_and_routes_that_need_no_policy_get_none() {
     let vocabulary = vocabulary();
     let mut suggester = Suggester::new(&vocabulary, forms(), true);

@@ -27,7 +27,7 @@ pub(super) fn suggestion(of: &Suggester<'_>, group: &Group<'_>, number: usize) -
     if let Subject::Role(..) = group.subject {
         generalised.push(format!("everybody in role {who:?}"));
     }
-    path(&group.shape, of.pattern(group.route), &mut conditions, &mut generalised);
+    path(&group.shape, &mut conditions, &mut generalised);
     end_user(of, group, &mut conditions, &mut generalised);
     parameters(of, group, &route.parameters, by_service, &mut conditions, &mut generalised);
     let id = format!("suggested {number}: {who} {} {place}", group.method);
@@ -56,7 +56,7 @@ fn principal(of: &Suggester<'_>, subject: &Subject) -> (String, String) {
 }
 
 /// What the path has to be, where the route's pattern leaves it open.
-fn path(shape: &Shape, pattern: &str, conditions: &mut Vec<String>, generalised: &mut Vec<String>) {
+fn path(shape: &Shape, conditions: &mut Vec<String>, generalised: &mut Vec<String>) {
     if shape.0.is_empty() {
         return;
     }
@@ -78,10 +78,8 @@ fn path(shape: &Shape, pattern: &str, conditions: &mut Vec<String>, generalised:
         generalised.push(format!("every path /{}", shown.collect::<Vec<_>>().join("/")));
         return;
     };
-    let path = format!("/{}", fixed.join("/"));
-    if path != pattern {
-        conditions.push(format!("context.path == {}", quoted(&path)));
-    }
+    // Also where it reads like the route's pattern: a client can send `**` too.
+    conditions.push(format!("context.path == {}", quoted(&format!("/{}", fixed.join("/")))));
 }
 
 /// The kind of end user that every call was for, and the narrowest role that all of them held; or
