@@ -232,6 +232,28 @@ fn a_suggestion_is_explained_by_its_evidence() {
 }
 
 #[test]
+fn a_path_that_reads_like_the_pattern_opens_no_other() {
+    let alice = user("alice", &["customer"]);
+    let policies = loaded(&suggest(&[one(&alice, "GET", 2, "/catalogue/**")]));
+    assert!(one(&alice, "GET", 2, "/catalogue/**").is_permitted(&policies));
+    assert!(!one(&alice, "GET", 2, "/catalogue/secret").is_permitted(&policies));
+}
+
+#[test]
+fn a_path_of_many_segments_leaves_the_policies_readable() {
+    let alice = user("alice", &["customer"]);
+    let path = |last: &str| format!("/catalogue{}/{last}", "/1".repeat(500));
+    for (seen, other) in [("2", ""), ("pages", "items"), ("", "2")] {
+        let policies = loaded(&suggest(&[one(&alice, "GET", 2, &path(seen))]));
+        assert!(one(&alice, "GET", 2, &path(seen)).is_permitted(&policies), "{seen}");
+        let without = path(seen).replacen("/1/1", "//1", 1);
+        for denied in [path(other), format!("{}/x", path(seen)), without] {
+            assert!(!one(&alice, "GET", 2, &denied).is_permitted(&policies), "{denied}");
+        }
+    }
+}
+
+#[test]
 fn people_are_named_when_that_is_asked_for_and_routes_that_need_no_policy_get_none() {
     let vocabulary = vocabulary();
     let mut suggester = Suggester::new(&vocabulary, forms(), true);

@@ -27,7 +27,7 @@ pub(super) fn suggestion(of: &Suggester<'_>, group: &Group<'_>, number: usize) -
     if let Subject::Role(..) = group.subject {
         generalised.push(format!("everybody in role {who:?}"));
     }
-    path(&group.shape, of.pattern(group.route), &mut conditions, &mut generalised);
+    path(&group.shape, &mut conditions, &mut generalised);
     end_user(of, group, &mut conditions, &mut generalised);
     parameters(of, group, &route.parameters, by_service, &mut conditions, &mut generalised);
     let id = format!("suggested {number}: {who} {} {place}", group.method);
@@ -56,7 +56,7 @@ fn principal(of: &Suggester<'_>, subject: &Subject) -> (String, String) {
 }
 
 /// What the path has to be, where the route's pattern leaves it open.
-fn path(shape: &Shape, pattern: &str, conditions: &mut Vec<String>, generalised: &mut Vec<String>) {
+fn path(shape: &Shape, conditions: &mut Vec<String>, generalised: &mut Vec<String>) {
     if shape.0.is_empty() {
         return;
     }
@@ -67,21 +67,36 @@ fn path(shape: &Shape, pattern: &str, conditions: &mut Vec<String>, generalised:
         let segments: Vec<String> = segments.collect();
         conditions.push(format!("context.path like \"/{}\"", segments.join("/")));
         conditions.push(format!("!(context.path like \"{}\")", "/*".repeat(segments.len() + 1)));
-        for (place, _) in shape.0.iter().enumerate().filter(|(_, segment)| segment.is_none()) {
-            let mut empty = segments.clone();
-            if let Some(segment) = empty.get_mut(place) {
-                segment.clear();
-            }
-            conditions.push(format!("!(context.path like \"/{}\")", empty.join("/")));
-        }
+        conditions.extend(
+            with_an_empty(shape, &segments)
+                .into_iter()
+                .map(|empty| format!("!(context.path like \"{empty}\")")),
+        );
         let shown = shape.0.iter().map(|segment| segment.as_deref().unwrap_or("*"));
         generalised.push(format!("every path /{}", shown.collect::<Vec<_>>().join("/")));
         return;
     };
-    let path = format!("/{}", fixed.join("/"));
-    if path != pattern {
-        conditions.push(format!("context.path == {}", quoted(&path)));
+    // Also where it reads like the route's pattern: a client can send `**` too.
+    conditions.push(format!("context.path == {}", quoted(&format!("/{}", fixed.join("/")))));
+}
+
+/// The patterns of paths in which a segment that may be any is empty. They are few, however many
+/// segments there are, unless an empty one has its place before the last.
+fn with_an_empty(shape: &Shape, segments: &[String]) -> Vec<String> {
+    let Some((last, before)) = shape.0.split_last() else { return Vec::new() };
+    if before.iter().all(|segment| segment.as_deref() != Some("")) {
+        let ends_open = last.is_none().then(|| "*/".to_owned());
+        return std::iter::once("*//*".to_owned()).chain(ends_open).collect();
     }
+    let open = shape.0.iter().enumerate().filter(|(_, segment)| segment.is_none());
+    open.map(|(place, _)| {
+        let mut empty = segments.to_vec();
+        if let Some(segment) = empty.get_mut(place) {
+            segment.clear();
+        }
+        format!("/{}", empty.join("/"))
+    })
+    .collect()
 }
 
 /// The kind of end user that every call was for, and the narrowest role that all of them held; or
