@@ -6,7 +6,7 @@
 //! | presented | answer |
 //! |---|---|
 //! | current | the next generation, if this write is the first on this version of the record |
-//! | the one before, within the grace | the current one again, and nothing is written: a lost answer, a second tab |
+//! | the one before, within the grace | the current one again, and the grant is not written: a lost answer, a second tab |
 //! | older, or after the grace | stolen: the whole family is revoked |
 //!
 //! Of two at once one write wins; the other reads again and finds itself in the second
@@ -146,11 +146,7 @@ async fn rotate(asking: &Asking<'_>, stored: Stored<Grant>, generation: u64) -> 
         // An application that refreshes is somebody at work.
         session::touch(realm, session, now).await?;
     }
-    // What the client lost since is not granted again.
-    let allowed = grant.scopes.intersection(&client.scopes).cloned().collect();
-    let reachable = grant.resources.intersection(&client.resources).cloned().collect();
-    let narrowed =
-        Narrowed { scopes: asking.scopes_within(&allowed)?, resources: asking.resources_within(&reachable)? };
+    let narrowed = narrowed(asking, &grant)?;
     let parties = Parties { client, user: &user, binding };
     let known_until = grant.tokens_until;
     let issued = grant.issue(realm, parties, narrowed, None, now)?;
@@ -166,6 +162,14 @@ async fn rotate(asking: &Asking<'_>, stored: Stored<Grant>, generation: u64) -> 
         Written::Done => Some(issued),
         Written::Conflict => None,
     })
+}
+
+/// What is asked for of the grant. What its client lost since is not granted again.
+fn narrowed(asking: &Asking<'_>, grant: &Grant) -> Answer<Narrowed> {
+    let client = &asking.authenticated.client;
+    let allowed = grant.scopes.intersection(&client.scopes).cloned().collect();
+    let reachable = grant.resources.intersection(&client.resources).cloned().collect();
+    Ok(Narrowed { scopes: asking.scopes_within(&allowed)?, resources: asking.resources_within(&reachable)? })
 }
 
 fn refused(reason: impl Into<String>) -> Box<Refusal> {

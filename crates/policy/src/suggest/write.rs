@@ -67,11 +67,9 @@ fn path(shape: &Shape, conditions: &mut Vec<String>, generalised: &mut Vec<Strin
         let segments: Vec<String> = segments.collect();
         conditions.push(format!("context.path like \"/{}\"", segments.join("/")));
         conditions.push(format!("!(context.path like \"{}\")", "/*".repeat(segments.len() + 1)));
-        conditions.extend(
-            with_an_empty(shape, &segments)
-                .into_iter()
-                .map(|empty| format!("!(context.path like \"{empty}\")")),
-        );
+        for empty in with_an_empty(shape, &segments) {
+            conditions.push(format!("!(context.path like \"{empty}\")"));
+        }
         let shown = shape.0.iter().map(|segment| segment.as_deref().unwrap_or("*"));
         generalised.push(format!("every path /{}", shown.collect::<Vec<_>>().join("/")));
         return;
