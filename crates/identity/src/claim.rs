@@ -100,6 +100,16 @@ pub(crate) fn is_reserved(name: &str) -> bool {
 }
 
 impl ClaimRule {
+    /// What it shows of a user, where it shows anything.
+    pub fn of_user(&self, user: &User) -> Option<Value> {
+        Subject::User(user).value(&self.from)
+    }
+
+    /// What it shows of a client in the client's own tokens.
+    pub fn of_client(&self, client: &Client) -> Option<Value> {
+        Subject::Client(client).value(&self.from)
+    }
+
     pub(crate) fn fault(&self) -> Option<String> {
         if self.claim.is_empty() || is_reserved(&self.claim) {
             return Some(format!("claims: {:?} has a meaning of its own and cannot be mapped", self.claim));

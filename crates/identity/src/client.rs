@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use keys::{Algorithm, KeySet};
 use schemars::JsonSchema;
 use serde::de::IntoDeserializer as _;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 use crate::Error;
@@ -96,6 +96,7 @@ impl GrantType {
 )]
 pub enum ClientAuthentication {
     /// A public client: not at all.
+    #[serde(deserialize_with = "nothing_besides")]
     None,
     /// A secret, as `client_secret_basic` or `client_secret_post`: its SHA-256, base64url.
     /// Two while one takes the other's place.
@@ -119,6 +120,15 @@ pub enum ClientAuthentication {
         /// SHA-256 of its DER, base64url.
         thumbprints: Vec<String>,
     },
+}
+
+/// That nothing stands beside `method`: whoever writes keys or a secret there means another one. Serde looks
+/// for unknown members of a variant only where it has known ones.
+fn nothing_besides<'de, D: Deserializer<'de>>(deserializer: D) -> Result<(), D::Error> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Nothing {}
+    Nothing::deserialize(deserializer).map(|Nothing {}| ())
 }
 
 /// Whether a client's authorization requests have to carry a PKCE challenge (RFC 7636).
@@ -404,5 +414,34 @@ impl Client {
     /// What pages call it.
     pub(crate) fn display_name(&self) -> &str {
         if self.name.is_empty() { &self.id } else { &self.name }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn nothing_that_a_way_does_not_have_stands_beside_it() {
+        let read = |text: Value| serde_json::from_value::<ClientAuthentication>(text);
+        assert_eq!(read(json!({ "method": "none" })).unwrap(), ClientAuthentication::None);
+        assert_eq!(json!(ClientAuthentication::None), json!({ "method": "none" }));
+        for way in [
+            json!({ "method": "none" }),
+            json!({ "method": "secret", "hashes": [] }),
+            json!({ "method": "private_key_jwt", "jwks": {} }),
+            json!({ "method": "tls_client_auth", "subject": { "san_dns": "orders.example.org" } }),
+            json!({ "method": "self_signed_tls_client_auth", "thumbprints": [] }),
+        ] {
+            assert!(read(way.clone()).is_ok(), "{way}");
+            for more in ["secret", "jwks_uri"] {
+                let mut wrong = way.clone();
+                wrong[more] = json!("x");
+                let error = read(wrong).unwrap_err().to_string();
+                assert!(error.contains(&format!("unknown field `{more}`")), "{error}");
+            }
+        }
     }
 }

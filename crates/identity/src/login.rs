@@ -32,7 +32,7 @@ use crate::method;
 use crate::observe::{AccountActivity, Event, Failure};
 use crate::page::{self, LoginPage};
 use crate::realm::Realm;
-use crate::record::Written;
+use crate::record::{self, Written};
 use crate::refusal::{Answer, Code, Refusal};
 use crate::session::Shown;
 use crate::text::Notice;
@@ -80,7 +80,7 @@ async fn submit(realm: &Arc<Realm>, call: &Call) -> Answer {
             return Err(refusal);
         }
     };
-    if let Err(refusal) = count_attempt(realm, call, waiting).await {
+    if let Err(refusal) = count_in_turn(realm, call, waiting).await {
         attempt.never_judged(realm, call.now).await;
         return Err(refusal);
     }
@@ -135,13 +135,32 @@ fn refuse_spent(waiting: &Waiting) -> Answer<()> {
 
 /// Counts an attempt before it is judged: of many at once one is tried.
 async fn count_attempt(realm: &Realm, call: &Call, waiting: Waiting) -> Answer<()> {
-    refuse_spent(&waiting)?;
-    let mut counted = waiting;
-    counted.value.attempts += 1;
-    match interaction::written(realm, call, &counted).await? {
+    match counted(realm, call, waiting).await? {
         Written::Done => Ok(()),
         Written::Conflict => Err(too_many("a login with several attempts at once")),
     }
+}
+
+/// The same for passwords, of which each is tried: a form is sent twice by a double click, and a browser
+/// shows the answer to the last. How many may be guessed at once the throttle says.
+async fn count_in_turn(realm: &Realm, call: &Call, waiting: Waiting) -> Answer<()> {
+    let mut waiting = waiting;
+    for attempt in 1..record::ATTEMPTS_MAX {
+        if counted(realm, call, waiting).await? == Written::Done {
+            return Ok(());
+        }
+        realm.records.pause(attempt).await;
+        waiting = interaction::open(realm, call).await?;
+    }
+    count_attempt(realm, call, waiting).await
+}
+
+/// Writes that one more is tried; a conflict: another was counted at this moment.
+async fn counted(realm: &Realm, call: &Call, waiting: Waiting) -> Answer<Written> {
+    refuse_spent(&waiting)?;
+    let mut counted = waiting;
+    counted.value.attempts += 1;
+    interaction::written(realm, call, &counted).await
 }
 
 /// The same for somebody who is known, and tells of an attempt that is not judged.

@@ -116,13 +116,13 @@ impl Tally {
     }
 
     /// With one failure more, and refused for longer with each behind the `free` ones.
+    ///
+    /// INVARIANT: one that is free refuses nobody, not even who came a moment before and is counted a
+    /// moment after.
     fn refused(&self, free: u32, now: Timestamp) -> Self {
         let counted = self.counted(now);
-        let doublings = counted.failures.saturating_sub(free);
-        let pause = match doublings {
-            0 => Duration::ZERO,
-            more => Duration::from_secs(1 << (more - 1).min(10)).min(REFUSED_MAX),
-        };
+        let Some(doublings) = counted.failures.saturating_sub(free).checked_sub(1) else { return counted };
+        let pause = Duration::from_secs(1 << doublings.min(10)).min(REFUSED_MAX);
         Self { next: now.plus(pause), ..counted }
     }
 
@@ -140,8 +140,8 @@ impl Tally {
 
     /// Without one that was counted at this time and was none.
     fn taken_back(&self, counted: Timestamp) -> Self {
-        // Until when others are refused is of the last that was counted.
-        let next = if self.at == counted { counted } else { self.next };
+        // Until when others are refused is of the last that was counted. No moment is before this one.
+        let next = if self.at == counted { Timestamp::default() } else { self.next };
         Self { failures: self.failures.saturating_sub(1), next, ..*self }
     }
 
@@ -453,7 +453,7 @@ mod tests {
         for _ in 0..20 {
             tally = tally.refused(FREE_AT_ADDRESS, now);
             pauses.push(tally.next.since(now).as_secs());
-            now = tally.next;
+            now = now.max(tally.next);
         }
         assert_eq!(pauses[..9], [0, 0, 0, 0, 0, 1, 2, 4, 8]);
         assert_eq!(pauses[15..], [900; 5]);
@@ -468,6 +468,17 @@ mod tests {
         assert_eq!(most.level(at(0).plus(HALF_LIFE * HALF_LIVES_MAX)), 0);
         assert_eq!(most.level(at(0).plus(HALF_LIFE * 100)), 0);
         assert!(most.expires(at(0)) >= at(0).plus(HALF_LIFE * HALF_LIVES_MAX));
+    }
+
+    #[test]
+    fn what_is_free_refuses_nobody_who_came_a_moment_before() {
+        let mut tally = Tally::default();
+        for _ in 0..FREE_AT_ADDRESS {
+            tally = tally.refused(FREE_AT_ADDRESS, at(1));
+            assert!(tally.next <= at(0), "{tally:?}");
+        }
+        assert_eq!(tally.refused(FREE_AT_ADDRESS, at(1)).next, at(2), "one too many");
+        assert!(tally.taken_back(at(1)).next <= at(0));
     }
 
     #[test]
@@ -524,7 +535,8 @@ mod tests {
         let refused = tally.refused(FREE_AT_ADDRESS, at(1));
         assert_eq!((refused.failures, refused.next), (FREE_AT_ADDRESS + 1, at(2)));
         let back = refused.taken_back(at(1));
-        assert_eq!((back.failures, back.next), (tally.failures, at(1)), "at once");
+        assert_eq!(back.failures, tally.failures);
+        assert!(back.next <= at(0), "at once");
         // Somebody else failed meanwhile: their refusal stands.
         let another = refused.refused(FREE_AT_ADDRESS, at(2));
         let back = another.taken_back(at(1));

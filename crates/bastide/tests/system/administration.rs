@@ -686,6 +686,65 @@ async fn who_may_write_clients_keys_or_passwords_gets_nobody_s_roles_by_it() {
 }
 
 #[tokio::test]
+async fn who_may_write_users_or_clients_alone_writes_nothing_that_policies_read_in_claims() {
+    let upstream = Upstream::start().await;
+    let policies = format!(
+        "{POLICIES}\npermit (principal == ApiKey::\"clerk\", action, resource == Route::\"admin\");\n\
+         permit (principal == ApiKey::\"clerk\", action, resource == Route::\"administration:users\");\n\
+         permit (principal == ApiKey::\"clerk\", action, resource == Route::\"administration:clients\");\n\
+         permit (principal == ApiKey::\"clerk\", action == Action::\"PUT\", resource == Route::\"administration:roles\")\n\
+         when {{ resource.params has role && resource.params.role == \"customer\" }};"
+    );
+    let mut testbed = testbed(&upstream, &policies).await;
+    let main = read(&testbed.path("bastide.yaml"));
+    let shown = "  town:\n    claims:\n      - { claim: tenant, attribute: tenant }\n      - { claim: desk, attribute: desk }\n";
+    let main = main
+        .replace("  town:\n", shown)
+        .replace("authentication:\n", "authentication:\n  claims: { tenant: text, email: text }\n");
+    std::fs::write(testbed.path("bastide.yaml"), main).unwrap();
+    let clerk = api_key(&testbed, "clerk", &[]);
+    testbed.start_gateway().await;
+    let realm = "/v1/realms/town";
+    let user = |more: Value| {
+        let mut user = json!({ "username": "bob", "roles": ["customer"] });
+        user.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        user
+    };
+    let hash = identity::Client::secret_hash(SECRET).unwrap();
+    let client = |attributes: Value| {
+        json!({ "id": "robot", "authentication": { "method": "secret", "hashes": [hash] }, "attributes": attributes,
+            "grant_types": ["client_credentials"], "resources": ["https://orders.test"] })
+    };
+    let (north, south) = (json!({ "tenant": "north" }), json!({ "tenant": "south" }));
+    let desk = json!({ "tenant": "north", "desk": 7 });
+    for (caller, method, path, body, expected) in [
+        ("clerk", "POST", "users", user(json!({ "attributes": north })), 403),
+        ("clerk", "PUT", "users/bob", user(json!({ "attributes": north })), 403),
+        ("clerk", "PUT", "users/bob", user(json!({ "email": "bob@town.test" })), 403),
+        ("clerk", "PUT", "users/bob", user(json!({ "attributes": { "desk": 6 } })), 200),
+        ("owner", "PUT", "users/bob", user(json!({ "attributes": north })), 200),
+        ("clerk", "PUT", "users/bob", user(json!({ "attributes": south })), 403),
+        ("clerk", "PUT", "users/bob", user(json!({ "attributes": {} })), 403),
+        ("clerk", "PUT", "users/bob", user(json!({ "attributes": desk, "name": "Bob" })), 200),
+        ("clerk", "PUT", "users/bob", user(json!({ "attributes": desk, "username": "rob" })), 200),
+        ("clerk", "PUT", "clients/robot", client(north.clone()), 403),
+        ("clerk", "PUT", "clients/robot", client(json!({ "desk": 7 })), 200),
+        ("owner", "PUT", "clients/robot", client(north), 200),
+        ("clerk", "PUT", "clients/robot", client(south), 403),
+        ("clerk", "PUT", "clients/robot", client(desk), 200),
+    ] {
+        let path = format!("{realm}/{path}");
+        let (status, answer) = if caller == "owner" {
+            call(&testbed, method, &path, Some(body.clone())).await
+        } else {
+            let answer = remote(&testbed, method, &path, &clerk, &body.to_string()).await;
+            (answer.status, json!(String::from_utf8_lossy(&answer.body)))
+        };
+        assert_eq!(status, expected, "{caller} {method} {path} {body}: {answer} {}", testbed.log());
+    }
+}
+
+#[tokio::test]
 async fn who_may_write_clients_alone_makes_none_that_acts_without_its_users() {
     let upstream = Upstream::start().await;
     let may = |who: &str, area: &str| {

@@ -23,7 +23,7 @@ use crate::client::redirect;
 use crate::factor::Offer;
 use crate::parameter::with_query;
 use crate::realm::Realm;
-use crate::record::{Kind, Written};
+use crate::record::{ATTEMPTS_MAX, Kind, Written};
 use crate::refusal::{Answer, Code, Refusal};
 use crate::session::{Shown, set_cookie};
 use crate::text::{self, Language, Notice};
@@ -239,27 +239,38 @@ async fn keep(
 
 /// Notes that a person logged in for it.
 pub(crate) async fn logged_in(realm: &Realm, call: &Call, waiting: Waiting, session: &str) -> Answer<()> {
-    let Waiting { value, stands } = waiting;
-    let logged_in = Interaction { session: Some(session.to_owned()), shown: None, offer: None, ..value };
-    change(realm, call, Waiting { value: logged_in, stands }).await
+    let logged_in = |interaction: &mut Interaction| {
+        interaction.session = Some(session.to_owned());
+        (interaction.shown, interaction.offer) = (None, None);
+    };
+    change(realm, call, waiting, logged_in).await
 }
 
 /// Notes that this person consented.
 pub(crate) async fn consented(realm: &Realm, call: &Call, waiting: Waiting, user: &str) -> Answer<()> {
-    let Waiting { value, stands } = waiting;
-    let consented = Interaction { consented: Some(user.to_owned()), ..value };
-    change(realm, call, Waiting { value: consented, stands }).await
+    let consented = |interaction: &mut Interaction| interaction.consented = Some(user.to_owned());
+    change(realm, call, waiting, consented).await
 }
 
-/// Writes what changed; a conflict is a form that was sent twice.
-pub(crate) async fn change(realm: &Realm, call: &Call, changed: Waiting) -> Answer<()> {
-    match written(realm, call, &changed).await? {
-        Written::Done => Ok(()),
-        Written::Conflict => {
-            let reason = "the interaction changed meanwhile";
-            Err(Refusal::person(Code::InvalidRequest, Notice::FormTwice, reason))
+/// Writes what changed, also where a form that was sent twice changed it at this moment: a browser
+/// shows the answer to the last, and that is none of an error that nobody made.
+pub(crate) async fn change(
+    realm: &Realm,
+    call: &Call,
+    waiting: Waiting,
+    change: impl Fn(&mut Interaction),
+) -> Answer<()> {
+    let mut waiting = waiting;
+    for attempt in 1..=ATTEMPTS_MAX {
+        change(&mut waiting.value);
+        if written(realm, call, &waiting).await? == Written::Done {
+            return Ok(());
         }
+        realm.records.pause(attempt).await;
+        waiting = open(realm, call).await?;
     }
+    let reason = "the interaction changed meanwhile, time and again";
+    Err(Refusal::person(Code::InvalidRequest, Notice::FormTwice, reason))
 }
 
 /// Writes what changed of it.

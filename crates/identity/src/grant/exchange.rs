@@ -112,6 +112,11 @@ async fn acting(asking: &Asking<'_>, subject: &Live) -> Answer<Value> {
     }
     let client = &asking.authenticated.client.id;
     if asking.call.parameters.get("actor_token").is_none() {
+        // §2.1: who names the type of a token that is not there has lost it on the way.
+        if asking.call.parameters.get("actor_token_type").is_some() {
+            let told = "`actor_token_type` without `actor_token`";
+            return Err(Refusal::plain(Code::InvalidRequest, told));
+        }
         return Ok(actor(client, before));
     }
     let acting = token(asking, "actor_token", "actor_token_type").await?;

@@ -127,13 +127,14 @@ pub(crate) async fn advance(realm: &Realm, call: &Call, waiting: Waiting, shown:
         Next::Enrol { .. } if may_enrol(&shown, call.now) => "/login/enrol",
         Next::Enrol { .. } => "/login",
     };
-    let mut kept = waiting;
     // What has to be shown anew counts for nothing until then.
-    kept.value.shown = (page != "/login").then_some(shown);
-    if kept.value.offer.is_none() {
-        kept.value.offer = Some(Offer::new(realm)?);
-    }
-    interaction::change(realm, call, kept).await?;
+    let shown = (page != "/login").then_some(shown);
+    let offer = Offer::new(realm)?;
+    let keep = |interaction: &mut Interaction| {
+        interaction.shown.clone_from(&shown);
+        interaction.offer.get_or_insert_with(|| offer.clone());
+    };
+    interaction::change(realm, call, waiting, keep).await?;
     interaction::go_to(realm, call, page)
 }
 

@@ -105,6 +105,7 @@ async fn no_token_is_exchanged_for_more_or_by_others() {
             "invalid_request",
             &[("resource", PAYMENTS), ("actor_token", token), ("actor_token_type", ACCESS_TOKEN)],
         ),
+        ("invalid_request", &[("resource", PAYMENTS), ("actor_token_type", ACCESS_TOKEN)]),
         ("unauthorized_client", &[("resource", ORDERS), ("client_id", "web")]),
     ] {
         exchange(&testbed, token, pairs).await.refused(400, error);

@@ -3,7 +3,7 @@
 use axum::http::header;
 use identity::ClientAuthentication;
 
-use crate::support::{Browser, CALLBACK, ISSUER, PASSWORD, Reply, TestBed, read_form, web};
+use crate::support::{Browser, CALLBACK, ISSUER, PASSWORD, Reply, TestBed, read_form, secret, web};
 
 /// Without one, browsers ask for `/favicon.ico` of the host and complain that it is not there.
 #[tokio::test]
@@ -240,6 +240,64 @@ async fn passwords_that_are_tried_at_once_are_not_tried_uncounted() {
         }
     }
     assert!((1..=10).contains(&tried), "{tried} passwords were tried in one login of ten");
+}
+
+/// A form that is sent several times at once, as by a double click: what each is answered, and the browser
+/// as it is when it has the last answer.
+async fn sent_at_once<'a>(
+    testbed: &'a std::sync::Arc<TestBed>,
+    browser: &Browser<'_>,
+    page: &Reply,
+    fields: &'static [(&'static str, &'static str)],
+) -> Vec<(Reply, Browser<'a>)> {
+    let (action, hidden) = read_form(&page.text);
+    let sent = (0..3).map(|_| {
+        let (testbed, cookies, address) =
+            (std::sync::Arc::clone(testbed), browser.cookies.clone(), browser.address);
+        let (action, hidden) = (action.clone(), hidden.clone());
+        tokio::spawn(async move {
+            let hidden = hidden.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+            let fields: Vec<_> = hidden.chain(fields.iter().copied()).collect();
+            let mut browser = Browser { testbed: &testbed, cookies, address };
+            let reply = browser.post_and_stay(&action, &fields).await;
+            (reply, browser.cookies)
+        })
+    });
+    let mut answers = Vec::new();
+    for one in sent.collect::<Vec<_>>() {
+        let (reply, cookies) = one.await.unwrap();
+        answers.push((reply, Browser { testbed, cookies, address: browser.address }));
+    }
+    answers
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_form_that_is_sent_twice_at_once_leads_on_whichever_answer_is_shown() {
+    let testbed = std::sync::Arc::new(TestBed::new().await);
+    let mut other = web("other", secret());
+    other.trusted = false;
+    testbed.put(other).await;
+    for round in 0..12 {
+        // The sessions that make room are those of before.
+        testbed.advance(1);
+        let mut browser = Browser::at(&testbed, &format!("192.0.2.{round}"));
+        let page = browser.authorize("other", &[("prompt", "consent")]).await;
+        let answers =
+            sent_at_once(&testbed, &browser, &page, &[("username", "alice"), ("password", PASSWORD)]).await;
+        let mut shown = None;
+        for (reply, browser) in answers {
+            assert_eq!(reply.status, 303, "{round}: {reply:?}");
+            shown = Some((reply, browser));
+        }
+        let (reply, mut browser) = shown.unwrap();
+        let page = browser.go(reply.field("location")).await;
+        let answers = sent_at_once(&testbed, &browser, &page, &[("decision", "allow")]).await;
+        for (reply, _) in &answers {
+            assert_eq!(reply.status, 303, "{round}: {reply:?}");
+        }
+        let answer = browser.go(answers[round % 3].0.field("location")).await.answer();
+        assert!(answer.contains_key("code"), "{round}: {answer:?}");
+    }
 }
 
 #[tokio::test]

@@ -1,13 +1,14 @@
 //! Clients and their secrets.
 
 use ::keys::SecureRandom as _;
+use identity::claim::ClaimRule;
 use identity::{Client, ClientAuthentication, GrantType, Realm, Written};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use store::{Expect, Version};
 
-use super::holder::Holder;
+use super::holder::{Holder, check_claims};
 use super::{ATTEMPTS_MAX, Made, Page, paging};
 use crate::admin::problem::Problem;
 use crate::admin::serve::{Call, Reply};
@@ -141,7 +142,7 @@ pub async fn put(asked: &Call) -> Result<Reply, Problem> {
 
 /// Roles that a client is given or loses take the permit that giving and taking them does; so does
 /// every other change of one that has roles, which may be about who can be it. It may be switched off.
-/// The same holds for what it may do without its users' consent.
+/// The same holds for what it may do without its users' consent, and what policies read of it in claims.
 fn check_access(asked: &Call, realm: &Realm, before: Option<&Client>, after: &Client) -> Result<(), Problem> {
     if let Some(before) = before {
         for role in before.roles.difference(&after.roles) {
@@ -153,6 +154,8 @@ fn check_access(asked: &Call, realm: &Realm, before: Option<&Client>, after: &Cl
         }
     }
     check_trust(asked, after)?;
+    let shown = |rule: &ClaimRule| before.and_then(|before| rule.of_client(before));
+    check_claims(asked, realm, ("client", &after.id), |rule| shown(rule) != rule.of_client(after))?;
     Holder::client(asked, realm, after).check(asked)
 }
 

@@ -1,10 +1,11 @@
 //! Whoever can log in as somebody has their roles: what gives access as them takes the permit that
 //! giving those roles does. Policies that name somebody give them more than roles say: access as them
-//! takes the permit to give whatever role.
+//! takes the permit to give whatever role. So does writing what policies read of somebody in a claim.
 
 use std::collections::BTreeSet;
 
 use ::mesh::workload::Workload;
+use identity::claim::{ClaimRule, Source};
 use identity::{Client, Realm, User};
 use model::PrincipalKind;
 
@@ -98,5 +99,35 @@ impl<'a> Holder<'a> {
             asked.also(Area::Roles, "PUT", &[self.named])?;
         }
         self.roles.iter().try_for_each(|role| asked.also(Area::Roles, "PUT", &[self.named, ("role", role)]))
+    }
+}
+
+/// Asks for the permit to give whatever role where a claim that policies may read shows something else
+/// of a principal than before. `named`: the parameter that names it, and its value.
+///
+/// # Errors
+/// The policies do not permit it.
+pub(super) fn check_claims(
+    asked: &Call,
+    realm: &Realm,
+    named: (&'static str, &str),
+    changes: impl Fn(&ClaimRule) -> bool,
+) -> Result<(), Problem> {
+    let authentication = &asked.view.configuration.authentication;
+    let is_issuer = authentication.issuers.iter().any(|issuer| issuer.issuer == realm.issuer());
+    let is_read = |rule: &&ClaimRule| {
+        let within = |path: &String| {
+            path.strip_prefix(&rule.claim).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        };
+        authentication.claims.keys().any(within)
+    };
+    // Roles and groups take permits of their own; the rest nobody writes.
+    let is_written = |rule: &&ClaimRule| {
+        !matches!(rule.from, Source::Roles | Source::Groups | Source::UpdatedAt | Source::Fixed(_))
+    };
+    let mut rules = realm.settings().claims.iter().filter(is_written).filter(is_read);
+    match is_issuer && rules.any(changes) {
+        true => asked.also(Area::Roles, "PUT", &[named]),
+        false => Ok(()),
     }
 }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use store::{Expect, Version};
 
-use super::holder::Holder;
+use super::holder::{Holder, check_claims};
 use super::{ATTEMPTS_MAX, Made, Page, encoded, paging};
 use crate::admin::problem::Problem;
 use crate::admin::serve::{Call, Reply};
@@ -195,6 +195,7 @@ pub async fn add(asked: &Call) -> Result<Reply, Problem> {
     let id = realm.new_user_id()?;
     check_given(asked, &given, &id, None)?;
     let user = given.into_user(&id, None, asked.state.now());
+    check_shown(asked, &realm, None, &user)?;
     let place = format!("/v1/realms/{}/users/{}", encoded(asked.parameter("realm")), encoded(&user.id));
     if asked.is_dry_run() {
         return Ok(judged(&realm, user).await?.created(place));
@@ -235,6 +236,7 @@ pub async fn put(asked: &Call) -> Result<Reply, Problem> {
         };
         let user = given.clone().into_user(id, before, asked.state.now());
         check_access(asked, &realm, before, &user)?;
+        check_shown(asked, &realm, before, &user)?;
         if asked.is_dry_run() {
             asked.check_expected(found.as_ref().map(|(_, version)| *version))?;
             return judged(&realm, user).await;
@@ -285,6 +287,14 @@ fn check_access(asked: &Call, realm: &Realm, before: Option<&User>, after: &User
     }
     // What is taken of them at the same time was judged with what is given.
     Holder::user(asked, realm, after).check(asked)
+}
+
+/// What policies read of a user in claims says what they may do, as roles do. The name of a new one is
+/// nobody's yet.
+fn check_shown(asked: &Call, realm: &Realm, before: Option<&User>, after: &User) -> Result<(), Problem> {
+    let nobody = User::new(&after.id, &after.username, after.created);
+    let before = before.unwrap_or(&nobody);
+    check_claims(asked, realm, ("user", &after.id), |rule| rule.of_user(before) != rule.of_user(after))
 }
 
 /// A group that is called like a declared role takes the permit that the role does: a gateway that
