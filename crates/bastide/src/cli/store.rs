@@ -10,7 +10,7 @@ use serde_json::json;
 use store::{Shares, Store, UnsealKey};
 
 use super::help::{examples, help};
-use super::{Output, exit_code, say, say_json};
+use super::{Output, exit_code, refuse_with, say, say_json};
 use crate::config::{Configuration, Unseal};
 use crate::process::clock::SystemClock;
 use crate::process::state::{ACME, IDENTITY_KEY, LOCAL_AUTHORITY, REVOCATIONS};
@@ -223,11 +223,7 @@ async fn restore(
         let why = format!(
             "the store holds {there} records, which would be gone; with --replace the backup takes their place"
         );
-        match output {
-            Output::Json => say_json(&json!({ "restored": false, "records": there, "error": why })),
-            Output::Text => say(why),
-        }
-        return Ok(ExitCode::FAILURE);
+        return Ok(refuse_with(&why, output, json!({ "restored": false, "records": there })));
     }
     let backup = store.restore(file, key).await?;
     match output {
