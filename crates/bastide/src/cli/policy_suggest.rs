@@ -184,10 +184,10 @@ struct Reader {
 impl Reader {
     /// Whether the event is a call that suggestions are made from.
     fn counts<'e>(&self, event: &'e AccessEvent<'_>) -> Result<&'e DecisionRecord, Uncounted> {
-        let record = event.decision.as_deref().ok_or(Uncounted::Without)?;
         if recorded::is_administration(event) {
             return Err(Uncounted::Administration);
         }
+        let record = event.decision.as_deref().ok_or(Uncounted::Without)?;
         let is_denied = event.step == Step::Authorize && event.outcome == Outcome::Denied;
         if (is_denied || record.would_deny.is_some()) && !self.denied_too {
             Err(Uncounted::Denied)

@@ -204,7 +204,8 @@ impl Decoder<'_> {
     /// The main file with everything that it includes.
     pub(super) fn document(&mut self, main: &Path) -> Option<Node> {
         // Faults name it: `.` too.
-        let main = Some(tidy(main)).filter(|tidied| !tidied.as_os_str().is_empty()).unwrap_or(main.to_owned());
+        let main =
+            Some(tidy(main)).filter(|tidied| !tidied.as_os_str().is_empty()).unwrap_or(main.to_owned());
         self.sources.names.push(main.clone());
         let mut whole = Node { at: At { file: 0, line: 1, column: 1 }, value: Value::Map(Vec::new()) };
         let read = self.include(0, &main, &mut whole, &mut vec![main.clone()]);
