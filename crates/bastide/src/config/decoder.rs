@@ -339,7 +339,9 @@ impl<'a> Decoder<'a> {
     /// The value of a key that must be there.
     pub(super) fn required<'n>(&mut self, table: &Table<'n>, key: &str) -> Option<&'n Node> {
         let node = table.get(key).filter(|node| !matches!(node.value, Value::Nothing));
-        if node.is_none() && !table.is_misspelt(key) {
+        // It may stand in a file that could not be included.
+        let is_elsewhere = table.section.path.is_empty() && !self.is_whole;
+        if node.is_none() && !table.is_misspelt(key) && !is_elsewhere {
             let place = if table.section.path.is_empty() { "the file" } else { table.section.path };
             let kind = table.section.keys.iter().find(|k| k.name == key).map_or("", |k| k.kind);
             self.advise(table.key_at(key), format!("{place} needs {key:?}"), format!("{key}: {kind}"));
