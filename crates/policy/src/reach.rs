@@ -9,8 +9,8 @@
 //! or that nobody can bring about, are not noticed; and a `forbid` that depends on something open
 //! is taken to be avoidable.
 
-use cedar_policy_core::ast::{Expr, ExprKind, UnaryOp, Var};
-use model::Principal;
+use cedar_policy_core::ast::{BinaryOp, Expr, ExprKind, Literal, UnaryOp, Var};
+use model::{Credential, Principal};
 
 use crate::compile::{Compiled, Effect, conjuncts};
 use crate::evaluate::{Question, concerning, truth, with_evaluator};
@@ -31,7 +31,8 @@ pub struct Somebody {
     /// What its credential says; what it does not say it has not.
     pub principal: Principal,
     /// Whether that is all it says: of a token or certificate, yes; of whoever holds a role, no:
-    /// then id, issuer, scopes, claims and authentication methods are open.
+    /// then id, issuer, scopes, claims and authentication methods are open. The credential is open too, but is
+    /// not [`Credential::Local`] unless the principal's is: no role makes anybody a caller on the machine itself.
     pub is_whole: bool,
     /// The TLS version of its connections; `None`: open.
     pub tls_version: Option<&'static str>,
@@ -215,6 +216,11 @@ impl Asked<'_> {
                     _ => Some(Known::Open),
                 },
             },
+            ExprKind::BinaryApp { op: BinaryOp::Eq, arg1, arg2 }
+                if self.asks_for_local(arg1, arg2) || self.asks_for_local(arg2, arg1) =>
+            {
+                Some(Known::False)
+            }
             _ if self.is_open(expr) => Some(Known::Open),
             _ => {
                 let needs = self.known_reads();
@@ -228,6 +234,16 @@ impl Asked<'_> {
                 }
             }
         }
+    }
+
+    /// Whether these two are equal only for a caller on the machine itself, and this one comes from elsewhere.
+    fn asks_for_local(&self, attribute: &Expr, value: &Expr) -> bool {
+        let mut sights = Vec::new();
+        collect(attribute, &mut sights);
+        let is_credential = matches!(attribute.expr_kind(), ExprKind::GetAttr { .. })
+            && matches!(sights.as_slice(), [Sight::Attribute { root: Root::Context, path }] if path.as_slice() == ["credential"]);
+        let is_local = matches!(value.expr_kind(), ExprKind::Lit(Literal::String(text)) if text.as_str() == Credential::Local.name());
+        is_credential && is_local && self.question.reader.who.principal.credential != Credential::Local
     }
 
     /// Whether it looks at something that is not known.

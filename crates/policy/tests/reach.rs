@@ -67,6 +67,25 @@ fn what_is_known_is_settled_and_what_is_open_is_named() {
     // A role: who holds it is open, but is nobody whom policies name.
     let customer = Somebody { is_whole: false, ..whole(user("somebody", &["customer"])) };
     assert!(said(&reach(&policies, &customer)).iter().all(|line| line.contains("catalogue")));
+    // Nor on the machine itself, as the administration asks it of those who need no role.
+    let policies = load(
+        r#"
+        @id("here") permit (principal, action == Action::"GET", resource == Route::"orders")
+        when { context.credential == "local" };
+        @id("there") permit (principal, action == Action::"GET", resource == Route::"catalogue")
+        when { !("local" == context.credential) && context.credential == "mtls" };
+        "#,
+    );
+    assert_eq!(
+        said(&reach(&policies, &customer)),
+        [r#"GET catalogue When there["context.credential == \"mtls\""] unless "#]
+    );
+    let mut owner = customer.clone();
+    owner.principal.credential = model::Credential::Local;
+    assert_eq!(
+        said(&reach(&policies, &owner))[0],
+        r#"GET orders When here["context.credential == \"local\""] unless "#
+    );
 }
 
 #[test]

@@ -35,18 +35,6 @@ pub enum InvalidEntry {
     },
 }
 
-/// A fault in a list file.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("{file}:{line}: {entry}")]
-pub struct InvalidLine {
-    /// The file's name.
-    pub file: String,
-    /// Line, from 1.
-    pub line: usize,
-    /// What is wrong with it.
-    pub entry: InvalidEntry,
-}
-
 /// An inclusive range of addresses of one family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Range {
@@ -134,22 +122,6 @@ pub fn parse_entry(text: &str) -> Result<IpNet, InvalidEntry> {
         });
     }
     Ok(network)
-}
-
-/// Reads a list file: one entry per line, `#` begins a comment, empty lines are
-/// skipped. Appends to `networks` and `faults`; a caller with faults must refuse the
-/// whole list.
-pub fn parse_file(file: &str, text: &str, networks: &mut Vec<IpNet>, faults: &mut Vec<InvalidLine>) {
-    for (at, line) in text.lines().enumerate() {
-        let entry = line.split('#').next().unwrap_or_default().trim();
-        if entry.is_empty() {
-            continue;
-        }
-        match parse_entry(entry) {
-            Ok(network) => networks.push(network),
-            Err(entry) => faults.push(InvalidLine { file: file.to_owned(), line: at + 1, entry }),
-        }
-    }
 }
 
 /// What lists say about an address.
@@ -355,21 +327,16 @@ mod tests {
     }
 
     #[test]
-    fn faults_name_file_line_and_remedy() {
-        let (mut networks, mut faults) = (Vec::new(), Vec::new());
-        let text =
-            "# office\n10.0.0.0/8 # all of it\n\n10.1.2.3/8\nten.example\r\n2001:db8::/32\n1.2.3.4/33\n";
-        parse_file("lists/office.txt", text, &mut networks, &mut faults);
-        assert_eq!(networks.len(), 2);
-        let texts: Vec<String> = faults.iter().map(ToString::to_string).collect();
-        assert_eq!(texts.len(), 3);
+    fn faults_name_the_remedy() {
+        let said = |text: &str| parse_entry(text).unwrap_err().to_string();
         assert_eq!(
-            texts[0],
-            "lists/office.txt:4: 10.1.2.3/8 has bits set beyond its prefix \
-             (did you mean 10.0.0.0/8, or 10.1.2.3?)"
+            said("10.1.2.3/8"),
+            "10.1.2.3/8 has bits set beyond its prefix (did you mean 10.0.0.0/8, or 10.1.2.3?)"
         );
-        assert!(texts[1].starts_with("lists/office.txt:5: expected an address or a network"), "{}", texts[1]);
-        assert!(texts[2].starts_with("lists/office.txt:7: "), "{}", texts[2]);
+        for text in ["ten.example", "1.2.3.4/33"] {
+            assert!(said(text).starts_with("expected an address or a network"), "{}", said(text));
+        }
+        assert!(parse_entry("2001:db8::/32").is_ok());
     }
 
     fn any_network() -> impl Strategy<Value = IpNet> {

@@ -9,8 +9,9 @@
 //! ```
 //!
 //! The way through it: [`operation`] is the table, [`serve`] the way of a call, [`caller`]
-//! says who calls, [`resource`] does what is asked, [`openapi`] writes the document, and
-//! [`client`] is the command line's side.
+//! says who calls, [`resource`] does what is asked, [`openapi`] writes the document, [`noted`]
+//! writes down what commands do to the store by themselves, and [`client`] is the command line's
+//! side.
 //!
 //! What it must never do: change or show anything before a place in the audit log is taken
 //! and the policies have permitted it: both are in a [`serve::Cleared`], without which no
@@ -18,6 +19,7 @@
 
 pub mod caller;
 pub mod client;
+pub mod noted;
 pub mod openapi;
 pub mod operation;
 pub mod problem;

@@ -13,7 +13,7 @@ use axum::routing::{MethodFilter, on};
 use keys::{SystemRandom, api_key_id};
 use model::event::{AccessEvent, Outcome, Step};
 use model::suggestion::suggestion;
-use model::{Clock, RequestId, Switch, Timestamp};
+use model::{Clock, Switch, Timestamp};
 use policy::{Permit, Subject};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -100,8 +100,15 @@ impl AdminState {
         self.clock.now()
     }
 
-    fn new_id(&self, now: Timestamp) -> Result<RequestId, Problem> {
-        new_id(now, &self.random).ok_or_else(Problem::random)
+    /// A place in the audit log, for what is done next.
+    ///
+    /// # Errors
+    /// There is none.
+    pub(super) async fn entry(&self, now: Timestamp) -> Result<Entry, Problem> {
+        let id = new_id(now, &self.random).ok_or_else(Problem::random)?;
+        let told = "the audit log accepts no more events, so nothing was done; try again";
+        let entry = self.audit.reserve(id, now).await;
+        entry.ok_or_else(|| Problem::unavailable("audit", told, told))
     }
 }
 
@@ -354,12 +361,12 @@ pub fn router(state: &Arc<AdminState>) -> Router {
         };
         router = router.route(operation.path, on(filter, answer));
     }
-    router.fallback(async || Problem::not_found("such operation").respond(None)).method_not_allowed_fallback(
-        async || {
+    super::noted::route(router, state)
+        .fallback(async || Problem::not_found("such operation").respond(None))
+        .method_not_allowed_fallback(async || {
             let detail = "the document says which methods there are";
             Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method", detail).respond(None)
-        },
-    )
+        })
 }
 
 /// The names in a path's braces.
@@ -383,15 +390,12 @@ async fn call(
         let detail = "no proof of identity; the gateway's route says which it takes";
         return Problem::new(StatusCode::UNAUTHORIZED, "unauthenticated", detail).respond(None);
     };
-    let entry = match state.new_id(now) {
-        Ok(id) => state.audit.reserve(id, now).await,
+    let entry = match state.entry(now).await {
+        Ok(entry) => entry,
         Err(problem) => return problem.respond(None),
     };
-    let Some(entry) = entry else {
-        let told = "the audit log accepts no more events, so nothing was done; try again";
-        return Problem::unavailable("audit", told, told).respond(None);
-    };
-    let mut event = event(operation, &entry, &caller, &head, &path, now);
+    let mut event =
+        event(operation.method.as_str(), operation.area.route(), &entry, &caller, &head, &path, now);
     let told = entry.id().to_string();
     let named = (path, parameters);
     let is_local = caller.is_local();
@@ -592,8 +596,9 @@ async fn read_body(operation: &Operation, fields: &HeaderMap, body: Body) -> Res
 }
 
 /// The event of a call, as far as it is known at its beginning.
-fn event(
-    operation: &Operation,
+pub(super) fn event(
+    method: &str,
+    route: String,
     entry: &Entry,
     caller: &Caller,
     head: &axum::http::request::Parts,
@@ -608,11 +613,11 @@ fn event(
         step: Step::Authorize,
         client_address: Cow::Owned(caller.address.to_string()),
         tls: Cow::Borrowed(caller.tls_version.unwrap_or_default()),
-        method: Cow::Owned(operation.method.to_string()),
+        method: Cow::Owned(method.to_owned()),
         path: Cow::Owned(cut(path)),
         version: Cow::Borrowed("1.1"),
         user_agent: Cow::Owned(cut(agent.unwrap_or_default())),
-        route: Cow::Owned(operation.area.route()),
+        route: Cow::Owned(route),
         upstream: Cow::Borrowed(ADMINISTRATION),
         principal_kind: principal.kind,
         principal: Cow::Owned(principal.id.clone()),

@@ -196,11 +196,9 @@ impl Reader {
         }
     }
 
-    /// A file of a folder. A pipe that nobody writes to would be waited for without an end; one that
-    /// is named by itself is meant.
+    /// A file of a folder.
     fn in_folder(&mut self, path: &Path) {
-        // What cannot be looked at is told when it is read.
-        if std::fs::metadata(path).is_ok_and(|data| !data.is_file()) {
+        if is_something_else(path) {
             return self.fault(Place::beginning(path), "expected a file, found something else");
         }
         self.file(path);
@@ -368,8 +366,13 @@ impl Reader {
             (None, None) => return,
             (Some(Value::String(secret)), None) => secret,
             (None, Some(Value::String(file))) => {
-                let folder = object.place.file.parent().unwrap_or(Path::new(""));
-                match bounded(&folder.join(&file)) {
+                let path = object.place.file.parent().unwrap_or(Path::new("")).join(&file);
+                let read = if is_something_else(&path) {
+                    Err(format!("{}: expected a file, found something else", path.display()))
+                } else {
+                    bounded(&path)
+                };
+                match read {
                     Ok(secret) => secret.trim_end().to_owned(),
                     Err(why) => return self.fault(place_of(object, places, "secret_file"), why),
                 }
@@ -452,6 +455,12 @@ fn user_fields() -> Vec<String> {
     own.chain(OF_USERS.map(str::to_owned)).collect()
 }
 
+/// Whether it is there and no file. A pipe that nobody writes to would be waited for without an end; only one
+/// that the command line names is meant. What cannot be looked at is told when it is read.
+fn is_something_else(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|data| !data.is_file())
+}
+
 fn bounded(path: &Path) -> Result<String, String> {
     use std::io::Read as _;
     let cannot = |error: std::io::Error| format!("cannot read {}: {error}", path.display());
@@ -507,6 +516,12 @@ mod tests {
             format!("{}:1:1: expected a file, found something else", folder.path().join(name).display())
         };
         assert_eq!(found, [expected("b.yaml"), expected("c.json")]);
+        let town = folder.path().join("town.yaml");
+        std::fs::write(&town, "clients:\n  a:\n    secret_file: b.yaml\n").unwrap();
+        let found = read(std::slice::from_ref(&town)).unwrap_err();
+        let expected =
+            format!("{}:3:5: {}: expected a file, found something else", town.display(), pipe.display());
+        assert_eq!(found.iter().map(ToString::to_string).collect::<Vec<_>>(), [expected]);
     }
 
     fn faults(text: &str) -> Vec<String> {

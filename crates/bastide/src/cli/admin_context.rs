@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, ValueHint};
+use model::suggestion::suggestion;
 use serde_json::Value;
 
 use super::check::{self, Loaded};
-use super::{Output, in_full, refuse, say, say_json, say_line};
+use super::{Output, in_full, refuse, say, say_json, say_line, warn};
 use crate::admin::client::{AdminClient, Answer};
 use crate::admin::resource::encoded;
 use crate::config::Configuration;
@@ -49,6 +50,8 @@ pub struct AdminContext {
     file: PathBuf,
     realms: Result<Vec<String>, String>,
     realm: Option<String>,
+    /// Issuers whose tokens count here; `None`: the file has faults.
+    issuers: Option<Vec<String>>,
 }
 
 /// An answer that is a "no": exit code 1.
@@ -67,10 +70,11 @@ impl AdminContext {
         realm: Option<&String>,
         connect: impl FnOnce(&Configuration) -> anyhow::Result<AdminClient>,
     ) -> anyhow::Result<Self> {
-        let (admin, realms) = match check::load_or_running(config, output)? {
+        let (admin, realms, issuers) = match check::load_or_running(config, output)? {
             Loaded::Whole(configuration) => {
                 let realms = configuration.realms.iter().map(|realm| realm.settings.name.clone()).collect();
-                (connect(&configuration)?, Ok(realms))
+                let issuers = configuration.authentication.issuers.iter().map(|one| one.issuer.clone());
+                (connect(&configuration)?, Ok(realms), Some(issuers.collect()))
             }
             Loaded::Running(state) => {
                 let admin = AdminClient::at(&state);
@@ -78,10 +82,20 @@ impl AdminContext {
                 let realms = admin.list(&below(&["realms"], &[]), false);
                 let names =
                     |realms: Vec<Value>| realms.iter().map(|realm| text(realm, "name").to_owned()).collect();
-                (admin, realms.map(names).map_err(|fault| in_full(&fault)))
+                (admin, realms.map(names).map_err(|fault| in_full(&fault)), None)
             }
         };
-        Ok(Self { admin, output, file: config.to_owned(), realms, realm: realm.cloned() })
+        Ok(Self { admin, output, file: config.to_owned(), realms, realm: realm.cloned(), issuers })
+    }
+
+    /// Says to people that no token of this issuer counts here: a typing error would revoke nothing.
+    pub fn doubt_issuer(&self, issuer: &str) {
+        if self.output == Output::Text
+            && let Some(known) = self.issuers.as_ref().filter(|known| !known.iter().any(|one| one == issuer))
+        {
+            let hint = suggestion(issuer, known.iter().map(String::as_str));
+            warn(format_args!("{} has no issuer {issuer:?}{hint}", self.file.display()));
+        }
     }
 
     /// The realm that is meant.

@@ -9,6 +9,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::{Args, ValueHint};
+use model::suggestion::suggestion;
 use model::{Clock as _, Credential, Principal, PrincipalKind};
 use policy::testing::{Identity, Who};
 
@@ -128,7 +129,15 @@ fn intruder(
             (Some(id), _) | (None, Ok(id)) => id,
             (None, Err(_)) => {
                 let names: Vec<&str> = deployment.services.iter().map(|(name, _)| name.as_str()).collect();
-                anyhow::bail!("the mesh has no service {name:?}; it has {}", names.join(", "))
+                anyhow::ensure!(
+                    !names.is_empty(),
+                    "--service is about services of a mesh: expected {SHARED} beside the configuration, or --mesh-config FILE"
+                );
+                anyhow::bail!(
+                    "the mesh has no service {name:?}{}; it has {}",
+                    suggestion(name, names.iter().copied()),
+                    names.join(", ")
+                )
             }
         };
         return Ok(Intruder::service(name, id));

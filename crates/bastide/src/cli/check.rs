@@ -130,7 +130,8 @@ pub(super) fn load_or_running(path: &Path, output: Output) -> Result<Loaded, Rep
         print_beside(path, faults, output);
         return Err(Reported);
     };
-    let faults = faults.iter().filter(|fault| fault.severity == config::Severity::Fault).count();
+    let is_fault = |fault: &&Fault| fault.severity == config::Severity::Fault;
+    let faults: usize = faults.iter().filter(is_fault).map(|fault| fault.count).sum();
     super::warn(format_args!(
         "{} has {} (`bastide check` lists them); that of the process that runs in {} is used",
         path.display(),

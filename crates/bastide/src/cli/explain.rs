@@ -142,7 +142,7 @@ fn explain_event(log: &Log<'_>, id: RequestId, output: Output) -> anyhow::Result
                 say(describe_firewall(found, configuration.is_some_and(|known| skips(known, &event.route))));
             }
             if let Some(explanation) = &explanation {
-                say(format_args!("\n{explanation}"));
+                say(format_args!("\n{explanation}").to_string().trim_end());
             }
         }
         Output::Json => say_json(&json!({ "event": event, "decision": explanation })),
@@ -271,7 +271,7 @@ fn explain_hypothetical(
     let (circumstances, request) = what.request(&policies, &|_| found.clone()).map_err(wrong)?;
     let explanation: Explanation = explain_request(&policies, &principal, &circumstances, &request);
     match arguments.output {
-        Output::Text => say(&explanation),
+        Output::Text => say(explanation.to_string().trim_end()),
         Output::Json => say_json(&explanation),
     }
     Ok(exit_code(explanation.allowed))

@@ -10,7 +10,7 @@ use serde_json::json;
 use store::UnsealKey;
 
 use super::help::help;
-use super::{Output, say, say_json};
+use super::{Output, refuse_with, say, say_json};
 use crate::config::{Database, Storage, Unseal};
 use crate::process::state::make_private_folder;
 use crate::process::storage;
@@ -65,11 +65,7 @@ pub fn run(arguments: &InitArguments) -> anyhow::Result<ExitCode> {
     if runtime.block_on(storage::is_initialised(&settings.database))? {
         let place = storage::place(&settings.database);
         let why = format!("{place}: there is a store already; it is left as it is");
-        match arguments.output {
-            Output::Text => say(why),
-            Output::Json => say_json(&json!({ "made": false, "store": place, "error": why })),
-        }
-        return Ok(ExitCode::FAILURE);
+        return Ok(refuse_with(&why, arguments.output, json!({ "made": false, "store": place })));
     }
     let made = Made::prepare(settings, threshold, count)?;
     runtime.block_on(storage::initialise(&settings.database, &made.key))?;

@@ -310,11 +310,21 @@ pub(crate) const fn exit_code(yes: bool) -> ExitCode {
     if yes { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// Says that the answer is no, and why.
+/// Says that the answer is no, and why: to people beside the result, which may be a file.
 pub(crate) fn refuse(why: &str, output: Output) -> ExitCode {
+    refuse_with(why, output, serde_json::json!({}))
+}
+
+/// The same; programs are told what else is known.
+pub(crate) fn refuse_with(why: &str, output: Output, mut known: serde_json::Value) -> ExitCode {
     match output {
-        Output::Text => say(why),
-        Output::Json => say_json(&serde_json::json!({ "error": why })),
+        Output::Text => warn(why),
+        Output::Json => {
+            if let Some(members) = known.as_object_mut() {
+                members.insert("error".to_owned(), why.into());
+            }
+            say_json(&known);
+        }
     }
     ExitCode::FAILURE
 }

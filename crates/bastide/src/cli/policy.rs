@@ -94,7 +94,7 @@ pub fn run(arguments: &PolicyArguments) -> anyhow::Result<ExitCode> {
             let configuration = load()?;
             let report = test(&configuration, file)?;
             match arguments.output {
-                Output::Text => say(&report),
+                Output::Text => say(report.to_string().trim_end()),
                 Output::Json => say_json(&report),
             }
             Ok(exit_code(report.passed()))
@@ -103,7 +103,7 @@ pub fn run(arguments: &PolicyArguments) -> anyhow::Result<ExitCode> {
             let configuration = load()?;
             let policies = wire::load_policies(&configuration, 0)?;
             match arguments.output {
-                Output::Text => say(policy::schema_text(policies.vocabulary())),
+                Output::Text => say(policy::schema_text(policies.vocabulary()).trim_end()),
                 Output::Json => {
                     let schema = policy::schema_json(policies.vocabulary());
                     say_json(&schema.map_err(|fault| anyhow::anyhow!("the schema: {fault}"))?);

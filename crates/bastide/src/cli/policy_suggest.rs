@@ -1,6 +1,7 @@
 //! `bastide policy suggest`: policies that permit what the audit log holds and no more, each
 //! with its evidence, and the replay of the log that shows it.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -10,6 +11,7 @@ use std::sync::Arc;
 use clap::{Args, ValueHint};
 use model::PrincipalKind;
 use model::event::{AccessEvent, DecisionRecord, Outcome, Step};
+use policy::limits::{POLICIES_MAX, SOURCE_BYTES_MAX};
 use policy::suggest::{Call, Caller, Form, Suggester, Suggestion, Unsuggestible};
 use policy::{Beside, Policies, Source, replay};
 use serde_json::{Value, json};
@@ -76,6 +78,8 @@ struct Report {
     /// some of them.
     lacks: BTreeMap<String, (u64, Vec<String>)>,
     replayed: u64,
+    /// Policies that would be needed, and are more than a configuration may have.
+    left_out: usize,
 }
 
 impl Report {
@@ -115,7 +119,8 @@ pub fn run(arguments: &SuggestArguments, config: &Path, output: Output) -> anyho
     if let Some(stop) = stop {
         return Err(stop.into());
     }
-    let suggestions = suggester.suggestions();
+    let mut suggestions = suggester.suggestions();
+    report.left_out = leave_out(&mut suggestions);
     let suggested = load(&reader.now, &suggestions)?;
     let mut deciders = Deciders::new(vec![Arc::clone(&reader.now)], vec![configuration.state.clone()]);
     audit::read::each(&arguments.from_log, &mut |stored| {
@@ -136,11 +141,31 @@ fn forms(configuration: &Configuration, of_mesh: bool) -> BTreeMap<String, Form>
     configuration.routes.iter().map(|route| (route.name.clone(), form(&route.matches.path))).collect()
 }
 
-/// The suggested policies alone, under the names of the configuration.
+/// Leaves out those with the fewest calls where there are more than a configuration may have; returns how many.
+fn leave_out(suggestions: &mut Vec<Suggestion>) -> usize {
+    let over = suggestions.len().saturating_sub(POLICIES_MAX);
+    if over > 0 {
+        suggestions.sort_by_key(|one| Reverse(one.evidence.count));
+        suggestions.truncate(POLICIES_MAX);
+    }
+    over
+}
+
+/// The suggested policies alone, in as many files as they need, under the names of the configuration.
 fn load(now: &Policies, suggestions: &[Suggestion]) -> anyhow::Result<Policies> {
-    let text: String = suggestions.iter().map(|one| format!("{}\n", one.text)).collect();
-    let source = Source { name: "suggested.cedar".to_owned(), text };
-    policy::load(now.vocabulary().clone(), &[source], 0).map_err(|faults| {
+    let mut sources: Vec<Source> = Vec::new();
+    for Suggestion { text, .. } in suggestions {
+        match sources.last_mut() {
+            Some(last) if last.text.len() + text.len() < SOURCE_BYTES_MAX => {
+                let _ = writeln!(last.text, "{text}");
+            }
+            _ => {
+                let name = format!("suggested-{}.cedar", sources.len() + 1);
+                sources.push(Source { name, text: format!("{text}\n") });
+            }
+        }
+    }
+    policy::load(now.vocabulary().clone(), &sources, 0).map_err(|faults| {
         let first = faults.first().map(ToString::to_string).unwrap_or_default();
         anyhow::anyhow!("the suggested policies cannot be loaded: {first}")
     })
@@ -159,10 +184,10 @@ struct Reader {
 impl Reader {
     /// Whether the event is a call that suggestions are made from.
     fn counts<'e>(&self, event: &'e AccessEvent<'_>) -> Result<&'e DecisionRecord, Uncounted> {
-        let record = event.decision.as_deref().ok_or(Uncounted::Without)?;
         if recorded::is_administration(event) {
             return Err(Uncounted::Administration);
         }
+        let record = event.decision.as_deref().ok_or(Uncounted::Without)?;
         let is_denied = event.step == Step::Authorize && event.outcome == Outcome::Denied;
         if (is_denied || record.would_deny.is_some()) && !self.denied_too {
             Err(Uncounted::Denied)
@@ -314,20 +339,35 @@ fn text(report: &Report, suggestions: &[Suggestion]) -> String {
             let _ = writeln!(out, "// {count} {what}.");
         }
     }
+    if report.left_out > 0 {
+        let _ = writeln!(
+            out,
+            "// {} more would be needed than the {POLICIES_MAX} that a configuration may have: those with the fewest \
+             calls are left out. A shorter log needs fewer, and so do people who have roles.",
+            report.left_out
+        );
+    }
     for (why, (count, samples)) in &report.lacks {
         let _ = writeln!(out, "// {count} could not be taken: {why}; requests: {}", samples.join(", "));
     }
+    let mut policies = String::new();
     for Suggestion { text, generalised, evidence, .. } in suggestions {
         let callers =
             if evidence.callers == 1 { "1 caller" } else { &format!("{} callers", evidence.callers) };
         let (first, last) = (date_of(evidence.first), date_of(evidence.last));
-        let _ = writeln!(out, "\n// {} × by {callers}, from {first} to {last}", evidence.count);
+        let _ = writeln!(policies, "\n// {} × by {callers}, from {first} to {last}", evidence.count);
         if !generalised.is_empty() {
-            let _ = writeln!(out, "// generalised to {}", generalised.join(", "));
+            let _ = writeln!(policies, "// generalised to {}", generalised.join(", "));
         }
-        let _ = writeln!(out, "// for instance {}\n{text}", evidence.requests.join(", "));
+        let _ = writeln!(policies, "// for instance {}\n{text}", evidence.requests.join(", "));
     }
-    out
+    if out.len() + policies.len() > SOURCE_BYTES_MAX {
+        let _ = writeln!(
+            out,
+            "// This is more than the 1 MiB that one file of policies may have: put it into several."
+        );
+    }
+    out + &policies
 }
 
 fn to_json(report: &Report, suggestions: &[Suggestion]) -> Value {
@@ -347,10 +387,64 @@ fn to_json(report: &Report, suggestions: &[Suggestion]) -> Value {
         .iter()
         .map(|(why, (count, samples))| json!({ "lack": why, "count": count, "samples": samples }));
     json!({
-        "policies": policies.collect::<Vec<_>>(),
+        "policies": policies.collect::<Vec<_>>(), "left_out": report.left_out,
         "calls": report.calls, "replayed_allowed": report.replayed,
         "need_no_policy": report.open, "denied": report.denied, "administration": report.administration,
         "without_decision": report.without, "unreadable": report.unreadable,
         "lacks": lacks.collect::<Vec<_>>(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use policy::suggest::Evidence;
+
+    use super::*;
+    use crate::config::{self, Disk};
+
+    fn suggestions(count: usize, id_bytes: usize) -> Vec<Suggestion> {
+        let one = |number: usize| Suggestion {
+            id: number.to_string(),
+            text: format!(
+                "@id(\"{number}\")\npermit (principal == User::\"{number:0>id_bytes$}\", action, resource == Route::\"here\");"
+            ),
+            generalised: Vec::new(),
+            evidence: Evidence { count: if number == 7 { 1 } else { 2 }, ..Evidence::default() },
+        };
+        (0..count).map(one).collect()
+    }
+
+    #[test]
+    fn what_one_file_cannot_have_is_printed_and_replayed_all_the_same() {
+        const NOTE: &str = "// This is more than the 1 MiB";
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("bastide.yaml");
+        let written = "listen: [ 127.0.0.1:0 ]\nservices: { a: http://127.0.0.1:1 }\npolicies: { inline: \"permit (principal, action, resource);\" }\nroutes: [ { name: here, match: /**, to: a } ]\n";
+        std::fs::write(&file, written).unwrap();
+        let configuration = config::load(&file, &|_| None, &Disk).unwrap();
+        let now = wire::load_policies(&configuration, 0).unwrap();
+        for (count, id_bytes, is_noted) in [(0, 0, false), (20, 8, false), (300, 4_096, true)] {
+            let suggestions = suggestions(count, id_bytes);
+            load(&now, &suggestions).unwrap();
+            let said = text(&Report::default(), &suggestions);
+            assert_eq!(said.matches("permit (").count(), count);
+            assert_eq!(said.contains(NOTE), is_noted, "{count}");
+        }
+    }
+
+    #[test]
+    fn what_a_configuration_cannot_have_is_left_out_and_reported() {
+        for (count, over) in [(POLICIES_MAX, 0), (POLICIES_MAX + 1, 1)] {
+            let mut suggestions = suggestions(count, 1);
+            let left_out = leave_out(&mut suggestions);
+            assert_eq!((left_out, suggestions.len()), (over, POLICIES_MAX));
+            assert_eq!(
+                suggestions.iter().any(|one| one.id == "7"),
+                over == 0,
+                "the one with the fewest calls"
+            );
+            let said = text(&Report { left_out, ..Report::default() }, &suggestions);
+            assert_eq!(said.contains("// 1 more would be needed than the 10000"), over == 1);
+        }
+    }
 }

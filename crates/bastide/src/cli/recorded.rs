@@ -9,6 +9,7 @@ use policy::testing::What;
 use policy::{Beside, Policies};
 use serde_json::Value;
 
+use crate::admin::noted;
 use crate::config::{ADMINISTRATION, Area};
 use crate::process::generations::Generations;
 use crate::wire::{Finder, Place};
@@ -50,7 +51,8 @@ impl Deciders {
 
 /// Whether an event is a call of the administration, which no route of the configuration takes.
 pub(super) fn is_administration(event: &AccessEvent<'_>) -> bool {
-    event.upstream == ADMINISTRATION && Area::ALL.into_iter().any(|area| area.route() == event.route)
+    let is_area = |route: &str| Area::ALL.into_iter().any(|area| area.route() == route);
+    event.upstream == ADMINISTRATION && (is_area(&event.route) || event.route == noted::ROUTE)
 }
 
 /// Where the request of an event arrived, as the routes of `finder` have it.

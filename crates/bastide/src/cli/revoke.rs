@@ -130,6 +130,9 @@ pub fn run(arguments: RevokeArguments) -> anyhow::Result<ExitCode> {
                 wanted
             }
         };
+        if let Some(issuer) = wanted.get("issuer").and_then(Value::as_str) {
+            context.doubt_issuer(issuer);
+        }
         let revoked = context.call("POST", &below(&["revocations"], &[]), Some(&Value::Object(wanted)))?;
         context.done(&format!("revoked: {}", describe(&revoked)), &json!({ "revoked": revoked }));
         Ok(ExitCode::SUCCESS)

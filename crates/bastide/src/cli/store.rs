@@ -9,8 +9,10 @@ use clap::{Args, Subcommand, ValueHint};
 use serde_json::json;
 use store::{Shares, Store, UnsealKey};
 
+use super::admin_context::below;
 use super::help::{examples, help};
-use super::{Output, exit_code, say, say_json};
+use super::{Output, exit_code, refuse_with, say, say_json, warn};
+use crate::admin::client::AdminClient;
 use crate::config::{Configuration, Unseal};
 use crate::process::clock::SystemClock;
 use crate::process::state::{ACME, IDENTITY_KEY, LOCAL_AUTHORITY, REVOCATIONS};
@@ -110,51 +112,80 @@ pub fn run(arguments: StoreArguments) -> anyhow::Result<ExitCode> {
     let key = unlock(&configuration, &arguments.share_files)?;
     let output = arguments.output;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
-        if let StoreCommand::Check { file: Some(file), key_file } = &arguments.command {
-            let key = key_file.as_deref().map(read_key).transpose()?.unwrap_or(key);
-            let checked = store::check_backup(file, &key).map(|backup| backup.records);
-            // What cannot be read is neither whole nor damaged.
-            if let Err(fault @ store::Error::File { .. }) = checked {
-                return Err(fault.into());
-            }
-            return Ok(show_check(checked, output));
+    if let StoreCommand::Check { file: Some(file), key_file } = &arguments.command {
+        let key = key_file.as_deref().map(read_key).transpose()?.unwrap_or(key);
+        let checked = store::check_backup(file, &key).map(|backup| backup.records);
+        // What cannot be read is neither whole nor damaged.
+        if let Err(fault @ store::Error::File { .. }) = checked {
+            return Err(fault.into());
         }
-        let database = &configuration.storage.database;
-        let opened = storage::open(database, key, Arc::new(SystemClock::start())).await;
-        let store = opened.with_context(|| storage::place(database))?;
-        match arguments.command {
-            StoreCommand::Status => status(&store, output).await,
-            StoreCommand::Backup { file } => {
-                let backup = store.backup(&file).await?;
-                let beside = beside_the_store(&configuration);
-                match output {
-                    Output::Json => say_json(&json!({ "file": file, "backup": backup, "not_in_it": beside })),
-                    Output::Text => {
-                        say(format_args!(
-                            "{}: {} records up to version {}, {} bytes, read back and whole",
-                            file.display(),
-                            backup.records,
-                            backup.version,
-                            backup.bytes
-                        ));
-                        if !beside.is_empty() {
-                            let beside: Vec<_> =
-                                beside.iter().map(|path| path.display().to_string()).collect();
-                            say(format_args!("not in it, to be copied with it: {}", beside.join(", ")));
-                        }
-                    }
-                }
-                Ok(ExitCode::SUCCESS)
-            }
-            StoreCommand::Restore { file, replace, key_file } => {
-                let key = key_file.as_deref().map(read_key).transpose()?;
-                restore(&store, &file, replace, key, output).await
-            }
-            StoreCommand::Check { .. } => Ok(show_check(store.verify().await, output)),
-            StoreCommand::Rotate { resume } => rotate(&store, resume, output).await,
+        return Ok(show_check(checked, output));
+    }
+    let database = &configuration.storage.database;
+    let opened = runtime.block_on(storage::open(database, key, Arc::new(SystemClock::start())));
+    let store = opened.with_context(|| storage::place(database))?;
+    match arguments.command {
+        StoreCommand::Status => runtime.block_on(status(&store, output)),
+        StoreCommand::Backup { file } => {
+            note(&configuration, "backup", &file.display().to_string())?;
+            runtime.block_on(backup(&store, &configuration, &file, output))
         }
-    })
+        StoreCommand::Restore { file, replace, key_file } => {
+            let key = key_file.as_deref().map(read_key).transpose()?;
+            let there = runtime.block_on(store.status())?.records;
+            if there > 0 && !replace {
+                let why = format!(
+                    "the store holds {there} records, which would be gone; with --replace the backup takes their place"
+                );
+                return Ok(refuse_with(&why, output, json!({ "restored": false, "records": there })));
+            }
+            note(&configuration, "restore", &file.display().to_string())?;
+            runtime.block_on(restore(&store, &file, key, output))
+        }
+        StoreCommand::Check { .. } => Ok(show_check(runtime.block_on(store.verify()), output)),
+        StoreCommand::Rotate { resume } => {
+            note(&configuration, "rotate", if resume { "resumed" } else { "" })?;
+            runtime.block_on(rotate(&store, resume, output))
+        }
+    }
+}
+
+/// Leaves the event of what is begun: in the log of the process that runs, or, without one, in the configured log.
+fn note(configuration: &Configuration, work: &str, about: &str) -> anyhow::Result<()> {
+    let admin = AdminClient::without_realms(configuration)?;
+    let answer = admin.call("POST", &below(&["store", work], &[]), Some(&json!({ "about": about })))?;
+    if answer.status == 404 {
+        warn("the process that runs is of an earlier version, and its audit log has no event of this");
+        return Ok(());
+    }
+    answer.done().map(drop)
+}
+
+async fn backup(
+    store: &Store,
+    configuration: &Configuration,
+    file: &std::path::Path,
+    output: Output,
+) -> anyhow::Result<ExitCode> {
+    let backup = store.backup(file).await?;
+    let beside = beside_the_store(configuration);
+    match output {
+        Output::Json => say_json(&json!({ "file": file, "backup": backup, "not_in_it": beside })),
+        Output::Text => {
+            say(format_args!(
+                "{}: {} records up to version {}, {} bytes, read back and whole",
+                file.display(),
+                backup.records,
+                backup.version,
+                backup.bytes
+            ));
+            if !beside.is_empty() {
+                let beside: Vec<_> = beside.iter().map(|path| path.display().to_string()).collect();
+                say(format_args!("not in it, to be copied with it: {}", beside.join(", ")));
+            }
+        }
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// What the state folder holds besides the store, logs apart, where it is there.
@@ -214,21 +245,9 @@ async fn status(store: &Store, output: Output) -> anyhow::Result<ExitCode> {
 async fn restore(
     store: &Store,
     file: &std::path::Path,
-    replace: bool,
     key: Option<UnsealKey>,
     output: Output,
 ) -> anyhow::Result<ExitCode> {
-    let there = store.status().await?.records;
-    if there > 0 && !replace {
-        let why = format!(
-            "the store holds {there} records, which would be gone; with --replace the backup takes their place"
-        );
-        match output {
-            Output::Json => say_json(&json!({ "restored": false, "records": there, "error": why })),
-            Output::Text => say(why),
-        }
-        return Ok(ExitCode::FAILURE);
-    }
     let backup = store.restore(file, key).await?;
     match output {
         Output::Json => say_json(&json!({ "restored": true, "backup": backup })),

@@ -160,6 +160,7 @@ pub(super) fn permitted_unnamed<'a>(
                 "add `when { resource.service != \"administration\" }`, and permit administration in a policy that names it"
                     .to_owned(),
             ),
+            count: 1,
         }
     })
 }

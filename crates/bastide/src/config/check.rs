@@ -20,7 +20,7 @@ pub struct Report {
     pub warnings: Vec<Fault>,
     /// Number of listeners; these and the following are 0 when there are faults.
     pub listeners: usize,
-    /// Number of services.
+    /// Number of services that are declared: not those that this process answers itself.
     pub services: usize,
     /// Number of routes.
     pub routes: usize,
@@ -65,7 +65,7 @@ impl Report {
             faults: Vec::new(),
             warnings: configuration.warnings.clone(),
             listeners: configuration.listeners.len(),
-            services: configuration.services.len(),
+            services: configuration.services.iter().filter(|service| !service.in_process).count(),
             routes: configuration.routes.len(),
             policy_sources: configuration.policies.sources.len(),
         }
@@ -87,7 +87,9 @@ impl fmt::Display for Report {
         for finding in self.faults.iter().chain(&self.warnings) {
             writeln!(f, "{finding}")?;
         }
-        let warnings = counted(self.warnings.len(), "warning");
+        let count =
+            |findings: &[Fault], what| counted(findings.iter().map(|one| one.count).sum::<usize>(), what);
+        let warnings = count(&self.warnings, "warning");
         if self.ok {
             write!(
                 f,
@@ -99,7 +101,7 @@ impl fmt::Display for Report {
                 counted(self.policy_sources, "policy file"),
             )
         } else {
-            write!(f, "{}: refused: {}, {warnings}", self.file.display(), counted(self.faults.len(), "fault"))
+            write!(f, "{}: refused: {}, {warnings}", self.file.display(), count(&self.faults, "fault"))
         }
     }
 }

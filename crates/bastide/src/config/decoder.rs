@@ -96,16 +96,21 @@ impl<'n> Table<'n> {
     }
 }
 
-/// What other products call a key, and what it is here: no typing error leads from one to the other.
-const ELSEWHERE: [(&str, &str); 18] = [
+/// What other products call a key, and what it is here or stands in: no typing error leads from one to the other.
+const ELSEWHERE: [(&str, &str); 23] = [
     ("auth", "authenticate"),
     ("backend", "to"),
     ("cors_origins", "cors"),
+    ("grpc", "match"),
+    ("host", "match"),
     ("hosts", "match"),
     ("jwks_uri", "jwks"),
     ("jwks_url", "jwks"),
+    ("method", "match"),
+    ("methods", "match"),
     ("path", "match"),
     ("paths", "match"),
+    ("query", "match"),
     ("ratelimit", "limit"),
     ("rate_limit", "limit"),
     ("rate_limits", "limit"),
@@ -229,6 +234,7 @@ impl<'a> Decoder<'a> {
             column: at.column,
             message,
             suggestion,
+            count: 1,
         });
         let mut named: Vec<Fault> = named.collect();
         let further =
@@ -236,7 +242,8 @@ impl<'a> Decoder<'a> {
         for (count, severity, what) in further {
             if let Some(further) = count.checked_sub(FINDINGS_MAX).filter(|further| *further > 0) {
                 let message = format!("{further} further {what} are not listed");
-                named.push(Fault { severity, ..Fault::whole_file(&sources.name(0), message) });
+                let whole_file = Fault::whole_file(&sources.name(0), message);
+                named.push(Fault { severity, count: further, ..whole_file });
             }
         }
         (named, self.names_known, sources)
@@ -332,7 +339,9 @@ impl<'a> Decoder<'a> {
     /// The value of a key that must be there.
     pub(super) fn required<'n>(&mut self, table: &Table<'n>, key: &str) -> Option<&'n Node> {
         let node = table.get(key).filter(|node| !matches!(node.value, Value::Nothing));
-        if node.is_none() && !table.is_misspelt(key) {
+        // It may stand in a file that could not be included.
+        let is_elsewhere = table.section.path.is_empty() && !self.is_whole;
+        if node.is_none() && !table.is_misspelt(key) && !is_elsewhere {
             let place = if table.section.path.is_empty() { "the file" } else { table.section.path };
             let kind = table.section.keys.iter().find(|k| k.name == key).map_or("", |k| k.kind);
             self.advise(table.key_at(key), format!("{place} needs {key:?}"), format!("{key}: {kind}"));

@@ -31,6 +31,9 @@ pub struct Fault {
     pub message: String,
     /// What to do, when that is known.
     pub suggestion: Option<String>,
+    /// How many findings it stands for: more than one where it says how many are not listed.
+    #[serde(skip)]
+    pub count: usize,
 }
 
 impl Fault {
@@ -43,6 +46,7 @@ impl Fault {
             column: 0,
             message,
             suggestion: None,
+            count: 1,
         }
     }
 }

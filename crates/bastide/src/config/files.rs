@@ -32,6 +32,10 @@ pub struct Disk;
 impl Files for Disk {
     fn read(&self, path: &Path, bytes_max: usize) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
+        if is_named_pipe(path) {
+            let why = "it is a pipe, for whose writer everything would wait; expected a file";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
+        }
         File::open(path)?.take((bytes_max as u64).saturating_add(1)).read_to_end(&mut bytes)?;
         Ok(bytes)
     }
@@ -44,6 +48,13 @@ impl Files for Disk {
         use std::os::unix::fs::PermissionsExt;
         std::fs::metadata(path).is_ok_and(|data| data.permissions().mode() & 0o004 != 0)
     }
+}
+
+/// Whether it is a pipe that whoever started this process did not open: `<(…)` of a shell is one in `/dev/fd`.
+fn is_named_pipe(path: &Path) -> bool {
+    use std::os::unix::fs::FileTypeExt;
+    let is_given = ["/dev", "/proc"].iter().any(|folder| path.starts_with(folder));
+    !is_given && std::fs::metadata(path).is_ok_and(|data| data.file_type().is_fifo())
 }
 
 /// Files in memory, for tests and the fuzzer. Names are what was given, no folders.
@@ -86,6 +97,25 @@ impl Files for Memory {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The read ends: nobody writes to the pipe.
+    #[test]
+    fn a_pipe_is_not_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join("pipe");
+        rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RWXU).unwrap();
+        assert_eq!(Disk.read(&pipe, 10).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+    }
+
+    /// What a shell makes of `<(…)`.
+    #[test]
+    fn a_pipe_that_was_given_is_read() {
+        let (reader, mut writer) = io::pipe().unwrap();
+        io::Write::write_all(&mut writer, b"listen: []").unwrap();
+        drop(writer);
+        let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&reader));
+        assert_eq!(Disk.read(Path::new(&path), 100).unwrap(), b"listen: []");
+    }
 
     #[test]
     fn a_file_without_an_end_is_read_up_to_the_limit_and_one_byte() {

@@ -37,6 +37,7 @@ pub fn format(file: &Path, text: &str) -> Result<String, Fault> {
         column,
         message,
         suggestion: None,
+        count: 1,
     })?;
     let refused = |why: &str| Fault {
         suggestion: Some("the file is left as it is".to_owned()),

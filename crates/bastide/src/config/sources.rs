@@ -203,7 +203,9 @@ pub(super) fn tidy(path: &Path) -> PathBuf {
 impl Decoder<'_> {
     /// The main file with everything that it includes.
     pub(super) fn document(&mut self, main: &Path) -> Option<Node> {
-        let main = tidy(main);
+        // Faults name it: `.` too.
+        let main =
+            Some(tidy(main)).filter(|tidied| !tidied.as_os_str().is_empty()).unwrap_or(main.to_owned());
         self.sources.names.push(main.clone());
         let mut whole = Node { at: At { file: 0, line: 1, column: 1 }, value: Value::Map(Vec::new()) };
         let read = self.include(0, &main, &mut whole, &mut vec![main.clone()]);

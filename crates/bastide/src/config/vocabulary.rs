@@ -107,6 +107,7 @@ fn fault(fault: &policy::Fault, main: &Path) -> Fault {
         column: column.max(1),
         message: fault.message.clone(),
         suggestion: None,
+        count: 1,
     }
 }
 

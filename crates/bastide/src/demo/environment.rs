@@ -306,7 +306,7 @@ impl DemoEnvironment {
         Ok(())
     }
 
-    /// Runs a `bastide` command in the demo and gives its standard output and whether
+    /// Runs a `bastide` command in the demo and gives what it says, why its answer is no or its result, and whether
     /// its exit code was 0.
     ///
     /// # Errors
@@ -320,10 +320,13 @@ impl DemoEnvironment {
             .output()
             .await?;
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let beside = String::from_utf8_lossy(&output.stderr);
         if output.status.code().is_none_or(|code| code > 1) {
-            bail!("bastide {}: {}{text}", arguments.join(" "), String::from_utf8_lossy(&output.stderr));
+            bail!("bastide {}: {beside}{text}", arguments.join(" "));
         }
-        Ok((text, output.status.success()))
+        let done = output.status.success();
+        // Why the answer is no stands beside the result, which there is none of.
+        Ok((if done || !text.is_empty() { text } else { beside.into_owned() }, done))
     }
 
     /// Makes the store and the people in it, with the commands that an operator would use.

@@ -276,9 +276,9 @@ async fn who_evicts_and_admits_a_node_leaves_one_event_each_time() {
         (0, "x509/edge-2 may come again\n".to_owned(), String::new())
     );
     assert_eq!(nodes(&["admit", "x509/edge-2"]).0, 1);
-    let (code, out, _) = nodes(&["evict", "edge-1", "--why", "two\nlines"]);
-    assert!(code == 1 && out.contains("one line of at most 256 characters"), "{out}");
-    assert!(nodes(&["evict", "no node"]).1.contains("names no node"));
+    let (code, _, err) = nodes(&["evict", "edge-1", "--why", "two\nlines"]);
+    assert!(code == 1 && err.contains("one line of at most 256 characters"), "{err}");
+    assert!(nodes(&["evict", "no node"]).2.contains("names no node"));
     let who = format!("local:{}", rustix::process::geteuid().as_raw());
     let other = ("x509%2Fedge-2", "x509/edge-2");
     let mut expected = vec![
@@ -327,7 +327,7 @@ async fn who_makes_join_tokens_and_moves_authorities_leaves_one_event_each_time(
         let (code, token, err) = mesh(&["token", "edge-1", "--expires", "10m", "--why", "a new van"]);
         assert_eq!(code, 0, "{err}");
         tokens.push(token.trim().split('.').next().unwrap().to_owned());
-        assert!(mesh(&["token", "a/b"]).1.contains("names no node"));
+        assert!(mesh(&["token", "a/b"]).2.contains("names no node"));
         assert_eq!(mesh(&["token", "edge-1", "--expires", "8d"]).0, 1);
         let at = |node: &str| format!("POST /v1/nodes/{node}/token");
         nodes.push((
@@ -355,8 +355,8 @@ async fn who_makes_join_tokens_and_moves_authorities_leaves_one_event_each_time(
         };
         let (next, old) = (of("prepared"), of("active"));
         assert_eq!(mesh(&["activate", &next[..12], "--why", "drill"]).0, 0);
-        let (code, out, _) = mesh(&["revoke", &old]);
-        assert!(code == 1 && out.contains("it has to be tainted"), "{out}");
+        let (code, _, err) = mesh(&["revoke", &old]);
+        assert!(code == 1 && err.contains("it has to be tainted"), "{err}");
         assert_eq!(mesh(&["taint", &old, "--why", "leaked"]).0, 0);
         let (code, out, _) = mesh(&["revoke", &old, "--why", "leaked"]);
         assert!(code == 0 && out.contains(&format!("jwt     revoked   {old}")), "{out}");
@@ -392,6 +392,6 @@ async fn who_makes_join_tokens_and_moves_authorities_leaves_one_event_each_time(
     let administered = "realms: { town: https://localhost }\npolicies: shop.cedar\nroutes: [ { name: id, \
         match: localhost/**, to: identity, authenticate: none, allow: anyone } ]";
     testbed.configure(&configuration(free_port(), 8, "").replace("routes: []", administered));
-    let (code, out, _) = testbed.bastide(&["mesh", "prepare", "jwt"]);
-    assert!(code == 1 && out.contains("policies do not permit"), "{code} {out}");
+    let (code, _, err) = testbed.bastide(&["mesh", "prepare", "jwt"]);
+    assert!(code == 1 && err.contains("policies do not permit"), "{code} {err}");
 }

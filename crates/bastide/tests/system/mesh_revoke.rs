@@ -472,6 +472,6 @@ async fn what_a_revoked_authority_signed_is_counted_as_valid_no_more() {
     // Nothing of that name is a "no", of authorities as of workloads.
     for arguments in [["taint", "zzz"], ["activate", "zzz"], ["revoke", "zzz"]] {
         let (code, out, err) = scene.testbed.bastide(&[&["mesh"][..], &arguments].concat());
-        assert!(code == 1 && out.contains("no authority's id begins with \"zzz\""), "{out}{err}");
+        assert!(code == 1 && err.contains("no authority's id begins with \"zzz\""), "{out}{err}");
     }
 }

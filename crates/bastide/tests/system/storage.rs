@@ -77,6 +77,39 @@ async fn a_store_is_made_opened_backed_up_restored_and_rotated() {
     let (code, _, err) = testbed.bastide(&["store", "status"]);
     assert!(code == 3 && err.contains("chmod 600"), "{err}");
     testbed.stop_gateway().await;
+    // Each left its event, beside the process and with none; what was not begun left none.
+    std::fs::set_permissions(testbed.path("state/unseal.key"), std::fs::Permissions::from_mode(0o600))
+        .unwrap();
+    assert_eq!(testbed.bastide(&["store", "rotate"]).0, 0);
+    let me = format!("local:{}", rustix::process::geteuid().as_raw());
+    let events = audited(&testbed, "administration:store");
+    let expected = [
+        ("backup", "monday"),
+        ("backup", "monday"),
+        ("rotate", ""),
+        ("rotate", "resumed"),
+        ("restore", "monday"),
+        ("restore", "damaged"),
+        ("rotate", ""),
+    ];
+    let expected = expected.map(|(work, about)| (me.clone(), format!("/v1/store/{work}"), about.to_owned()));
+    assert_eq!(events, expected);
+}
+
+/// Who, path and reason of the audit log's events of a route, in their order.
+fn audited(testbed: &TestBed, route: &str) -> Vec<(String, String, String)> {
+    let files = std::fs::read_dir(testbed.path("state/audit")).unwrap().map(|entry| entry.unwrap().path());
+    let mut files: Vec<_> = files.filter(|path| path.extension().is_some_and(|end| end == "jsonl")).collect();
+    files.sort();
+    let lines: String = files.iter().map(|path| std::fs::read_to_string(path).unwrap()).collect();
+    let events = lines.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let text =
+        |event: &Value, at: &str| event.pointer(at).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let of_route = events.filter(|event| text(event, "/unmapped/route") == route);
+    let told = |event: Value| {
+        ["/actor/user/name", "/http_request/url/path", "/status_detail"].map(|at| text(&event, at)).into()
+    };
+    of_route.map(told).collect()
 }
 
 #[tokio::test]

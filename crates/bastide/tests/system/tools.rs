@@ -355,6 +355,7 @@ fn what_could_not_run_is_said_once_and_where_the_result_would_have_been() {
         // Who does it is told why, although nobody else would be.
         ("key list", "api-keys.json: "),
         ("revoke list", "revocations.json: "),
+        ("blast-radius --service here", "expected mesh.yaml beside the configuration"),
     ] {
         let words: Vec<&str> = arguments.split(' ').collect();
         let (code, said, complained) = testbed.bastide(&words);
@@ -365,14 +366,37 @@ fn what_could_not_run_is_said_once_and_where_the_result_would_have_been() {
         let document: Value = serde_json::from_str(&said).unwrap();
         assert!(document["error"].as_str().unwrap().contains(says), "{arguments}: {said}");
     }
+    // A "no" is no result either, which may go to a file.
+    assert_eq!(testbed.bastide(&["init"]).0, 0);
+    for (arguments, says) in [
+        ("realm export --realm shop", "has no realm \"shop\"; there are: town"),
+        ("client show none", "there is no client"),
+        ("init", "there is a store already"),
+    ] {
+        let words: Vec<&str> = arguments.split(' ').collect();
+        let (code, said, complained) = testbed.bastide(&words);
+        assert_eq!((code, said.as_str()), (1, ""), "{arguments}: {complained}");
+        assert!(complained.contains(says), "{arguments}: {complained}");
+        let (code, said, complained) = testbed.bastide(&[&words[..], &["--output", "json"]].concat());
+        assert_eq!((code, complained.as_str()), (1, ""), "{arguments}: {said}");
+        let document: Value = serde_json::from_str(&said).unwrap();
+        assert!(document["error"].as_str().unwrap().contains(says), "{arguments}: {said}");
+    }
     // What is not there is neither whole nor damaged.
     std::fs::remove_file(testbed.path("state/revocations.json")).unwrap();
-    assert_eq!(testbed.bastide(&["init"]).0, 0);
     let (code, said, complained) = testbed.bastide(&["store", "check", "none.bastide"]);
     assert_eq!((code, said.as_str()), (3, ""), "{complained}");
     assert_eq!(complained.matches("os error 2").count(), 1, "{complained}");
     std::fs::write(testbed.path("none.bastide"), "garbage").unwrap();
     assert_eq!(testbed.bastide(&["store", "check", "none.bastide"]).0, 1);
+    let (code, _, complained) = testbed.bastide(&["store", "backup", "none.bastide"]);
+    assert!(code == 3 && complained.contains("none.bastide: there is one already"), "{complained}");
+    let (code, said, _) = testbed.bastide(&["check", "."]);
+    assert!(code == 1 && said.starts_with(".: cannot read it: Is a directory"), "{said}");
+    // What names nobody is done, and said.
+    let (code, _, complained) =
+        testbed.bastide(&["revoke", "subject", "alice", "--issuer", "https://id.example.com"]);
+    assert!(code == 0 && complained.contains("has no issuer \"https://id.example.com\""), "{complained}");
     // A level that is none would silence the log.
     let output = testbed.serve("log").env("BASTIDE_LOG", "inf").output().unwrap();
     assert_eq!(output.status.code(), Some(3));
@@ -530,7 +554,10 @@ fn explanations_take_their_own_words_and_say_what_no_route_takes() {
     assert_eq!(ask(&["--url", "localhost/here/1"]).0, 1, "nobody who proved anything");
     std::fs::create_dir_all(testbed.path("state/audit")).unwrap();
     let (code, said, err) = ask(&["019a8f0c3b7e5d1f2a4c6e8091b3d5f7"]);
-    assert!(code == 1 && said.contains("no event of request 019a8f0c"), "{code} {said}{err}");
+    assert!(
+        code == 1 && said.is_empty() && err.contains("no event of request 019a8f0c"),
+        "{code} {said}{err}"
+    );
     for (arguments, expected) in [
         (&["--url", "http://localhost/nothing"][..], "nothing matches host, path and header fields (404)"),
         (&["--url", "localhost/here/1", "--method", "post"], "only for other methods, GET"),

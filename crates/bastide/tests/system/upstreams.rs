@@ -429,3 +429,21 @@ async fn requests_are_shared_out_and_copied_as_the_configuration_says() {
     let copies = "bastide_upstream_mirrored_total{service=\"shadow\",result=\"answered\"}";
     until("the copies", async || (metric(&testbed, copies).await? == 65).then_some(())).await;
 }
+
+#[tokio::test]
+async fn whoever_finds_no_place_at_a_busy_service_is_told_when_to_come_again() {
+    let upstream = Upstream::start().await;
+    let testbed = TestBed::start(&format!(
+        "services:\n  here: {{ endpoints: [ http://{} ], connections_max: 1, waiting_max: 0 }}\n{ROUTES}",
+        upstream.address
+    ))
+    .await;
+    let endpoint = testbed.endpoint();
+    let slow = tokio::spawn(async move { http1::ask(&endpoint, &get_request("/slow")).await.unwrap() });
+    until("the one connection to be taken", async || (upstream.seen() == 1).then_some(())).await;
+    let refused = testbed.get("/").await;
+    assert_eq!((refused.status, refused.field("retry-after")), (503, Some("1")));
+    upstream.release();
+    assert_eq!(slow.await.unwrap().status, 200);
+    assert_eq!(testbed.get("/").await.status, 200);
+}

@@ -30,6 +30,9 @@ const SECRET_NAMES: [&str; 19] = [
 const WHOLE_NAMES: [&str; 5] = ["pass", "pin", "otp", "code", "jwt"];
 /// Words before a credential in `Authorization` (RFC 9110 §11.6.2).
 const SCHEMES: [&str; 3] = ["bearer ", "basic ", "apikey "];
+/// The shortest credential behind such a word, bytes: `Basic` with one letter of a user or password (RFC 7617). The
+/// Core Rule Set has messages of "basic SQL authentication bypass".
+const CREDENTIAL_BYTES_MIN: usize = 4;
 
 /// The data of a match in `variable` (`ARGS:password`), as the log may show it.
 pub fn mask<'t>(variable: &str, data: &'t str) -> Cow<'t, str> {
@@ -101,7 +104,10 @@ fn secrets(data: &str) -> Vec<(usize, usize)> {
     for scheme in SCHEMES {
         for (at, _) in lower.match_indices(scheme) {
             let start = at + scheme.len();
-            found.push((start, end_of_value(&lower, start)));
+            let end = end_of_value(&lower, start);
+            if end - start >= CREDENTIAL_BYTES_MIN {
+                found.push((start, end));
+            }
         }
     }
     // A JSON Web Token begins with an encoded `{"`.
@@ -203,6 +209,8 @@ mod tests {
                 "{\"client_secret\": \"s3cret\", \"q\":1}",
                 Some("{\"client_secret\": \"***\", \"q\":1}"),
             ),
+            ("", "Detects basic SQL authentication bypass attempts 1/3", None),
+            ("ARGS:q", "x: Basic YTo= y", Some("x: Basic *** y")),
             ("ARGS:q", "Authorization: Bearer abc.def", Some("Authorization: *** ***")),
             ("ARGS:q", "x eyJhbGciOiJub25lIn0.eyJzdWIiOiJhIn0.c2ln y", Some("x *** y")),
             ("ARGS:json.user.pass", "Matched Data: x", Some("***")),

@@ -218,9 +218,8 @@ fn refuse(gateway: &Gateway, error: &ForwardError, route: &Route, journey: &mut 
             journey.upstream.as_deref().unwrap_or("no endpoint")
         ),
     );
-    if let ForwardError::BreakerOpen { retry_after } = error {
-        let seconds = retry_after.as_millis().div_ceil(1000).max(1);
-        return refusal.with("retry-after", seconds.to_string()).into();
+    match error.retry_after() {
+        Some(wait) => refusal.with("retry-after", wait.as_millis().div_ceil(1000).to_string()).into(),
+        None => refusal.into(),
     }
-    refusal.into()
 }

@@ -87,6 +87,17 @@ impl ForwardError {
         })
     }
 
+    /// When the service may take the request after all; at least a second, as `Retry-After` has no shorter one.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::BreakerOpen { retry_after } => Some(*retry_after),
+            // Whoever waits gives up within seconds, and a connection may be free at any moment.
+            Self::Connect(DialError::Full) => Some(Duration::ZERO),
+            _ => None,
+        }
+        .map(|wait| wait.max(Duration::from_secs(1)))
+    }
+
     /// A short stable name for metrics and spans.
     pub const fn class(&self) -> &'static str {
         match self {

@@ -179,7 +179,8 @@ impl NewFile {
     fn create(path: &Path) -> Result<Self, Error> {
         let fault = |source| Error::File { path: path.to_owned(), source };
         if path.exists() {
-            return Err(fault(std::io::ErrorKind::AlreadyExists.into()));
+            let why = "there is one already, and it is left as it is";
+            return Err(fault(std::io::Error::new(std::io::ErrorKind::AlreadyExists, why)));
         }
         let mut beside = path.as_os_str().to_owned();
         beside.push(".new");

@@ -1,5 +1,8 @@
 //! One row per class of fault: what is written, and what is said about it.
 
+use std::path::Path;
+
+use super::super::{Report, check_with};
 use super::{certificate, said_with};
 
 /// A whole configuration around one section. `«»` stands at the place of the fault.
@@ -1162,18 +1165,20 @@ fn secrets_that_everybody_can_read_are_warned_of() {
     }
 }
 
+fn report(text: &str) -> Report {
+    check_with(Path::new("bastide.yaml"), &super::environment, &super::disk(text, &[]))
+}
+
 #[test]
 fn reports_say_what_came_of_it() {
-    let report = |text: &str| {
-        let files = super::disk(text, &[]);
-        super::super::check_with(std::path::Path::new("bastide.yaml"), &super::environment, &files)
-    };
     let good = report(BASE);
     assert_eq!(
         good.to_string(),
         "bastide.yaml: ok: 1 listener, 1 route, 1 service, 0 policy files, 0 warnings"
     );
     assert_eq!((good.exit_code(), good.to_json()["ok"].as_bool()), (0, Some(true)));
+    let own = report(&format!("{BASE}realms: {{ town: https://id.example.org }}\nmesh: shop.example\n"));
+    assert_eq!((own.exit_code(), own.services), (0, 1), "those that nobody declares: {own}");
     let bad = report("listen: [ 127.0.0.1:0 ]\nlisen: 1\nroutes: []\n");
     assert_eq!(
         bad.to_string(),
@@ -1256,6 +1261,10 @@ fn a_fault_counts_behind_however_many_warnings_and_faults() {
     let said = said_with(&text, &[]);
     assert!(said.iter().all(|one| one.starts_with("bastide.yaml:") && one.contains(" warning: ")));
     assert_eq!(said.last().unwrap(), "bastide.yaml: warning: 200 further warnings are not listed");
+    let end = |text: &str| report(text).to_string().lines().last().unwrap().to_owned();
+    assert!(end(&text).ends_with(", 2 services, 0 policy files, 1200 warnings"), "{}", end(&text));
+    let many = format!("{text}{}", each(wrong));
+    assert_eq!(end(&many), "bastide.yaml: refused: 1200 faults, 1200 warnings");
     let said = said_with(&format!("{text}{}", wrong.replace('N', "0")), &[]);
     assert!(said.iter().any(|one| one.ends_with("unknown service \"oder\" (did you mean \"order\"?)")));
     let said = said_with(&format!("{text}{}", each(wrong)), &[]);
@@ -1277,6 +1286,8 @@ fn what_other_products_call_a_key_leads_to_ours() {
         ("strip_path: true", "strip_prefix"),
         ("rate-limit: 5/minute per user", "limit"),
         ("upstream: a", "to"),
+        ("grpc: shop.Orders", "match"),
+        ("host: shop.example.org", "match"),
     ] {
         let text = format!(
             "listen: [ 127.0.0.1:0 ]\nservices: {{ a: [ http://10.0.0.1 ] }}\n\

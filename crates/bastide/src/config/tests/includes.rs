@@ -87,4 +87,9 @@ fn faults_name_the_file_that_they_are_in() {
     ] {
         assert_eq!(said_with(MAIN, &more), said, "{more:?}");
     }
+    // What the file may hold is not missed as well.
+    assert_eq!(
+        said_with("include: gone.yaml\n", &[]),
+        ["bastide.yaml:1:10: cannot read gone.yaml: no such file"]
+    );
 }

@@ -82,11 +82,13 @@ pub fn load_rules(settings: &WafSettings, files: &dyn Files) -> Result<RuleSet, 
         column: if is_ours(&fault) { 0 } else { fault.place.column },
         message: fault.message,
         suggestion: fault.suggestion.map(|name| format!("did you mean {name:?}?")),
+        count: 1,
     };
     let shared = decoder.waf_load_text(&text).map_err(|faults| {
         let mut all: Vec<Fault> = faults.faults.into_iter().map(whole).collect();
         if faults.further > 0 {
-            all.push(Fault::whole_file(Path::new("rules"), format!("and {} more faults", faults.further)));
+            let message = format!("{} further faults are not listed", faults.further);
+            all.push(Fault { count: faults.further, ..Fault::whole_file(Path::new("rules"), message) });
         }
         all
     })?;

@@ -87,6 +87,8 @@ struct Importer<'n> {
     alike: HashMap<String, Vec<usize>>,
     policies: String,
     client_authorities: Option<Vec<String>>,
+    /// Routes whose upstreams see the host that the client asked for, as they did not in Kong.
+    hosts_preserved: usize,
     files: Vec<SideFile>,
     findings: Vec<Finding>,
     said: HashSet<Finding>,
@@ -116,6 +118,7 @@ pub fn import(text: &str, listen: Listen) -> Result<Imported, Unreadable> {
         alike: HashMap::new(),
         policies: String::new(),
         client_authorities: None,
+        hosts_preserved: 0,
         files: Vec::new(),
         findings: Vec::new(),
         said: HashSet::new(),

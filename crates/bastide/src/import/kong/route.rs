@@ -120,7 +120,7 @@ impl<'n> Importer<'n> {
         if filtered.into_iter().any(|entity| !entity.items("filter_chains").is_empty()) {
             closed.push("filter_chains are not translated, and what they keep out is not known".to_owned());
         }
-        self.odd_keys(entity, &place, &mut closed);
+        self.odd_keys(entity, &mut closed);
         if service.is_none() && !treatment.answered {
             closed.push("the route has no service".to_owned());
         }
@@ -230,7 +230,7 @@ impl<'n> Importer<'n> {
     }
 
     /// Keys of a route that mean something and have no counterpart.
-    fn odd_keys(&mut self, entity: Entity<'n>, place: &str, closed: &mut Vec<String>) {
+    fn odd_keys(&mut self, entity: Entity<'n>, closed: &mut Vec<String>) {
         if entity.get("expression").is_some() {
             closed.push("the route is an expression (router_flavor: expressions)".to_owned());
         }
@@ -239,10 +239,8 @@ impl<'n> Importer<'n> {
                 closed.push(format!("{key} are not translated"));
             }
         }
-        if !entity.flag("preserve_host", false) {
-            let note = "the upstream sees the host that the client asked for, as with preserve_host: true";
-            self.say(entity, place, Outcome::Changed, note);
-        }
+        // In most files every route: said of all of them at once.
+        self.hosts_preserved += usize::from(!entity.flag("preserve_host", false));
     }
 
     /// Adds a route, less what routes before it take alike. Closed wins.

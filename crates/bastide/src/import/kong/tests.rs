@@ -106,8 +106,31 @@ fn the_report_names_places_and_reasons_and_no_secret() {
     // The steps that are left name the files as they are written.
     let written = imported.written_to("out/kong".as_ref()).next_steps;
     assert!(written.contains(&format!("{step} --config out/kong/bastide.yaml")), "{written:?}");
-    let closed = written.iter().find(|step| step.contains("is closed")).unwrap();
-    assert!(closed.ends_with(" from out/kong/policies/kong.cedar"), "{closed}");
+    let closed = written.iter().find(|step| step.contains(" closed: see to ")).unwrap();
+    assert!(closed.contains(" from out/kong/policies/kong.cedar"), "{closed}");
+}
+
+#[test]
+fn what_is_the_same_of_many_routes_is_said_once() {
+    let routes = |more: &str| {
+        let route = |number| format!("{{ name: r{number}, paths: [ /r{number} ]{more} }}");
+        let all: Vec<String> = (1..=50).map(route).collect();
+        imported(&format!(
+            "_format_version: '3.0'\nservices:\n- {{ name: a, url: 'http://127.0.0.1:1', routes: [ {} ] }}\n",
+            all.join(", ")
+        ))
+    };
+    let hosts = |imported: &Imported| {
+        let said = format!("{:?}{:?}", imported.findings, imported.next_steps);
+        said.matches("preserve_host").count()
+    };
+    let open = routes("");
+    assert_eq!((open.findings.len(), hosts(&open)), (51, 1));
+    assert!(open.next_steps.iter().any(|step| step.ends_with(", which 50 routes of the file did not have")));
+    assert_eq!(hosts(&routes(", preserve_host: true")), 0);
+    let closed = routes(", sources: [ { ip: 10.0.0.1 } ]");
+    let step = closed.next_steps.iter().find(|step| step.starts_with("50 routes are closed: see to each"));
+    assert!(step.unwrap().ends_with(", \"r49\", \"r50\""), "{step:?}");
 }
 
 #[test]

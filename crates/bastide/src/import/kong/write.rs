@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::Importer;
 use super::access::{Permit, cedar};
 use super::route::Made;
-use crate::config;
+use crate::config::{self, counted};
 use crate::import::yaml::{Yaml, quoted};
 use crate::import::{Imported, SideFile};
 
@@ -45,6 +45,12 @@ impl Importer<'_> {
         let text = config::format(Path::new("bastide.yaml"), &text).unwrap_or(text);
         let mut files = vec![SideFile { path: PathBuf::from("bastide.yaml"), bytes: text.into_bytes() }];
         files.append(&mut self.files);
+        if self.hosts_preserved > 0 {
+            self.next_steps.push(format!(
+                "upstreams see the host that the client asked for, as with `preserve_host: true`, which {} of the file did not have",
+                counted(self.hosts_preserved, "route")
+            ));
+        }
         if !self.routes.is_empty() {
             self.next_steps.push(LIMITS.to_owned());
         }
@@ -60,16 +66,27 @@ impl Importer<'_> {
             .filter(|made| !made.closed.is_empty())
             .map(|made| (made.name.clone(), made.closed.clone()))
             .collect();
-        for (name, reasons) in closed {
-            for reason in &reasons {
+        for (name, reasons) in &closed {
+            for reason in reasons {
                 let _ = writeln!(self.policies, "// {}", one_line(reason));
             }
             let rule = Permit { principal: "principal".to_owned(), when: String::new() };
-            self.policy(&format!("{name}: closed"), "forbid", &rule, Some(&name));
-            self.next_steps.push(format!(
+            self.policy(&format!("{name}: closed"), "forbid", &rule, Some(name));
+        }
+        match closed.as_slice() {
+            [] => {}
+            [(name, _)] => self.next_steps.push(format!(
                 "route {name:?} is closed: see to it, then remove the policy @id({}) from policies/kong.cedar",
                 cedar(&format!("{name}: closed"))
-            ));
+            )),
+            several => {
+                let names: Vec<String> = several.iter().map(|(name, _)| format!("{name:?}")).collect();
+                self.next_steps.push(format!(
+                    "{} routes are closed: see to each, then remove its policy @id(\"NAME: closed\") from policies/kong.cedar: {}",
+                    names.len(),
+                    names.join(", ")
+                ));
+            }
         }
     }
 
