@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use ::mesh::Digests;
 use ::mesh::node::{JoinToken, NodeKey, Pin, Prover, Remote};
-use ::mesh::workload_api::{Refusals, Socket, SvidCache, World};
+use ::mesh::workload_api::{Allowances, Refusals, Socket, SvidCache, World};
 use anyhow::Context as _;
 use keys::SystemRandom;
 use model::Clock;
@@ -63,6 +63,7 @@ pub fn run(arguments: &AgentArguments) -> anyhow::Result<ExitCode> {
                 svid_cache: SvidCache::default(),
                 refusals: Refusals::default(),
                 digests: Digests::default(),
+                allowances: Allowances::default(),
             };
             let socket = Socket::listen(&arguments.socket, world).context("the Workload API")?;
             tracing::info!("Workload API on unix:{}", socket.path().display());
