@@ -31,7 +31,7 @@ pub const LEAF_LIFETIME: Duration = Duration::from_secs(90 * 86_400);
 /// A leaf is replaced when less than this is left of it.
 pub const LEAF_RENEW_BEFORE: Duration = Duration::from_secs(30 * 86_400);
 /// Certificates start this much in the past, for clients whose clock is behind.
-pub(crate) const BACKDATE: Duration = Duration::from_secs(3600);
+pub const BACKDATE: Duration = Duration::from_secs(3600);
 /// Most names of one leaf.
 pub const LEAF_NAMES_MAX: usize = 1_000;
 /// Largest PEM file that is read, bytes.

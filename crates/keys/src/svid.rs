@@ -18,7 +18,8 @@ use rustls_pki_types::{CertificateDer, CertificateSigningRequestDer};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use crate::algorithm::Algorithm;
-use crate::ca::{BACKDATE, calendar, serial};
+pub use crate::ca::BACKDATE;
+use crate::ca::{calendar, serial};
 use crate::certificate::CERTIFICATE_BYTES_MAX;
 use crate::encoding::hex;
 use crate::error::Error;

@@ -17,7 +17,7 @@
 use std::sync::Arc;
 
 use keys::encoding::{decode_base64url, encode_base64url};
-use keys::svid::{AuthorityTerms, X509Authority};
+use keys::svid::{AuthorityTerms, BACKDATE, X509Authority};
 use keys::{Algorithm, LocalSigner, SecureRandom, Signer};
 use model::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -139,6 +139,12 @@ impl Entry {
         self.tainted.is_none() && self.revoked.is_none() && self.active_from <= now && now < self.ends
     }
 
+    /// Whether what it signs now is good now: one that was made while the clock was set ahead is not, for as long as
+    /// that was.
+    fn has_begun(&self, now: Timestamp) -> bool {
+        self.created <= now.plus(BACKDATE)
+    }
+
     /// Its signer.
     pub(crate) fn signer(&self) -> Result<LocalSigner, Error> {
         let broken = || Error::Record(format!("the key {} is not base64url", self.id));
@@ -225,7 +231,7 @@ impl Record {
                 "more than {AUTHORITIES_MAX} authorities would be kept; they are changed too often"
             )));
         }
-        Ok(self.succeeded_by(next))
+        Ok(self.succeeded_by(next, now))
     }
 
     /// Prepares another authority although none is due. It signs when the present one
@@ -246,7 +252,7 @@ impl Record {
         let from = self.signing(kind, settings, now).map_or(now, |entry| entry.active_until.max(now));
         let mut next = self.clone();
         next.entries.push(self.make(kind, settings, random, now, from)?);
-        next.sequence += 1;
+        next.sequence = self.sequence_after(now);
         Ok(next)
     }
 
@@ -293,7 +299,7 @@ impl Record {
             return Err(Error::Authority(format!("the authority {id} is {found}; it has to be {wanted}")));
         }
         change(entry);
-        next.sequence += 1;
+        next.sequence = self.sequence_after(now);
         Ok(next)
     }
 
@@ -343,15 +349,21 @@ impl Record {
     }
 
     /// The next record, when it is another one, with its number.
-    fn succeeded_by(&self, mut next: Self) -> Option<Self> {
+    fn succeeded_by(&self, mut next: Self, now: Timestamp) -> Option<Self> {
         let shape = |record: &Self| -> Vec<(String, Timestamp)> {
             record.entries.iter().map(|entry| (entry.id.clone(), entry.active_from)).collect()
         };
         if shape(self) == shape(&next) {
             return None;
         }
-        next.sequence += 1;
+        next.sequence = self.sequence_after(now);
         Some(next)
+    }
+
+    /// The number of what follows this: the second at which it does, or the next number. So it is above all that
+    /// partners were told before a store was lost, or put back from a backup: they take no lower one.
+    fn sequence_after(&self, now: Timestamp) -> u64 {
+        now.unix_seconds().max(self.sequence + 1)
     }
 
     /// The prepared authority that has to begin because none signs.
@@ -364,14 +376,18 @@ impl Record {
             .entries
             .iter_mut()
             .zip(fitting)
-            .filter(|(entry, fits)| *fits && entry.kind == kind && entry.state(now) == State::Prepared);
+            .filter(|(entry, fits)| *fits && entry.kind == kind && entry.state(now) == State::Prepared)
+            .filter(|(entry, _)| entry.has_begun(now));
         prepared.next().map(|(entry, _)| entry)
     }
 
     /// From when on another authority of a kind has to sign; `None`: none is due.
     fn due(&self, kind: Kind, settings: &Settings, now: Timestamp) -> Option<Timestamp> {
         let fitting = self.entries.iter().filter(|entry| entry.kind == kind && self.fits(entry, settings));
-        let Some(last) = fitting.max_by_key(|entry| entry.active_from) else { return Some(now) };
+        let Some(last) = fitting.filter(|entry| entry.has_begun(now)).max_by_key(|entry| entry.active_from)
+        else {
+            return Some(now);
+        };
         let prepared_at = last.active_from.plus(last.ends.since(last.active_from) / 6 * PREPARED);
         (now >= prepared_at).then_some(last.active_until.max(now))
     }

@@ -33,6 +33,7 @@
 //!   meets those of several is all of them, and gets the documents of each);
 //! - read the clock: time comes from the store's.
 
+mod allowance;
 pub mod attest;
 pub mod authority;
 pub mod authority_set;
@@ -49,6 +50,7 @@ pub mod jwt_svid;
 mod left_out;
 mod message;
 pub mod node;
+mod open_calls;
 mod quota;
 pub mod registry;
 mod renew;

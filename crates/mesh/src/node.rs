@@ -13,7 +13,9 @@
 //! What it must never do: sign for a workload that is not registered for the node that asks, take
 //! an address for one, or take a private key of a workload over the wire.
 
+mod allowances;
 mod connection_limits;
+mod documents;
 mod endpoints;
 mod key;
 mod listener;
@@ -24,6 +26,7 @@ mod remote;
 #[cfg(test)]
 mod tests;
 
+pub use allowances::Allowances;
 pub use key::{NodeKey, Pin};
 pub use listener::{NodeListener, NodeWorld};
 pub use proof::{Kubernetes, Proof, Provers};

@@ -14,6 +14,7 @@
 //! by anything that its process says, tell a process that matches nothing why, hold a message of one that
 //! cannot be anybody.
 
+mod allowances;
 mod authority;
 mod calls;
 mod client;
@@ -57,8 +58,10 @@ use crate::digest::{Digest, Digests, Executable};
 use crate::directory::Directory;
 use crate::issuer::Issuer;
 use crate::message::{Incoming, Sends, incoming};
-use crate::quota::Quota;
+use crate::open_calls::holding;
+use crate::quota::{Quota, Slot};
 use crate::workload::{Workload, Workloads};
+pub use allowances::Allowances;
 pub use client::{Client, EndpointUpdates, RevokedUpdates, X509Context, X509Identity};
 pub use listen::{CONNECTIONS_MAX, CONNECTIONS_PER_USER_MAX, Socket};
 pub use own::Own;
@@ -72,6 +75,10 @@ pub const MESSAGE_BYTES_MAX: usize = 64 * 1024;
 const UNFINISHED_PER_USER_MAX: usize = 64;
 /// Most of all.
 const UNFINISHED_MAX: usize = 1_024;
+/// Most calls of one user that are not over, streams among them, on all its connections.
+const CALLS_PER_USER_MAX: usize = 2_048;
+/// Most of all.
+const CALLS_MAX: usize = 16_384;
 /// Largest message that is sent, bytes: bundles of many domains.
 const ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
 
@@ -97,6 +104,8 @@ pub struct World {
     pub refusals: Refusals,
     /// Digests of executables.
     pub digests: Digests,
+    /// How often each workload may ask.
+    pub allowances: Allowances,
 }
 
 /// One identity that was given or refused.
@@ -153,6 +162,8 @@ pub(crate) enum Refused {
     Nobody(String),
     /// They ask for something else than they may have.
     Argument(&'static str),
+    /// They have had so much that they have to wait: the reason, for the log.
+    Exhausted(String),
     /// It cannot be made now: the reason, for the log.
     Unavailable(String),
 }
@@ -164,6 +175,7 @@ impl Refused {
             // Workload API §6: no more than that there is none for it.
             Self::Nobody(_) => Status::permission_denied("no identity issued"),
             Self::Argument(what) => Status::invalid_argument(*what),
+            Self::Exhausted(_) => Status::resource_exhausted("too many for now; try again later"),
             Self::Unavailable(_) => Status::unavailable("identities cannot be issued at the moment"),
         }
     }
@@ -206,7 +218,9 @@ impl World {
     pub(crate) async fn refuse(&self, call: &'static str, caller: &Caller, refused: &Refused) {
         let Some(left_out) = self.refusals.take(caller.uid, self.domain.now()) else { return };
         let reason = match refused {
-            Refused::Nobody(reason) | Refused::Unavailable(reason) => reason.clone(),
+            Refused::Nobody(reason) | Refused::Exhausted(reason) | Refused::Unavailable(reason) => {
+                reason.clone()
+            }
             Refused::Argument(what) => (*what).to_owned(),
         };
         let reason = match left_out {
@@ -267,6 +281,8 @@ pub(crate) struct Api {
     world: Arc<World>,
     /// Messages that have not come to their end.
     unfinished: Arc<Quota<u32>>,
+    /// Calls that are not over.
+    open: Arc<Quota<u32>>,
 }
 
 /// Names its mandatory header (Workload API §5.1), and the value that it has to have.
@@ -290,7 +306,8 @@ const METHODS: [&str; 11] = [
 impl Api {
     pub(crate) fn new(world: World) -> Self {
         let unfinished = Quota::new(UNFINISHED_PER_USER_MAX, UNFINISHED_MAX);
-        Self { world: Arc::new(world), unfinished }
+        let open = Quota::new(CALLS_PER_USER_MAX, CALLS_MAX);
+        Self { world: Arc::new(world), unfinished, open }
     }
 
     async fn answer(self, request: http::Request<Body>) -> http::Response<Body> {
@@ -308,15 +325,15 @@ impl Api {
         };
         let call = visit.call();
         match self.admit(method, &visit, request).await {
-            Ok(request) => {
+            Ok((request, open)) => {
                 call.is_known();
-                self.dispatch(method, visit.caller, request).await
+                holding(self.dispatch(method, visit.caller, request).await, open)
             }
             Err(status) => status.into_http(),
         }
     }
 
-    /// Lets in whoever may be a registered workload, with what they go on to say.
+    /// Lets in whoever may be a registered workload, with what they go on to say, and a place for the call.
     ///
     /// INVARIANT: of anybody else no message is read. Who it is is asked again when it has come.
     async fn admit(
@@ -324,12 +341,15 @@ impl Api {
         method: &'static str,
         visit: &Visit,
         request: http::Request<Body>,
-    ) -> Result<http::Request<Incoming<Body, u32>>, Status> {
+    ) -> Result<(http::Request<Incoming<Body, u32>>, Slot<u32>), Status> {
         if let Err(refused) = self.world.may_be(&visit.caller).await {
             return Err(calls::told_no(&self.world, &visit.caller, method, &refused).await);
         }
+        let uid = visit.caller.uid;
+        let open = self.open.take(uid);
+        let open = open.ok_or_else(|| Status::resource_exhausted("too many calls are not over"))?;
         let sends = if method == sds::STREAM_SECRETS { Sends::Many } else { Sends::One };
-        incoming(request, sends, &self.unfinished, visit.caller.uid)
+        Ok((incoming(request, sends, &self.unfinished, uid)?, open))
     }
 
     async fn dispatch(

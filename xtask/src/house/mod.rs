@@ -41,7 +41,6 @@ pub(crate) fn run() -> Result<()> {
         }
         if file.file_name().is_some_and(|name| name == "Cargo.toml") {
             faults.extend(lints(file, &text));
-            faults.extend(less_optimised(file, &text));
         }
         if file.file_name().is_some_and(|name| name == "Cargo.lock") {
             faults.extend(sources(file, &text));
@@ -109,23 +108,6 @@ fn lints(file: &Path, text: &str) -> Option<String> {
     (is_member && !takes).then(|| format!("{}: expected `[lints] workspace = true`", file.display()))
 }
 
-/// Packages that `dist` would optimise as little as tests do: it inherits what `dev` says of a
-/// package, and what ships is to be fast.
-fn less_optimised(file: &Path, text: &str) -> Vec<String> {
-    let Ok(manifest) = text.parse::<toml::Table>() else {
-        return vec![format!("{}: no TOML", file.display())];
-    };
-    let packages = |profile: &str| manifest.get("profile")?.get(profile)?.get("package")?.as_table();
-    let level = |profile: &str, package: &str| {
-        packages(profile)?.get(package)?.get("opt-level").and_then(toml::Value::as_integer)
-    };
-    let names = packages("dev").into_iter().flat_map(toml::Table::keys);
-    names
-        .filter(|name| level("dist", name).or_else(|| level("dev", name)).is_some_and(|level| level < 3))
-        .map(|name| format!("{}: expected `[profile.dist.package.{name}] opt-level = 3`", file.display()))
-        .collect()
-}
-
 /// Sources in a lock file other than the public registry.
 fn sources(file: &Path, text: &str) -> Vec<String> {
     let expected = "source = \"registry+https://github.com/rust-lang/crates.io-index\"";
@@ -177,16 +159,6 @@ mod tests {
         assert!(
             lints(file, "[package]\nname = \"a\"\n[lints]\n[dependencies]\nworkspace = true\n").is_some()
         );
-    }
-
-    #[test]
-    fn what_ships_is_not_optimised_as_tests_are() {
-        let file = Path::new("Cargo.toml");
-        let dev = "[profile.dev.package.waf]\nopt-level = 1\n[profile.dev.package.memchr]\nopt-level = 3\n";
-        assert_eq!(less_optimised(file, dev).len(), 1);
-        let dist = |level: u8| format!("{dev}[profile.dist.package.waf]\nopt-level = {level}\n");
-        assert_eq!(less_optimised(file, &dist(2)).len(), 1);
-        assert_eq!(less_optimised(file, &dist(3)), Vec::<String>::new());
     }
 
     #[test]

@@ -19,8 +19,8 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use ::mesh::directory::Directory;
-use ::mesh::node::{NodeListener, NodeWorld, Provers};
-use ::mesh::workload_api::{Foreign, Own, Refusals, Socket, SvidCache, World};
+use ::mesh::node::{self, NodeListener, NodeWorld, Provers};
+use ::mesh::workload_api::{Allowances, Foreign, Own, Refusals, Socket, SvidCache, World};
 use ::mesh::{Bundle, Digests, Issuer, TrustDomain, renew};
 use anyhow::Context as _;
 use axum::Router;
@@ -553,6 +553,7 @@ impl MeshHost {
             svid_cache: SvidCache::default(),
             refusals: Refusals::default(),
             digests: Digests::default(),
+            allowances: Allowances::default(),
         }
     }
 
@@ -573,6 +574,7 @@ impl MeshHost {
             foreign: foreign.subscribe(),
             recorder: self.audit.clone(),
             provers: provers.subscribe(),
+            allowances: node::Allowances::default(),
         };
         let open = match before {
             Some(before) => before.agents_socket()?,

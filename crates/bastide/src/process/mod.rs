@@ -32,6 +32,7 @@ pub mod metrics;
 pub mod metrics_listener;
 pub mod notify;
 mod open_files;
+mod orphans;
 mod otlp;
 mod outward;
 mod prepare;

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use super::become_program::{self, SoftLimits};
 use super::log::Log;
+use super::orphans;
 use super::program_port::ProgramPort;
 
 /// Longest line of its output that is one event, bytes; a longer one is several.
@@ -56,6 +57,8 @@ pub(super) struct RunningProgram {
     pub(super) service: String,
     child: Child,
     outputs: Vec<JoinHandle<()>>,
+    /// Lets go of what its processes leave behind.
+    orphans: JoinHandle<()>,
     /// Until when its last output is waited for, once it has ended.
     outputs_until: Option<Instant>,
     forced: Option<JoinHandle<()>>,
@@ -103,6 +106,7 @@ impl Program {
         become_program::has_become(told).with_context(cannot)?;
         tracing::info!(service = self.service, process = child.id(), "started {program}");
         self.port.started(process_of(&child));
+        let orphans = tokio::spawn(orphans::let_go(process_of(&child)));
         let mut outputs = Vec::new();
         if let Some(stdout) = child.stdout.take() {
             outputs.push(tokio::spawn(log_lines(stdout, log.clone(), self.service.clone(), "stdout")));
@@ -110,7 +114,14 @@ impl Program {
         if let Some(stderr) = child.stderr.take() {
             outputs.push(tokio::spawn(log_lines(stderr, log.clone(), self.service.clone(), "stderr")));
         }
-        Ok(RunningProgram { service: self.service, child, outputs, outputs_until: None, forced: None })
+        Ok(RunningProgram {
+            service: self.service,
+            child,
+            outputs,
+            orphans,
+            outputs_until: None,
+            forced: None,
+        })
     }
 }
 
@@ -122,6 +133,12 @@ fn process_of(child: &Child) -> Option<Pid> {
 fn reached_variable(service: &str) -> String {
     let letter = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' };
     format!("BASTIDE_TO_{}", service.chars().map(letter).collect::<String>())
+}
+
+impl Drop for RunningProgram {
+    fn drop(&mut self) {
+        self.orphans.abort();
+    }
 }
 
 impl RunningProgram {

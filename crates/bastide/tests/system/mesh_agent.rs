@@ -83,10 +83,11 @@ async fn a_node_joins_and_goes_on_without_its_control_plane() {
     testbed.start_gateway().await;
     until("the next certificate", async || (serial(&testbed).await != before).then_some(())).await;
 
-    // Started again, it is the same node: its token is used up, its key is not.
+    // Started again, it is the same node: its token is used up, its key is not. Nor is the token's file needed.
     node.signal(Signal::TERM);
     assert_eq!(node.ended().await.code(), Some(0), "{}", read(&testbed.path("agent.log")));
     assert!(!testbed.path("node.sock").exists());
+    std::fs::write(testbed.path("join"), "").unwrap();
     let _node = agent(&testbed, "again.log", &["--token-file", "join"], port);
     serial(&testbed).await;
 
@@ -103,6 +104,7 @@ async fn a_node_joins_and_goes_on_without_its_control_plane() {
     }
 
     // Evicted, it gets nothing further, and its token does not let it in again.
+    std::fs::write(testbed.path("join"), &token).unwrap();
     assert_eq!(testbed.bastide(&["mesh", "evict", "edge-1"]).0, 0);
     assert_eq!(testbed.bastide(&["mesh", "evict", "edge-1"]).0, 1);
     let refusal = "not attested: its join token is unknown, used or expired, or its node was evicted since";

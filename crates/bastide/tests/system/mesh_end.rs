@@ -293,6 +293,29 @@ while True:
     until("the end of its child", async || (!read(child.as_ref()).contains("sleep")).then_some(())).await;
 }
 
+/// In a container this process is the first, and the parent of whatever the program's processes leave behind.
+#[tokio::test]
+async fn what_the_program_leaves_behind_is_let_go_of_in_a_container() {
+    let first = ["--user", "--map-current-user", "--pid", "--fork", "--mount-proc", "--kill-child"];
+    if !std::process::Command::new("unshare").args(first).arg("true").status().is_ok_and(|ran| ran.success())
+    {
+        println!("skipped: no user namespaces here, so no container");
+        return;
+    }
+    let mesh = Mesh::start(&[("orders", "")], "").await;
+    let program = "for left in 1 2 3; do (sleep 0.1 &); done; sleep 1; \
+                   cat /proc/[0-9]*/stat > seen; touch whole; exit 7";
+    let mut command = std::process::Command::new("unshare");
+    command.args(first).arg(crate::support::BASTIDE);
+    command.args(["run", "--service", "orders", "--listen", "127.0.0.1:0", "--", "sh", "-c", program]);
+    command.current_dir(mesh.testbed.folder.path());
+    let mut container = crate::support::Process::spawn(&mut command);
+    assert_eq!(container.ended().await.code(), Some(7), "how the program ended is known all the same");
+    let seen = read(&mesh.testbed.path("seen"));
+    assert!(mesh.testbed.path("whole").exists() && seen.contains("(bastide)"), "{seen}");
+    assert!(!seen.contains("(sleep) Z"), "{seen}");
+}
+
 #[tokio::test]
 async fn a_program_starts_only_when_there_is_an_identity() {
     let mut mesh = Mesh::start(&[("orders", "")], "").await;

@@ -49,11 +49,12 @@ fn the_next_is_trusted_before_it_signs_and_the_last_until_it_ends() {
     let rotated = |record: &Record, hours| record.rotated(&settings, &random, at(hours)).unwrap();
     let first = start(&settings);
     let first_id = id_of(&first, Kind::Issuing, &settings, NOW);
-    assert_eq!((first.entries.len(), first.sequence), (2, 1), "one for certificates, one for tokens");
+    let number = |hours| at(hours).unix_seconds();
+    assert_eq!((first.entries.len(), first.sequence), (2, number(0)), "one for certificates, one for tokens");
     assert!(rotated(&first, 0).is_none() && rotated(&first, 11).is_none());
 
     let prepared = rotated(&first, 12).unwrap();
-    assert_eq!((prepared.entries.len(), prepared.sequence), (4, 2));
+    assert_eq!((prepared.entries.len(), prepared.sequence), (4, number(12)));
     assert_eq!(prepared.anchors(at(12)).unwrap().len(), 2);
     assert_eq!(id_of(&prepared, Kind::Issuing, &settings, at(19)), first_id);
     let second_id = id_of(&prepared, Kind::Issuing, &settings, at(20));
@@ -72,6 +73,43 @@ fn after_a_long_silence_there_is_an_authority_at_once() {
     let later = start(&settings).rotated(&settings, &SystemRandom::new(), at(400 * 24)).unwrap().unwrap();
     assert!(later.signing(Kind::Issuing, &settings, at(400 * 24)).is_some());
     assert_eq!(later.entries.iter().filter(|entry| entry.kind == Kind::Root).count(), 1, "the root is kept");
+}
+
+#[test]
+fn numbers_go_on_above_those_of_a_store_that_was_lost_and_behind_a_clock_that_was_set_back() {
+    let settings = settings(Anchor::Issuing);
+    let random = SystemRandom::new();
+    let rotated = |record: &Record, hours| record.rotated(&settings, &random, at(hours)).unwrap().unwrap();
+    let first = start(&settings);
+    // What partners were told last before the store was lost, and a backup of its beginning is put back.
+    let told = rotated(&rotated(&rotated(&first, 12), 24), 36);
+    assert!(rotated(&first, 37).sequence > told.sequence);
+    assert!(Record::default().rotated(&settings, &random, at(37)).unwrap().unwrap().sequence > told.sequence);
+    // Of changes in one second, and in one before, each has a number of its own.
+    let other = told.prepared(Kind::Root, &settings, &random, at(30)).unwrap();
+    assert_eq!(other.sequence, told.sequence + 1);
+}
+
+#[test]
+fn a_clock_that_was_ahead_for_a_while_leaves_no_authority_that_is_not_good_yet() {
+    for anchor in [Anchor::Issuing, Anchor::Root, given()] {
+        let settings = settings(anchor);
+        let random = SystemRandom::new();
+        let rotated = |record: &Record, hours| record.rotated(&settings, &random, at(hours)).unwrap();
+        let ahead = rotated(&start(&settings), 30).unwrap();
+        let after = rotated(&ahead, 1).unwrap();
+        let entry = after.signing(Kind::Issuing, &settings, at(1)).unwrap();
+        let issued = entry.x509().unwrap();
+        let id = "spiffe://shop.example/orders".parse().unwrap();
+        let lifetime = settings.lifetimes.x509_svid;
+        let svid = issued.issue(&id, &workload_key(), at(1), lifetime, &random).unwrap();
+        let chain: Vec<Vec<u8>> = std::iter::once(svid.certificate).chain(entry.chain().unwrap()).collect();
+        verifies(&chain, &after.anchors(at(1)).unwrap(), at(1)).unwrap();
+        assert!(after.signing(Kind::Jwt, &settings, at(1)).is_some());
+        // Those of that time are made once, and take their turn when it comes.
+        assert!(rotated(&after, 2).is_none());
+        assert!(rotated(&after, 13).is_some_and(|next| next.entries.len() == after.entries.len() + 2));
+    }
 }
 
 #[test]

@@ -360,4 +360,9 @@ impl Directory for TrustDomain {
     fn withdraw_endpoint<'a>(&'a self, id: &'a SpiffeId, address: SocketAddr) -> Answer<'a, bool> {
         Box::pin(self.withdraw_at("", id, address))
     }
+
+    /// What a node has said of the same address is another registration.
+    fn has_endpoint(&self, id: &SpiffeId, address: SocketAddr) -> bool {
+        self.has_endpoint_of("", id, address)
+    }
 }

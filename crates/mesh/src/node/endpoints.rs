@@ -10,6 +10,7 @@ use model::SpiffeId;
 use tokio::sync::watch;
 use tonic::{Response, Status};
 
+use super::allowances::Asked;
 use super::listener::{Agent, Api, failed};
 use super::messages::{EndpointRequest, EndpointResponse};
 use crate::directory::{self, Endpoints, ServiceAt};
@@ -35,6 +36,7 @@ async fn endpoint_of(
     request: &EndpointRequest,
 ) -> Result<(String, SpiffeId, SocketAddr), Status> {
     let node = api.node(agent).await?.node;
+    api.allow(call, &node, agent.from, Asked::Renewal).await?;
     let id = api.registered(call, &node, agent.from, &request.id).await?;
     let address = directory::parse(&request.address).and_then(|said| directory::advertised(said, None));
     Ok((node, id, address.map_err(Status::invalid_argument)?))
@@ -49,6 +51,7 @@ pub(super) async fn register(
     let domain = &api.world.domain;
     let known = domain.has_endpoint_of(&node, &id, address);
     if !known {
+        api.allow(REGISTER, &node, agent.from, Asked::Change).await?;
         let document = format!("endpoint {address}");
         api.give(Event { id: Some(id.clone()), document, ..api.event(REGISTER, &node) }).await?;
     }
@@ -69,6 +72,7 @@ pub(super) async fn withdraw(
     request: EndpointRequest,
 ) -> Result<Response<EndpointResponse>, Status> {
     let (node, id, address) = endpoint_of(&api, WITHDRAW, agent, &request).await?;
+    api.allow(WITHDRAW, &node, agent.from, Asked::Change).await?;
     let known = api.world.domain.withdraw_at(&node, &id, address).await.map_err(failed)?;
     if known {
         let document = format!("endpoint {address}");

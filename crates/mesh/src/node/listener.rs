@@ -9,7 +9,6 @@ use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use keys::svid::WorkloadKey;
 use model::SpiffeId;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
@@ -24,12 +23,13 @@ use tonic::{Request, Response, Status};
 use tonic_prost::ProstCodec;
 use tower::{Service, service_fn};
 
+use super::allowances::{Allowances, Asked};
 use super::connection_limits::ConnectionLimits;
+use super::documents;
 use super::endpoints;
 use super::key::Pin;
 use super::messages::{
-    AttestRequest, AttestResponse, ForeignBundle, IssueJwtRequest, IssueJwtResponse, IssueRequest,
-    IssueResponse, Lifted, Registered, Update, WatchRequest,
+    AttestRequest, AttestResponse, ForeignBundle, Lifted, Registered, Update, WatchRequest,
 };
 use super::proof::{Proof, Provers};
 use super::register::{self, NodeRecord};
@@ -45,8 +45,6 @@ use crate::workload_api::{AuditRecorder, Event, Foreign, MESSAGE_BYTES_MAX};
 
 pub(super) const ATTEST: &str = "/bastide.mesh.v1.Nodes/Attest";
 pub(super) const WATCH: &str = "/bastide.mesh.v1.Nodes/Watch";
-pub(super) const ISSUE: &str = "/bastide.mesh.v1.Nodes/Issue";
-pub(super) const ISSUE_JWT: &str = "/bastide.mesh.v1.Nodes/IssueJwt";
 
 /// How long a handshake may take.
 const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(10);
@@ -63,6 +61,10 @@ pub(super) const PROOF_BYTES_MAX: usize = 16 * 1024;
 pub(super) const UNFINISHED_PER_KEY_MAX: usize = 64;
 /// Most of all.
 const UNFINISHED_MAX: usize = 4_096;
+/// Most calls of one key at once that follow what there is to know: each holds an update until that is read.
+pub(super) const WATCHES_PER_KEY_MAX: usize = 8;
+/// Most of all: every agent has one, and one more while it connects again.
+const WATCHES_MAX: usize = 20_000;
 /// Largest update, bytes.
 pub(super) const UPDATE_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// A connection on which nothing comes back to a ping for so long is closed.
@@ -71,7 +73,8 @@ const PING_EVERY: Duration = Duration::from_secs(20);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// What there is to call.
-const METHODS: [&str; 6] = [ATTEST, WATCH, ISSUE, ISSUE_JWT, endpoints::REGISTER, endpoints::WITHDRAW];
+const METHODS: [&str; 6] =
+    [ATTEST, WATCH, documents::ISSUE, documents::ISSUE_JWT, endpoints::REGISTER, endpoints::WITHDRAW];
 
 /// What the listener is given of the world.
 #[derive(Clone)]
@@ -86,6 +89,8 @@ pub struct NodeWorld {
     pub recorder: Arc<dyn AuditRecorder>,
     /// How nodes may be attested, and for how long.
     pub provers: watch::Receiver<Arc<Provers>>,
+    /// How often each node may ask.
+    pub allowances: Allowances,
 }
 
 impl NodeWorld {
@@ -131,7 +136,8 @@ impl NodeListener {
         let places = Arc::new(ConnectionLimits::new(world.domain.store().clone()));
         let accepting = tokio::spawn(accept(listener, acceptor, places, sender, Arc::downgrade(&leash)));
         let unfinished = Quota::new(UNFINISHED_PER_KEY_MAX, UNFINISHED_MAX);
-        let api = Api { world: Arc::new(world), server_pin: pin, unfinished };
+        let watches = Quota::new(WATCHES_PER_KEY_MAX, WATCHES_MAX);
+        let api = Api { world: Arc::new(world), server_pin: pin, unfinished, watches };
         let serving = tokio::spawn(async move {
             let server =
                 grpc::server(STREAMS_MAX, PING_EVERY).serve_with_incoming(api, ReceiverStream::new(receiver));
@@ -248,6 +254,8 @@ pub(super) struct Api {
     server_pin: Pin,
     /// Messages that have not come to their end.
     unfinished: Arc<Quota<Pin>>,
+    /// Calls that follow what there is to know.
+    watches: Arc<Quota<Pin>>,
 }
 
 impl Service<http::Request<Body>> for Api {
@@ -325,8 +333,8 @@ impl Api {
         match method {
             ATTEST => method!(unary, attest),
             WATCH => method!(server_streaming, watch_all),
-            ISSUE => method!(unary, issue),
-            ISSUE_JWT => method!(unary, issue_jwt),
+            documents::ISSUE => method!(unary, documents::issue),
+            documents::ISSUE_JWT => method!(unary, documents::issue_jwt),
             endpoints::REGISTER => method!(unary, endpoints::register),
             endpoints::WITHDRAW => method!(unary, endpoints::withdraw),
             _ => Status::unimplemented("no such method").into_http(),
@@ -361,10 +369,31 @@ impl Api {
         }
     }
 
-    /// Writes down that a node got nothing, and says so in the log.
+    /// Writes down that a node got nothing, and says so in the log: of one node, or of one network where it is none,
+    /// only so often, and then how many more there were.
     pub(super) async fn refuse(&self, call: &'static str, node: &str, from: SocketAddr, reason: String) {
+        let Some(left_out) = self.world.allowances.refusal(node, from) else { return };
+        let reason = match left_out {
+            0 => reason,
+            count => format!("{reason} (and {count} more from there before it)"),
+        };
         tracing::warn!(call, node, %from, reason, "mesh: a call of an agent is refused");
         let _ = self.world.recorder.record(Event { refused: reason, ..self.event(call, node) }).await;
+    }
+
+    /// Takes what is asked of what the node may have.
+    pub(super) async fn allow(
+        &self,
+        call: &'static str,
+        node: &str,
+        from: SocketAddr,
+        asked: Asked,
+    ) -> Result<(), Status> {
+        if self.world.allowances.take(node, asked) {
+            return Ok(());
+        }
+        self.refuse(call, node, from, format!("this node asks for too many {asked}")).await;
+        Err(Status::resource_exhausted(format!("this node asks for too many {asked}; try again later")))
     }
 
     /// What is said when a workload was taken back of which this process was not told yet.
@@ -468,13 +497,16 @@ async fn watch_all(
     _: WatchRequest,
 ) -> Result<Response<ReceiverStream<Result<Update, Status>>>, Status> {
     let node = api.node(agent).await?;
+    let watch = api.watches.take(agent.pin);
+    let watch =
+        watch.ok_or_else(|| Status::resource_exhausted("too many calls of this node follow it already"))?;
     let world = Arc::clone(&api.world);
     let (mut authorities, mut revoked) = (world.domain.watch(), world.domain.watch_revoked());
     let (mut workloads, mut foreign) = (world.workloads.clone(), world.foreign.clone());
     let mut known = world.domain.watch_endpoints();
     let (sender, receiver) = mpsc::channel(1);
     tokio::spawn(async move {
-        let mut told = Arc::<Endpoints>::default();
+        let (_watch, mut told) = (watch, Arc::<Endpoints>::default());
         loop {
             authorities.mark_unchanged();
             revoked.mark_unchanged();
@@ -565,55 +597,4 @@ fn registered(workload: &Workload) -> Registered {
         unit: conditions.unit,
         container: conditions.container,
     }
-}
-
-async fn issue(api: Api, agent: Agent, request: IssueRequest) -> Result<Response<IssueResponse>, Status> {
-    let node = api.node(agent).await?.node;
-    let id = api.registered(ISSUE, &node, agent.from, &request.id).await?;
-    let key = WorkloadKey::from_spki(&request.key);
-    let key = key.map_err(|error| Status::invalid_argument(error.to_string()))?;
-    let issued = match api.world.domain.issue_x509_on(&node, &id, &key).await {
-        Err(Error::Exhausted(why)) => {
-            api.refuse(ISSUE, &node, agent.from, why).await;
-            return Err(Status::resource_exhausted("too many certificates of this workload are good"));
-        }
-        Err(Error::Revoked(why)) => return Err(api.taken_back(ISSUE, &node, agent.from, why).await),
-        other => other.map_err(failed)?,
-    };
-    let event = Event {
-        id: Some(id),
-        document: format!("x509 {}", issued.serial),
-        expires: Some(issued.not_after),
-        ..api.event(ISSUE, &node)
-    };
-    api.give(event).await?;
-    Ok(Response::new(IssueResponse {
-        chain: issued.chain,
-        serial: issued.serial,
-        not_after: issued.not_after.unix_nanos(),
-        authority: issued.authority,
-    }))
-}
-
-async fn issue_jwt(
-    api: Api,
-    agent: Agent,
-    request: IssueJwtRequest,
-) -> Result<Response<IssueJwtResponse>, Status> {
-    let node = api.node(agent).await?.node;
-    let id = api.registered(ISSUE_JWT, &node, agent.from, &request.id).await?;
-    let (token, ends) = match api.world.domain.issue_jwt(&id, &request.audience).await {
-        Ok(issued) => issued,
-        Err(Error::Token(why)) => return Err(Status::invalid_argument(why)),
-        Err(Error::Revoked(why)) => return Err(api.taken_back(ISSUE_JWT, &node, agent.from, why).await),
-        Err(other) => return Err(failed(other)),
-    };
-    let event = Event {
-        id: Some(id),
-        document: format!("jwt for {}", request.audience.join(", ")),
-        expires: Some(ends),
-        ..api.event(ISSUE_JWT, &node)
-    };
-    api.give(event).await?;
-    Ok(Response::new(IssueJwtResponse { token, ends: ends.unix_nanos() }))
 }

@@ -20,6 +20,10 @@ pub(super) const KEYS_PER_NODE_MAX: usize = 1_000;
 /// Longest life of a token to join with.
 pub(super) const TOKEN_LIFETIME_MAX: Duration = Duration::from_secs(7 * 86_400);
 
+/// How long a node is kept beyond its end: by then a clock that was ahead is right again, and it has not ended. Of most
+/// nodes nothing is left to prove them once more.
+const KEPT_AFTER_END: Duration = Duration::from_secs(7 * 86_400);
+
 /// A token to join with, as it is given to whoever sets up the node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JoinToken {
@@ -194,6 +198,10 @@ pub(super) async fn look(store: &Store, secret: &str) -> Result<Option<GoodToken
 }
 
 impl NodeRecord {
+    fn is_attested(&self, now: Timestamp) -> bool {
+        now < self.ends
+    }
+
     pub(super) fn new(node: String, by: &str, pin: Pin, now: Timestamp, life: Duration) -> Self {
         Self { node, by: by.to_owned(), pin: pin.to_string(), attested: now, ends: now.plus(life) }
     }
@@ -219,13 +227,13 @@ pub(super) async fn admit(
     }
 }
 
-/// Keeps a node until it ends, unless its name is kept out.
+/// Keeps a node until it ends, and a while longer, unless its name is kept out.
 fn keep(pin: Pin, record: &NodeRecord, expect: Expect) -> Result<Transaction, Error> {
-    let (value, ends) = (Value::from_json(record)?, Some(record.ends));
+    let (value, ends) = (Value::from_json(record)?, record.ends);
     Ok(Transaction::new()
         .require(evicted(&record.node), Expect::Absent)
-        .put(place(pin), value, ends, expect)
-        .put(key_of(&record.node, pin), "", ends, Expect::Any))
+        .put(place(pin), value, Some(ends.plus(KEPT_AFTER_END)), expect)
+        .put(key_of(&record.node, pin), "", Some(ends), Expect::Any))
 }
 
 /// Whether so many keys of this name are attested that there can be no other. (Calls at the same
@@ -241,13 +249,18 @@ pub(super) async fn find(store: &Store, pin: Pin) -> Result<Option<NodeRecord>, 
     let record: NodeRecord = kept.json()?;
     // INVARIANT: whoever is kept out has nothing from that moment on, whether or not all of its
     // keys could be deleted.
-    Ok(if is_kept_out(store, &record.node).await? { None } else { Some(record) })
+    let is_over = !record.is_attested(store.clock().now()) || is_kept_out(store, &record.node).await?;
+    Ok((!is_over).then_some(record))
 }
 
 /// Prolongs a node that is still attested; `false`: it is not.
 pub(super) async fn prolong(store: &Store, pin: Pin, life: Duration) -> Result<bool, Error> {
     let Some(before) = store.get(&place(pin)).await? else { return Ok(false) };
-    let record = NodeRecord { ends: store.clock().now().plus(life), ..before.json()? };
+    let (record, now) = (before.json::<NodeRecord>()?, store.clock().now());
+    if !record.is_attested(now) {
+        return Ok(false);
+    }
+    let record = NodeRecord { ends: now.plus(life), ..record };
     match store.commit(keep(pin, &record, Expect::Version(before.version))?).await {
         Ok(_) => Ok(true),
         Err(store::Error::Conflict { .. }) => Ok(find(store, pin).await?.is_some()),
@@ -260,8 +273,9 @@ pub(super) async fn prolong(store: &Store, pin: Pin, life: Duration) -> Result<b
 /// # Errors
 /// The store fails.
 pub async fn nodes(store: &Store) -> Result<Vec<NodeRecord>, Error> {
-    let mut list = Vec::new();
-    each(store, &all(), |node| list.push(node)).await?;
+    let (mut list, now) = (Vec::new(), store.clock().now());
+    each(store, &all(), |node: NodeRecord| list.extend(Some(node).filter(|node| node.is_attested(now))))
+        .await?;
     Ok(list)
 }
 

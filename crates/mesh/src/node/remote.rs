@@ -19,9 +19,10 @@ use tokio_rustls::TlsConnector;
 use tonic::{Code, Request, Status};
 use tonic_prost::ProstCodec;
 
+use super::documents::{ISSUE, ISSUE_JWT};
 use super::endpoints::{REGISTER, WITHDRAW};
 use super::key::{NodeKey, Pin};
-use super::listener::{ATTEST, ISSUE, ISSUE_JWT, UPDATE_BYTES_MAX, WATCH};
+use super::listener::{ATTEST, UPDATE_BYTES_MAX, WATCH};
 use super::messages::{
     AttestRequest, AttestResponse, EndpointRequest, EndpointResponse, IssueJwtRequest, IssueJwtResponse,
     IssueRequest, IssueResponse, Lifted, Registered, Update, WatchRequest,
@@ -315,14 +316,20 @@ impl Remote {
         Ok(())
     }
 
-    /// Takes what the control plane says, whole or not at all.
+    /// Takes what the control plane says, whole or not at all; of other trust domains, each by itself.
     fn take(&self, update: Update) -> Result<(), Error> {
         let own = Bundle::parse(&update.trust_domain, update.bundle.as_bytes())?;
         let authorities = AuthoritySet::elsewhere(own, update.good.into_iter().collect())?;
         let mut foreign: Foreign = BTreeMap::new();
         for other in update.foreign {
-            let bundle = Bundle::parse(&other.trust_domain, other.bundle.as_bytes())?;
-            foreign.insert(other.trust_domain, bundle);
+            // INVARIANT: a bundle of another trust domain keeps nothing else from counting, least of all what is
+            // taken back. Who cannot be read is not trusted.
+            match Bundle::parse(&other.trust_domain, other.bundle.as_bytes()) {
+                Ok(bundle) => drop(foreign.insert(other.trust_domain, bundle)),
+                Err(error) => {
+                    tracing::error!(%error, "mesh: another trust domain is not trusted here");
+                }
+            }
         }
         let unreadable =
             |what: &str| Error::Record(format!("the control plane says {what:?}, which cannot be read"));
@@ -435,9 +442,10 @@ impl Remote {
                 }
                 Ok((token, ends))
             }
-            Err(Error::Unavailable(why)) => {
+            // Nobody signs now, or no more for this node.
+            Err(error @ (Error::Unavailable(_) | Error::Exhausted(_))) => {
                 let kept = lock(&self.tokens).get(&place).cloned();
-                kept.filter(|(_, ends)| now < *ends).ok_or(Error::Unavailable(why))
+                kept.filter(|(_, ends)| now < *ends).ok_or(error)
             }
             Err(other) => Err(other),
         }

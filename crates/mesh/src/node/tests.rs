@@ -27,10 +27,12 @@ use crate::grpc::Channel;
 use crate::issuer::Issuer as _;
 use crate::revocation::Target;
 use crate::settings::{Lifetimes, Settings};
-use crate::testing::{NOW, Notes, Real, declared, verifies, workload_key};
+use crate::testing::{Hands, NOW, Notes, Real, declared, verifies, workload_key};
 use crate::trust_domain::TrustDomain;
 use crate::workload::{Conditions, Workload, Workloads};
 use crate::workload_api::{Client, Code, Foreign, Refusals, Socket, SvidCache, World};
+
+mod floods;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 const SECOND: Duration = Duration::from_secs(1);
@@ -80,6 +82,7 @@ struct Control {
     foreign: watch::Sender<Arc<Foreign>>,
     notes: Arc<Notes>,
     provers: watch::Sender<Arc<Provers>>,
+    allowances: Allowances,
     clock: Offset,
     listener: Option<NodeListener>,
     address: SocketAddr,
@@ -100,6 +103,10 @@ fn on(node: &str, name: &str) -> Workload {
 
 impl Control {
     async fn new(lifetimes: Lifetimes, provers: Provers) -> Self {
+        Self::allowing(Allowances::default(), lifetimes, provers).await
+    }
+
+    async fn allowing(allowances: Allowances, lifetimes: Lifetimes, provers: Provers) -> Self {
         let clock = Offset::default();
         let store = Store::in_memory(Arc::new(clock.clone())).unwrap();
         let settings = Settings { lifetimes, ..Settings::new("shop.example") };
@@ -118,6 +125,7 @@ impl Control {
             foreign: watch::Sender::new(Arc::default()),
             notes: Arc::default(),
             provers: watch::Sender::new(Arc::new(provers)),
+            allowances,
             clock,
             listener: None,
             address: reserved.local_addr().unwrap(),
@@ -139,6 +147,7 @@ impl Control {
             foreign: self.foreign.subscribe(),
             recorder: self.notes.clone(),
             provers: self.provers.subscribe(),
+            allowances: self.allowances.clone(),
         };
         self.listener = Some(NodeListener::listen(self.address, world).await.unwrap());
     }
@@ -201,6 +210,7 @@ impl Agent {
             svid_cache: SvidCache::default(),
             refusals: Refusals::default(),
             digests: Digests::default(),
+            allowances: crate::workload_api::Allowances::default(),
         };
         let folder = tempfile::tempdir().unwrap();
         let socket = Socket::listen(&folder.path().join("api.sock"), world).unwrap();
@@ -455,7 +465,8 @@ async fn who_is_evicted_is_out_at_once_with_more_keys_than_are_listed() {
     assert!(register::prolong(&control.store, pins[0], PATIENCE).await.unwrap());
     let kept = control.store.get(&register::place(pins[0])).await.unwrap().unwrap();
     let counted = control.store.get(&register::key_of("x509/edge-1", pins[0])).await.unwrap().unwrap();
-    assert_eq!(counted.expires, kept.expires, "it counts for as long as it is attested");
+    let ends = kept.json::<NodeRecord>().unwrap().ends;
+    assert_eq!(counted.expires, Some(ends), "it counts for as long as it is attested");
     evict(&control.domain, "x509/edge-1").await.unwrap();
     control.store.put(kept.key, kept.value, kept.expires, Expect::Absent).await.unwrap();
     assert_eq!(register::find(&control.store, pins[0]).await.unwrap(), None);
@@ -565,7 +576,7 @@ async fn one_connection_shows_one_proof_and_leaves_one_event() {
 
 /// How a call ends that sends nothing after its head; `None`: it does not, for a while.
 async fn begun(channel: &Channel) -> Option<Code> {
-    let path = http::uri::PathAndQuery::from_static(listener::ISSUE);
+    let path = http::uri::PathAndQuery::from_static(documents::ISSUE);
     let requests = tonic::Request::new(tokio_stream::pending::<IssueRequest>());
     let mut grpc = channel.grpc();
     let answer = grpc.streaming(requests, path, ProstCodec::<IssueRequest, IssueResponse>::default());
@@ -848,6 +859,27 @@ async fn a_node_whose_time_is_over_is_attested_again_by_itself_and_a_used_token_
     until("the node with a token", async || (nodes(&control.store).await.unwrap().len() == 2).then_some(()))
         .await;
     until("its documents", async || by_token.first().await.ok()).await;
+}
+
+#[tokio::test]
+async fn a_clock_that_was_ahead_for_a_while_turns_no_node_out() {
+    let clock = Hands::new();
+    let store = Store::in_memory(clock.clone()).unwrap();
+    let pin = NodeKey::generate(NOW, &SystemRandom::new()).unwrap().pin().unwrap();
+    let day = 24 * 3600 * SECOND;
+    let record = register::NodeRecord::new("edge-1".to_owned(), "token", pin, NOW, day);
+    assert!(register::admit(&store, pin, &record, None).await.unwrap());
+    let is_known = async || {
+        let found = register::find(&store, pin).await.unwrap().is_some();
+        assert_eq!(nodes(&store).await.unwrap().len(), usize::from(found));
+        found
+    };
+    assert!(is_known().await);
+    clock.set_on(2 * day);
+    assert!(!is_known().await && !register::prolong(&store, pin, day).await.unwrap());
+    store.maintain().await.unwrap();
+    clock.set_back(2 * day);
+    assert!(is_known().await && register::prolong(&store, pin, day).await.unwrap());
 }
 
 #[tokio::test]

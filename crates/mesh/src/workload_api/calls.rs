@@ -174,9 +174,11 @@ async fn jwt_svids(
     let wanted = workloads.into_iter().filter(|workload| wanted.is_empty() || workload.id.as_str() == wanted);
     let mut svids = Vec::new();
     for workload in wanted {
+        world.allowances.document(&workload.id)?;
         let issued = world.domain.jwt(&workload.id, &request.audience).await;
         let (svid, until) = issued.map_err(|error| match error {
             crate::Error::Token(_) => Refused::Argument("an audience is empty, too long, or one too many"),
+            crate::Error::Exhausted(why) => Refused::Exhausted(why),
             other => Refused::Unavailable(other.to_string()),
         })?;
         let event = Event {

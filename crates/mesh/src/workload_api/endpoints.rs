@@ -4,6 +4,7 @@
 //! INVARIANT: an address is taken under an identity that the caller was attested to have, whatever it
 //! says.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -74,13 +75,16 @@ async fn registered(
     request: &EndpointRequest,
 ) -> Result<SocketAddr, Refused> {
     let (id, address) = endpoint_of(world, caller, request).await?;
-    if !world.directory.has_endpoint(&id, address) {
+    if world.directory.has_endpoint(&id, address) {
+        world.allowances.renewal(&id)?;
+    } else {
+        world.allowances.change(&id)?;
         world.give(event(world, REGISTER, caller, &id, address)).await?;
     }
     match world.directory.register_endpoint(&id, address).await {
         Ok(()) => Ok(address),
         Err(Error::Revoked(why)) => Err(Refused::Nobody(why)),
-        Err(Error::Exhausted(_)) => Err(Refused::Argument("too many addresses are registered")),
+        Err(Error::Exhausted(why)) => Err(Refused::Exhausted(why)),
         Err(other) => Err(Refused::Unavailable(other.to_string())),
     }
 }
@@ -91,8 +95,13 @@ async fn withdrawn(
     request: &EndpointRequest,
 ) -> Result<SocketAddr, Refused> {
     let (id, address) = endpoint_of(world, caller, request).await?;
+    world.allowances.change(&id)?;
     let withdrawn = world.directory.withdraw_endpoint(&id, address).await;
-    if withdrawn.map_err(|error| Refused::Unavailable(error.to_string()))? {
+    let withdrawn = withdrawn.map_err(|error| match error {
+        Error::Exhausted(why) => Refused::Exhausted(why),
+        other => Refused::Unavailable(other.to_string()),
+    });
+    if withdrawn? {
         // What is withdrawn is gone, whether or not it can be written down.
         let _ = world.recorder.record(event(world, WITHDRAW, caller, &id, address)).await;
     }
@@ -107,7 +116,10 @@ pub(super) async fn watch(
     if let Err(refused) = world.attest(&caller).await {
         return Err(told_no(&world, &caller, WATCH, &refused).await);
     }
-    let wanted = request.into_inner().spiffe_ids;
+    // Read once: whoever asks for many has nobody wait when an address changes.
+    let ids = request.into_inner().spiffe_ids;
+    let wanted: BTreeSet<SpiffeId> = ids.iter().filter_map(|id| id.parse().ok()).collect();
+    drop(ids);
     let mut known = world.directory.watch_endpoints();
     let mut workloads = world.workloads.clone();
     let (sender, receiver) = mpsc::channel(1);
@@ -144,7 +156,10 @@ pub(super) async fn watch(
     Ok(Response::new(ReceiverStream::new(receiver)))
 }
 
-fn only(wanted: &[String], known: &Endpoints) -> Endpoints {
-    let found = wanted.iter().filter_map(|id| known.get_key_value(id.parse::<SpiffeId>().as_ref().ok()?));
-    found.map(|(id, addresses)| (id.clone(), addresses.clone())).collect()
+fn only(wanted: &BTreeSet<SpiffeId>, known: &Endpoints) -> Endpoints {
+    let own = |(id, addresses): (&SpiffeId, &BTreeSet<SocketAddr>)| (id.clone(), addresses.clone());
+    match known.len() < wanted.len() {
+        true => known.iter().filter(|(id, _)| wanted.contains(*id)).map(own).collect(),
+        false => wanted.iter().filter_map(|id| known.get_key_value(id)).map(own).collect(),
+    }
 }

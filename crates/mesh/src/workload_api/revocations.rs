@@ -42,21 +42,36 @@ pub(super) async fn watch(
     caller: Arc<Caller>,
     _: Request<RevocationsRequest>,
 ) -> Result<Response<Updates<RevocationsResponse>>, Status> {
-    if let Err(refused) = world.attest(&caller).await {
-        return Err(told_no(&world, &caller, WATCH, &refused).await);
-    }
-    let mut revoked = world.domain.watch_revoked();
+    let mut is = match world.attest(&caller).await {
+        Ok(is) => is,
+        Err(refused) => return Err(told_no(&world, &caller, WATCH, &refused).await),
+    };
+    let (mut revoked, mut workloads) = (world.domain.watch_revoked(), world.workloads.clone());
     let (sender, receiver) = mpsc::channel(1);
     tokio::spawn(async move {
+        let mut is_news = true;
         loop {
-            let message = RevocationsResponse::from(revoked.borrow_and_update().as_ref());
-            if sender.send(Ok(message)).await.is_err() {
-                return;
+            if is_news {
+                let message = RevocationsResponse::from(revoked.borrow_and_update().as_ref());
+                if sender.send(Ok(message)).await.is_err() {
+                    return;
+                }
             }
             tokio::select! {
                 () = sender.closed() => return,
-                changed = revoked.changed() => if changed.is_err() { return },
+                changed = revoked.changed() => if changed.is_err() { return } else { is_news = true },
+                changed = workloads.changed() => if changed.is_err() { return } else { is_news = false },
             }
+            // Who is somebody no more is told no more. News waits for nobody's executable to be read.
+            let still = if is_news { world.not_revoked(is) } else { world.attest(&caller).await };
+            is = match still {
+                Ok(is) => is,
+                Err(refused) => {
+                    let status = told_no(&world, &caller, WATCH, &refused).await;
+                    let _ = sender.send(Err(status)).await;
+                    return;
+                }
+            };
         }
     });
     Ok(Response::new(ReceiverStream::new(receiver)))

@@ -17,6 +17,7 @@ use crate::attest::Caller;
 use crate::authority_set::AuthoritySet;
 use crate::backoff;
 use crate::bundle::Bundle;
+use crate::error::Error;
 use crate::revocation::Revoked;
 use crate::trust_domain::IssuedX509;
 use crate::workload::{WORKLOADS_MAX, Workload, Workloads};
@@ -188,12 +189,7 @@ impl Source {
         match failed {
             // What was asked for and is gone is no answer.
             Some(refused) if self.held.is_empty() => return Err(refused),
-            Some(refused) => {
-                tracing::warn!(
-                    ?refused,
-                    "mesh: a renewal failed; documents that are still valid stay in use"
-                );
-            }
+            Some(refused) => self.say_failed(&refused),
             None => {}
         }
         let documents = self.held.iter().map(|held| (held.workload.clone(), Arc::clone(&held.document)));
@@ -202,6 +198,21 @@ impl Source {
             own: self.world.domain.authorities().bundle.clone(),
             foreign: Arc::clone(&self.foreign.borrow()),
         })
+    }
+
+    /// Says that a renewal failed; of one user, who may come anew each time, only so often.
+    fn say_failed(&self, refused: &Refused) {
+        let said = match &self.asks {
+            Asks::Process(caller) => self.world.refusals.take(caller.uid, self.world.domain.now()),
+            Asks::Ourselves(_) => Some(0),
+        };
+        if let Some(more) = said {
+            tracing::warn!(
+                ?refused,
+                more,
+                "mesh: a renewal failed; documents that are still valid stay in use"
+            );
+        }
     }
 
     /// Neither ended nor revoked.
@@ -221,6 +232,9 @@ impl Source {
     /// that is fresh, else a new one; the old one while it is good when no new one can be made,
     /// with the reason. Each giving is written down.
     async fn obtain(&self, workload: &Workload) -> Result<(Held, Option<Refused>), Refused> {
+        if matches!(self.asks, Asks::Process(_)) {
+            self.world.allowances.document(&workload.id)?;
+        }
         let place = self.world.svid_cache.place(workload);
         // Of several that ask at once, one has it made.
         let mut shelved = place.lock().await;
@@ -258,7 +272,10 @@ impl Source {
             .map_err(|error| unavailable(error.to_string()))?;
         let public = WorkloadKey::of(Arc::new(signer)).map_err(|error| unavailable(error.to_string()))?;
         let issued = domain.x509(&workload.id, &public).await;
-        let issued = issued.map_err(|error| unavailable(error.to_string()))?;
+        let issued = issued.map_err(|error| match error {
+            Error::Exhausted(why) => Refused::Exhausted(why),
+            other => unavailable(other.to_string()),
+        })?;
         let life = issued.not_after.since(now);
         // Between 45 and 55 parts of a hundred: what was issued together is not renewed so.
         let renew_at = now.plus(life / 1_000 * (450 + backoff::below(100, domain.random())));

@@ -17,6 +17,8 @@ use crate::testing::{Notes, Real, declared, not_after, verifies};
 use crate::trust_domain::{Step, TrustDomain};
 use crate::workload::Conditions;
 
+mod floods;
+
 /// A test bed of one socket, whose workloads are this very process.
 struct TestBed {
     domain: Arc<TrustDomain>,
@@ -38,6 +40,10 @@ fn workload(name: &str, conditions: Conditions) -> Workload {
 
 impl TestBed {
     async fn new(lifetimes: Lifetimes, list: Vec<Workload>) -> Self {
+        Self::allowing(Allowances::default(), lifetimes, list).await
+    }
+
+    async fn allowing(allowances: Allowances, lifetimes: Lifetimes, list: Vec<Workload>) -> Self {
         let settings = Settings { lifetimes, ..Settings::new("shop.example") };
         let store = Store::in_memory(Arc::new(Real)).unwrap();
         let domain = TrustDomain::open(settings, store, Arc::new(SystemRandom::new())).await.unwrap();
@@ -55,6 +61,7 @@ impl TestBed {
             svid_cache: SvidCache::default(),
             refusals: Refusals::default(),
             digests: Digests::default(),
+            allowances,
         };
         let folder = tempfile::tempdir().unwrap();
         let socket = Socket::listen(&folder.path().join("api.sock"), world).unwrap();
@@ -495,6 +502,7 @@ async fn the_socket_takes_the_place_of_the_one_before_and_leaves_other_files_alo
         svid_cache: SvidCache::default(),
         refusals: Refusals::default(),
         digests: Digests::default(),
+        allowances: Allowances::default(),
     };
     let before = testbed.client().await;
     let next = Socket::listen(&path, world()).unwrap();
@@ -521,7 +529,9 @@ async fn a_process_registers_as_whom_it_is_and_as_nobody_else() {
     let address = |text: &str| text.parse::<std::net::SocketAddr>().unwrap();
     let (first, second) = (address("10.0.0.5:7001"), address("[2001:db8::5]:7001"));
 
-    let mut updates = client.endpoints(&[orders.clone(), payments.clone()]).await.unwrap();
+    let others = (0..9).map(|number| format!("spiffe://shop.example/other-{number}").parse().unwrap());
+    let wanted: Vec<SpiffeId> = [&orders, &payments, &orders].into_iter().cloned().chain(others).collect();
+    let mut updates = client.endpoints(&wanted).await.unwrap();
     assert!(updates.next().await.unwrap().unwrap().is_empty(), "the first comes at once");
     assert_eq!(client.register(&orders, first).await.unwrap(), first);
     let known = updates.next().await.unwrap().unwrap();
@@ -543,6 +553,15 @@ async fn a_process_registers_as_whom_it_is_and_as_nobody_else() {
     let mut others = client.endpoints(std::slice::from_ref(&payments)).await.unwrap();
     assert!(others.next().await.unwrap().unwrap().is_empty());
 
+    // An address that a node has registered is registered here anew, and written down.
+    let of_node = address("10.0.0.6:7001");
+    testbed.domain.register_at("edge-1", &orders, of_node).await.unwrap();
+    assert_eq!(updates.next().await.unwrap().unwrap()[&orders].len(), 3);
+    client.register(&orders, of_node).await.unwrap();
+    testbed.domain.withdraw_at("edge-1", &orders, of_node).await.unwrap();
+    client.withdraw(&orders, of_node).await.unwrap();
+    assert_eq!(updates.next().await.unwrap().unwrap()[&orders].len(), 2);
+
     client.withdraw(&orders, first).await.unwrap();
     client.withdraw(&orders, first).await.unwrap();
     let known = updates.next().await.unwrap().unwrap();
@@ -555,6 +574,8 @@ async fn a_process_registers_as_whom_it_is_and_as_nobody_else() {
         [
             (endpoints::REGISTER, "endpoint 10.0.0.5:7001"),
             (endpoints::REGISTER, "endpoint [2001:db8::5]:7001"),
+            (endpoints::REGISTER, "endpoint 10.0.0.6:7001"),
+            (endpoints::WITHDRAW, "endpoint 10.0.0.6:7001"),
             (endpoints::WITHDRAW, "endpoint 10.0.0.5:7001"),
         ]
     );

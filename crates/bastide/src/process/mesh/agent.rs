@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use ::mesh::Digests;
 use ::mesh::node::{JoinToken, NodeKey, Pin, Prover, Remote};
-use ::mesh::workload_api::{Refusals, Socket, SvidCache, World};
+use ::mesh::workload_api::{Allowances, Refusals, Socket, SvidCache, World};
 use anyhow::Context as _;
 use keys::SystemRandom;
 use model::Clock;
@@ -24,6 +24,8 @@ use crate::process::open_files;
 use crate::process::signals::Signals;
 use crate::process::state::{StateFolder, write_atomically};
 
+/// What the control plane is known by that this node was attested to, in the state folder.
+const PIN_FILE: &str = "control-plane";
 /// This node's key in the state folder.
 const KEY_FILE: &str = "node.json";
 /// How long the audit log may take to write what is left at the end.
@@ -38,8 +40,8 @@ pub fn run(arguments: &AgentArguments) -> anyhow::Result<ExitCode> {
     open_files::allow_all();
     let _written = log::start(arguments.log_format)?;
     core_dumps::warn_of(arguments.danger_core_dumps);
-    let (pin, prover) = proof(arguments)?;
     let state = StateFolder::hold(&arguments.state)?;
+    let (pin, prover) = proof(arguments, &state.join(PIN_FILE))?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
     let random = Arc::new(SystemRandom::new());
     let key = own_key(&state.join(KEY_FILE), clock.as_ref(), random.as_ref())?;
@@ -54,6 +56,10 @@ pub fn run(arguments: &AgentArguments) -> anyhow::Result<ExitCode> {
         let task = tokio::spawn(Arc::clone(&remote).run());
         let serve = async {
             remote.met().await;
+            // What cannot be kept is missed only where the token is gone at the next start.
+            if let Err(fault) = write_atomically(&state.join(PIN_FILE), pin.to_string().as_bytes()) {
+                tracing::warn!(%fault, "mesh: the control plane's key is not kept for the next start");
+            }
             let world = World {
                 domain: remote.clone(),
                 directory: remote.clone(),
@@ -63,6 +69,7 @@ pub fn run(arguments: &AgentArguments) -> anyhow::Result<ExitCode> {
                 svid_cache: SvidCache::default(),
                 refusals: Refusals::default(),
                 digests: Digests::default(),
+                allowances: Allowances::default(),
             };
             let socket = Socket::listen(&arguments.socket, world).context("the Workload API")?;
             tracing::info!("Workload API on unix:{}", socket.path().display());
@@ -81,12 +88,26 @@ pub fn run(arguments: &AgentArguments) -> anyhow::Result<ExitCode> {
     })
 }
 
-/// How this node proves what it is, and whom it takes for the control plane.
-fn proof(arguments: &AgentArguments) -> anyhow::Result<(Pin, Prover)> {
+/// How this node proves what it is, and whom it takes for the control plane. A join token that is used up, and
+/// perhaps thrown away, is missed only where there is no other word on whom that is.
+fn proof(arguments: &AgentArguments, kept_pin: &Path) -> anyhow::Result<(Pin, Prover)> {
     if let Some(path) = &arguments.token_file {
-        let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
-        let token: JoinToken = text.parse().with_context(|| path.display().to_string())?;
-        return Ok((arguments.pin.unwrap_or(token.pin), Prover::TokenFile(path.clone())));
+        let token = std::fs::read_to_string(path).map_err(anyhow::Error::from);
+        let token = token.and_then(|text| Ok(text.parse::<JoinToken>()?));
+        let kept = || std::fs::read_to_string(kept_pin).ok()?.trim().parse().ok();
+        let pin = match token.with_context(|| path.display().to_string()) {
+            Ok(token) => arguments.pin.unwrap_or(token.pin),
+            Err(fault) => {
+                let Some(pin) = arguments.pin.or_else(kept) else { return Err(fault) };
+                let fault = format!("{fault:#}");
+                tracing::warn!(
+                    fault,
+                    "mesh: no join token; this node is known by its key, if it was attested before"
+                );
+                pin
+            }
+        };
+        return Ok((pin, Prover::TokenFile(path.clone())));
     }
     let pin = arguments.pin.context("--pin has to say which key the control plane has")?;
     let prover = match (&arguments.cert, &arguments.key, &arguments.kubernetes_token) {
@@ -103,7 +124,12 @@ fn proof(arguments: &AgentArguments) -> anyhow::Result<(Pin, Prover)> {
 /// same node, with no new token.
 fn own_key(path: &Path, clock: &dyn Clock, random: &SystemRandom) -> anyhow::Result<NodeKey> {
     match std::fs::read(path) {
-        Ok(bytes) => serde_json::from_slice(&bytes).with_context(|| path.display().to_string()),
+        Ok(bytes) => serde_json::from_slice(&bytes).with_context(|| {
+            format!(
+                "{}: expected this node's key; remove it, and prove the node anew (join token)",
+                path.display()
+            )
+        }),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             let key = NodeKey::generate(clock.now(), random)?;
             write_atomically(path, &serde_json::to_vec(&key)?)?;
