@@ -87,7 +87,7 @@ async fn a_registered_process_gets_its_certificate_and_each_step_is_followed() {
             .unwrap()
             .to_owned();
     let (code, out, err) = testbed.bastide(&["mesh", "revoke", &id]);
-    assert!(code == 1 && out.contains("it has to be tainted"), "{code} {out}{err}");
+    assert!(code == 1 && err.contains("it has to be tainted"), "{code} {out}{err}");
     let (code, out, err) = testbed.bastide(&["mesh", "taint", &id[..8]]);
     assert_eq!(code, 0, "{out}{err}");
     std::fs::copy(testbed.path("mine/svid.pem"), testbed.path("old.pem")).unwrap();

@@ -26,7 +26,7 @@ fn configure(testbed: &TestBed, workloads: &str) {
 /// What this process is, as the Workload API says; empty: nobody.
 fn names(testbed: &TestBed) -> Vec<String> {
     let (code, out, err) = testbed.bastide(&["mesh", "svid", "--socket", "api.sock"]);
-    assert!(code == 0 || (code == 1 && out.contains("PermissionDenied")), "{out}{err}");
+    assert!(code == 0 || (code == 1 && err.contains("PermissionDenied")), "{out}{err}");
     let mut names: Vec<String> = out
         .lines()
         .filter_map(|line| line.strip_prefix("spiffe://shop.example/"))
