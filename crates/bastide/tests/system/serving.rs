@@ -325,6 +325,18 @@ async fn malformed(mut connection: Connection) -> Answer {
     connection.answer(false).await.unwrap()
 }
 
+/// As much of it as is read says that it is too long; its version has not come then.
+#[tokio::test]
+async fn a_target_is_refused_as_too_long_before_it_ends() {
+    let upstream = Upstream::start().await;
+    let testbed = TestBed::start(&one_route(&upstream, "/here")).await;
+    for bytes in [10_000, 66_000, 300_000] {
+        let mut connection = Connection::open(&testbed.endpoint()).await.unwrap();
+        connection.send(format!("GET /here?{}", "a".repeat(bytes)).as_bytes()).await.unwrap();
+        assert_eq!(connection.answer(false).await.unwrap().status, 414, "{bytes}");
+    }
+}
+
 #[tokio::test]
 async fn a_killed_process_leaves_a_state_that_the_next_one_takes() {
     let upstream = Upstream::start().await;

@@ -38,10 +38,13 @@ pub async fn admit(
     }
 }
 
-/// Whether a request line names no version: an HTTP/0.9 client, which would take a status
-/// line for the document (RFC 1945 §6.0), so it gets none.
+/// Whether a request line, whole, names no version: an HTTP/0.9 client, which would take a
+/// status line for the document (RFC 1945 §6.0), so it gets none. Of one that is too long the
+/// version has not come yet.
 fn is_simple_request(raw: &[u8]) -> bool {
-    let line = raw.split(|&byte| byte == b'\r' || byte == b'\n').next().unwrap_or_default();
+    let is_end = |byte: &u8| matches!(byte, b'\r' | b'\n');
+    let Some(end) = raw.iter().position(is_end) else { return false };
+    let line = raw.get(..end).unwrap_or_default();
     let mut words = line.split(|&byte| byte == b' ').filter(|word| !word.is_empty());
     words.next() == Some(b"GET") && words.next().is_some() && words.next().is_none()
 }
@@ -59,6 +62,7 @@ mod tests {
             (b"GET / 1.1\r\n\r\n", false),
             (b"POST /\r\n\r\n", false),
             (b"GET\r\n\r\n", false),
+            (b"GET /that-goes-on-and", false),
             (b"", false),
         ] {
             assert_eq!(is_simple_request(raw), simple, "{raw:?}");
