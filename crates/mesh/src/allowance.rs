@@ -7,6 +7,10 @@ use std::sync::{Mutex, PoisonError};
 use model::seldom::{Rate, Seldom};
 use tokio::time::Instant;
 
+/// Of how many it is known what they have taken lately: more than there are workloads, or nodes with a
+/// connection, so that none is refused because others ask too.
+pub(crate) const SOURCES_MAX: usize = 2 * crate::workload::WORKLOADS_MAX;
+
 /// What each of some has taken of the same allowance. The lock is held for a look-up.
 #[derive(Debug)]
 pub(crate) struct Allowance<K> {
@@ -17,7 +21,10 @@ pub(crate) struct Allowance<K> {
 impl<K: Eq + Hash> Allowance<K> {
     /// So often for each.
     pub(crate) fn new(rate: Rate) -> Self {
-        Self { since: Instant::now(), taken: Mutex::new(Seldom::new(rate, None)) }
+        Self {
+            since: Instant::now(),
+            taken: Mutex::new(Seldom::new(rate, None).with_sources_max(SOURCES_MAX)),
+        }
     }
 
     /// Takes one of those of `who`, and gives how many more were wanted before it; `None`: none is left now. By a
@@ -44,5 +51,12 @@ mod tests {
         assert_eq!(taken("one"), 2);
         tokio::time::advance(Duration::from_secs(60)).await;
         assert_eq!((taken("one"), taken("other")), (5, 5));
+    }
+
+    /// As after the control plane was away.
+    #[tokio::test(start_paused = true)]
+    async fn none_is_refused_because_all_others_ask_at_the_same_moment() {
+        let allowance = Allowance::new(Rate { at_once: 5, every_ms: 100 });
+        assert!((0..SOURCES_MAX).all(|who| allowance.take(who).is_some()));
     }
 }

@@ -34,9 +34,10 @@ struct Source {
     left_out: u64,
 }
 
-/// What was told of each source `K`, of at most [`SOURCES_MAX`] at a time.
+/// What was told of each source `K`, of at most [`SOURCES_MAX`] at a time where nothing else is said.
 #[derive(Debug)]
 pub struct Seldom<K> {
+    sources_max: usize,
     of_one: Rate,
     of_all: Option<Rate>,
     all_tat_ms: u64,
@@ -46,15 +47,21 @@ pub struct Seldom<K> {
 impl<K: Eq + Hash> Seldom<K> {
     /// So often of each source, and of all sources together.
     pub fn new(of_one: Rate, of_all: Option<Rate>) -> Self {
-        Self { of_one, of_all, all_tat_ms: 0, known: HashMap::new() }
+        Self { sources_max: SOURCES_MAX, of_one, of_all, all_tat_ms: 0, known: HashMap::new() }
+    }
+
+    /// The same, of at most so many sources at a time.
+    #[must_use]
+    pub fn with_sources_max(self, sources_max: usize) -> Self {
+        Self { sources_max, ..self }
     }
 
     /// Whether something is told of a source; then how much of the same source was not, before it.
     pub fn take(&mut self, source: K, now_ms: u64) -> Option<u64> {
-        if !self.known.contains_key(&source) && self.known.len() >= SOURCES_MAX {
+        if !self.known.contains_key(&source) && self.known.len() >= self.sources_max {
             // Of whom nothing is held back any more, nothing has to be known.
             self.known.retain(|_, known| known.tat_ms > now_ms);
-            if self.known.len() >= SOURCES_MAX {
+            if self.known.len() >= self.sources_max {
                 return None;
             }
         }

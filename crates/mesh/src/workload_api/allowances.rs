@@ -9,8 +9,8 @@ use super::Refused;
 use crate::allowance::Allowance;
 
 /// Documents: each is an event of the audit log, and a token a signature. A thousand processes of one workload
-/// may start together.
-const DOCUMENTS: Rate = Rate { at_once: 1_000, every_ms: 20 };
+/// may start together, and libraries ask for a token with each call.
+const DOCUMENTS: Rate = Rate { at_once: 1_000, every_ms: 2 };
 /// Renewals of its addresses, each of which is written to the store: more than all instances that one service may
 /// have.
 const RENEWALS: Rate = Rate { at_once: 512, every_ms: 25 };
