@@ -1,6 +1,7 @@
 //! Allowances: how often somebody may have something done for which all others pay (a signature, a write, an
 //! event of the audit log), so that whoever asks without end takes their own share and no other.
 
+use std::fmt;
 use std::hash::Hash;
 use std::sync::{Mutex, PoisonError};
 
@@ -32,6 +33,60 @@ impl<K: Eq + Hash> Allowance<K> {
     pub(crate) fn take(&self, who: K) -> Option<u64> {
         let passed = u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.taken.lock().unwrap_or_else(PoisonError::into_inner).take(who, passed)
+    }
+}
+
+/// What is asked for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Asked {
+    /// A certificate or a token.
+    Document,
+    /// That an address is registered still.
+    Renewal,
+    /// That an address is registered anew, or no longer.
+    Change,
+}
+
+impl fmt::Display for Asked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Document => "documents",
+            Self::Renewal => "renewals of addresses",
+            Self::Change => "registrations of addresses",
+        })
+    }
+}
+
+/// An allowance for each kind that is asked for.
+#[derive(Debug)]
+pub(crate) struct ByKind<K> {
+    documents: Allowance<K>,
+    renewals: Allowance<K>,
+    changes: Allowance<K>,
+}
+
+impl<K: Eq + Hash> ByKind<K> {
+    /// So often for each.
+    pub(crate) fn new(documents: Rate, renewals: Rate, changes: Rate) -> Self {
+        let [documents, renewals, changes] = [documents, renewals, changes].map(Allowance::new);
+        Self { documents, renewals, changes }
+    }
+
+    /// So many of each, and none in their place for as long as a test lasts.
+    #[cfg(test)]
+    pub(crate) fn few(at_once: u64) -> Self {
+        let rate = Rate { at_once, every_ms: 3_600_000 };
+        Self::new(rate, rate, rate)
+    }
+
+    /// Takes one of what `who` may have; `false`: there is none left now.
+    pub(crate) fn take(&self, who: K, asked: Asked) -> bool {
+        let allowance = match asked {
+            Asked::Document => &self.documents,
+            Asked::Renewal => &self.renewals,
+            Asked::Change => &self.changes,
+        };
+        allowance.take(who).is_some()
     }
 }
 

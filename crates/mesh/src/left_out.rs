@@ -1,4 +1,5 @@
-//! Connections that were refused, of which a line is said only so often: they cost whoever makes them nothing.
+//! What is refused and said only so often, since it costs whoever makes it happen nothing: connections, and how many
+//! others there were.
 
 use model::seldom::{Rate, Seldom};
 use tokio::time::Instant;
@@ -24,6 +25,14 @@ impl LeftOut {
     pub(crate) fn one(&mut self, now: Instant) -> Option<u64> {
         let now = now.saturating_duration_since(self.since).as_millis();
         self.told.take((), u64::try_from(now).unwrap_or(u64::MAX))
+    }
+}
+
+/// The reason of a refusal, with how many others were not told of before it.
+pub(crate) fn with_others(reason: String, left_out: u64, whose: &str) -> String {
+    match left_out {
+        0 => reason,
+        count => format!("{reason} (and {count} more {whose} before it)"),
     }
 }
 

@@ -57,6 +57,7 @@ use crate::bundle::Bundle;
 use crate::digest::{Digest, Digests, Executable};
 use crate::directory::Directory;
 use crate::issuer::Issuer;
+use crate::left_out::with_others;
 use crate::message::{Incoming, Sends, incoming};
 use crate::open_calls::holding;
 use crate::quota::{Quota, Slot};
@@ -223,10 +224,7 @@ impl World {
             }
             Refused::Argument(what) => (*what).to_owned(),
         };
-        let reason = match left_out {
-            0 => reason,
-            count => format!("{reason} (and {count} more of this user before it)"),
-        };
+        let reason = with_others(reason, left_out, "of this user");
         tracing::warn!(call, pid = caller.pid, uid = caller.uid, reason, "mesh: no identity issued");
         let event = Event { refused: reason, ..self.event(call, caller) };
         let _ = self.recorder.record(event).await;

@@ -4,9 +4,9 @@
 use keys::svid::WorkloadKey;
 use tonic::{Response, Status};
 
-use super::allowances::Asked;
 use super::listener::{Agent, Api, failed};
 use super::messages::{IssueJwtRequest, IssueJwtResponse, IssueRequest, IssueResponse};
+use crate::allowance::Asked;
 use crate::error::Error;
 use crate::workload_api::Event;
 

@@ -10,9 +10,9 @@ use model::SpiffeId;
 use tokio::sync::watch;
 use tonic::{Response, Status};
 
-use super::allowances::Asked;
 use super::listener::{Agent, Api, failed};
 use super::messages::{EndpointRequest, EndpointResponse};
+use crate::allowance::Asked;
 use crate::directory::{self, Endpoints, ServiceAt};
 use crate::error::Error;
 use crate::workload_api::Event;

@@ -23,7 +23,7 @@ use tonic::{Request, Response, Status};
 use tonic_prost::ProstCodec;
 use tower::{Service, service_fn};
 
-use super::allowances::{Allowances, Asked};
+use super::allowances::Allowances;
 use super::connection_limits::ConnectionLimits;
 use super::documents;
 use super::endpoints;
@@ -33,10 +33,11 @@ use super::messages::{
 };
 use super::proof::{Proof, Provers};
 use super::register::{self, NodeRecord};
+use crate::allowance::Asked;
 use crate::directory::{Directory as _, Endpoints};
 use crate::error::Error;
 use crate::grpc::{self, Leashed};
-use crate::left_out::LeftOut;
+use crate::left_out::{LeftOut, with_others};
 use crate::message::{Incoming, Sends, incoming};
 use crate::quota::Quota;
 use crate::trust_domain::TrustDomain;
@@ -373,10 +374,7 @@ impl Api {
     /// only so often, and then how many more there were.
     pub(super) async fn refuse(&self, call: &'static str, node: &str, from: SocketAddr, reason: String) {
         let Some(left_out) = self.world.allowances.refusal(node, from) else { return };
-        let reason = match left_out {
-            0 => reason,
-            count => format!("{reason} (and {count} more from there before it)"),
-        };
+        let reason = with_others(reason, left_out, "from there");
         tracing::warn!(call, node, %from, reason, "mesh: a call of an agent is refused");
         let _ = self.world.recorder.record(Event { refused: reason, ..self.event(call, node) }).await;
     }
@@ -392,8 +390,10 @@ impl Api {
         if self.world.allowances.take(node, asked) {
             return Ok(());
         }
-        self.refuse(call, node, from, format!("this node asks for too many {asked}")).await;
-        Err(Status::resource_exhausted(format!("this node asks for too many {asked}; try again later")))
+        let why = format!("this node asks for too many {asked}");
+        let told = Status::resource_exhausted(format!("{why}; try again later"));
+        self.refuse(call, node, from, why).await;
+        Err(told)
     }
 
     /// What is said when a workload was taken back of which this process was not told yet.

@@ -6,7 +6,7 @@ use model::SpiffeId;
 use model::seldom::Rate;
 
 use super::Refused;
-use crate::allowance::Allowance;
+use crate::allowance::{Asked, ByKind};
 
 /// Documents: each is an event of the audit log, and a token a signature. A thousand processes of one workload
 /// may start together, and libraries ask for a token with each call.
@@ -19,62 +19,29 @@ const CHANGES: Rate = Rate { at_once: 512, every_ms: 200 };
 
 /// The allowances of all workloads.
 #[derive(Clone, Debug)]
-pub struct Allowances(Arc<ByKind>);
-
-#[derive(Debug)]
-struct ByKind {
-    documents: Allowance<SpiffeId>,
-    renewals: Allowance<SpiffeId>,
-    changes: Allowance<SpiffeId>,
-}
+pub struct Allowances(Arc<ByKind<SpiffeId>>);
 
 impl Default for Allowances {
     fn default() -> Self {
-        Self::of(DOCUMENTS, RENEWALS, CHANGES)
+        Self(Arc::new(ByKind::new(DOCUMENTS, RENEWALS, CHANGES)))
     }
 }
 
 impl Allowances {
-    fn of(documents: Rate, renewals: Rate, changes: Rate) -> Self {
-        let [documents, renewals, changes] = [documents, renewals, changes].map(Allowance::new);
-        Self(Arc::new(ByKind { documents, renewals, changes }))
-    }
-
-    /// So many of each, and none in their place for as long as a test lasts.
+    /// As [`ByKind::few`] says.
     #[cfg(test)]
     pub(super) fn few(at_once: u64) -> Self {
-        let rate = Rate { at_once, every_ms: 3_600_000 };
-        Self::of(rate, rate, rate)
+        Self(Arc::new(ByKind::few(at_once)))
     }
 
-    /// A document of a workload is to be given.
+    /// Takes one of what a workload may have.
     ///
     /// # Errors
     /// [`Refused::Exhausted`].
-    pub(super) fn document(&self, id: &SpiffeId) -> Result<(), Refused> {
-        taken(&self.0.documents, id, "documents")
-    }
-
-    /// An address of a workload is to be renewed.
-    ///
-    /// # Errors
-    /// [`Refused::Exhausted`].
-    pub(super) fn renewal(&self, id: &SpiffeId) -> Result<(), Refused> {
-        taken(&self.0.renewals, id, "renewals of addresses")
-    }
-
-    /// An address of a workload is to be registered or withdrawn.
-    ///
-    /// # Errors
-    /// [`Refused::Exhausted`].
-    pub(super) fn change(&self, id: &SpiffeId) -> Result<(), Refused> {
-        taken(&self.0.changes, id, "registrations of addresses")
-    }
-}
-
-fn taken(allowance: &Allowance<SpiffeId>, id: &SpiffeId, what: &str) -> Result<(), Refused> {
-    match allowance.take(id.clone()) {
-        Some(_) => Ok(()),
-        None => Err(Refused::Exhausted(format!("{id} asks for too many {what}"))),
+    pub(super) fn take(&self, id: &SpiffeId, asked: Asked) -> Result<(), Refused> {
+        match self.0.take(id.clone(), asked) {
+            true => Ok(()),
+            false => Err(Refused::Exhausted(format!("{id} asks for too many {asked}"))),
+        }
     }
 }

@@ -14,6 +14,7 @@ use super::messages::{
 };
 use super::source::{Asks, Given, Source, Told};
 use super::{Event, Refused, World};
+use crate::allowance::Asked;
 use crate::attest::Caller;
 use crate::bundle::Bundle;
 use crate::jwt_svid;
@@ -174,7 +175,7 @@ async fn jwt_svids(
     let wanted = workloads.into_iter().filter(|workload| wanted.is_empty() || workload.id.as_str() == wanted);
     let mut svids = Vec::new();
     for workload in wanted {
-        world.allowances.document(&workload.id)?;
+        world.allowances.take(&workload.id, Asked::Document)?;
         let issued = world.domain.jwt(&workload.id, &request.audience).await;
         let (svid, until) = issued.map_err(|error| match error {
             crate::Error::Token(_) => Refused::Argument("an audience is empty, too long, or one too many"),

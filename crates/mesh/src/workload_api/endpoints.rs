@@ -16,6 +16,7 @@ use tonic::{Request, Response, Status};
 use super::calls::{Updates, told_no};
 use super::messages::{EndpointRequest, EndpointResponse, EndpointsRequest, EndpointsResponse};
 use super::{Event, Refused, World};
+use crate::allowance::Asked;
 use crate::attest::Caller;
 use crate::directory::{self, Endpoints};
 use crate::error::Error;
@@ -76,9 +77,9 @@ async fn registered(
 ) -> Result<SocketAddr, Refused> {
     let (id, address) = endpoint_of(world, caller, request).await?;
     if world.directory.has_endpoint(&id, address) {
-        world.allowances.renewal(&id)?;
+        world.allowances.take(&id, Asked::Renewal)?;
     } else {
-        world.allowances.change(&id)?;
+        world.allowances.take(&id, Asked::Change)?;
         world.give(event(world, REGISTER, caller, &id, address)).await?;
     }
     match world.directory.register_endpoint(&id, address).await {
@@ -95,7 +96,7 @@ async fn withdrawn(
     request: &EndpointRequest,
 ) -> Result<SocketAddr, Refused> {
     let (id, address) = endpoint_of(world, caller, request).await?;
-    world.allowances.change(&id)?;
+    world.allowances.take(&id, Asked::Change)?;
     let withdrawn = world.directory.withdraw_endpoint(&id, address).await;
     let withdrawn = withdrawn.map_err(|error| match error {
         Error::Exhausted(why) => Refused::Exhausted(why),

@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use zeroize::Zeroizing;
 
 use super::{Event, Foreign, Refused, World};
+use crate::allowance::Asked;
 use crate::attest::Caller;
 use crate::authority_set::AuthoritySet;
 use crate::backoff;
@@ -233,7 +234,7 @@ impl Source {
     /// with the reason. Each giving is written down.
     async fn obtain(&self, workload: &Workload) -> Result<(Held, Option<Refused>), Refused> {
         if matches!(self.asks, Asks::Process(_)) {
-            self.world.allowances.document(&workload.id)?;
+            self.world.allowances.take(&workload.id, Asked::Document)?;
         }
         let place = self.world.svid_cache.place(workload);
         // Of several that ask at once, one has it made.

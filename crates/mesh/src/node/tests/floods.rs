@@ -2,9 +2,9 @@
 
 use tonic::Status;
 
-use super::allowances::Asked;
 use super::messages::{EndpointRequest, EndpointResponse, Update, WatchRequest};
 use super::*;
+use crate::allowance::Asked;
 
 /// A node that says what it likes.
 struct Node {
