@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use aws_lc_rs::rand::SecureRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair};
-use model::{Secret, SpiffeId, Timestamp};
+use model::{Secret, Timestamp};
 use rcgen::string::Ia5String;
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
@@ -51,15 +51,6 @@ impl std::fmt::Debug for Leaf {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Leaf").field("not_after", &self.not_after).finish_non_exhaustive()
     }
-}
-
-/// Whom a client certificate names.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ClientName {
-    /// A client, by common name.
-    Common(String),
-    /// A workload, by SPIFFE ID.
-    Workload(SpiffeId),
 }
 
 /// The authority of one folder.
@@ -169,38 +160,13 @@ impl LocalCa {
             return Err(Error::Request(format!("expected 1 to {LEAF_NAMES_MAX} names, found {found}")));
         };
         let sans = names.iter().map(|name| server_name(name)).collect::<Result<Vec<_>, _>>()?;
-        self.issue(Some(first), sans, ExtendedKeyUsagePurpose::ServerAuth, now, random)
-    }
-
-    /// A client certificate.
-    ///
-    /// # Errors
-    /// An empty or unreadable name.
-    pub fn issue_client(
-        &self,
-        name: &ClientName,
-        now: Timestamp,
-        random: &dyn SecureRandom,
-    ) -> Result<Leaf, Error> {
-        let usage = ExtendedKeyUsagePurpose::ClientAuth;
-        match name {
-            ClientName::Common(name) if name.is_empty() || name.chars().any(char::is_control) => {
-                Err(Error::Request(format!("\"{}\" is no name for a client", quote(name))))
-            }
-            ClientName::Common(name) => self.issue(Some(name), Vec::new(), usage, now, random),
-            ClientName::Workload(id) => {
-                let uri =
-                    Ia5String::try_from(id.as_str()).map_err(|error| Error::Request(error.to_string()))?;
-                self.issue(None, vec![SanType::URI(uri)], usage, now, random)
-            }
-        }
+        self.issue(first, sans, now, random)
     }
 
     fn issue(
         &self,
-        common: Option<&str>,
+        common: &str,
         sans: Vec<SanType>,
-        usage: ExtendedKeyUsagePurpose,
         now: Timestamp,
         random: &dyn SecureRandom,
     ) -> Result<Leaf, Error> {
@@ -209,16 +175,14 @@ impl LocalCa {
         let not_after = now.plus(LEAF_LIFETIME).min(self.not_after);
         let mut params = CertificateParams::default();
         params.distinguished_name = DistinguishedName::new();
-        if let Some(common) = common {
-            params.distinguished_name.push(DnType::CommonName, cut(common));
-        }
+        params.distinguished_name.push(DnType::CommonName, cut(common));
         params.subject_alt_names = sans;
         params.not_before = calendar(now.minus(BACKDATE))?;
         params.not_after = calendar(not_after)?;
         params.serial_number = Some(serial(random)?);
         params.is_ca = IsCa::ExplicitNoCa;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        params.extended_key_usages = vec![usage];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         params.use_authority_key_identifier_extension = true;
         let certificate =
             params.signed_by(&key, &self.issuer).map_err(|_| Error::Cryptography("issuing a certificate"))?;

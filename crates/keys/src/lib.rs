@@ -64,7 +64,7 @@ pub use api_key::{
 pub use api_key_file::ApiKeyFile;
 pub use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 pub use binding::{Binding, Bound, Possession};
-pub use ca::{ClientName, Leaf, LocalCa};
+pub use ca::{Leaf, LocalCa};
 pub use certificate::{CertificateIdentity, CertificateRules, identify};
 pub use digest::sha256;
 pub use discovery::Metadata;

@@ -2,7 +2,7 @@
 //!
 //! The private key stays behind a [`Signer`]: nothing here sees it. Times and random
 //! numbers are arguments. What a workload may be called is decided by who asks for the
-//! document, never by a signing request: of that only the public key is read.
+//! document: what a workload sends for it is its public key alone.
 
 use std::sync::Arc;
 
@@ -10,11 +10,10 @@ use aws_lc_rs::rand::SecureRandom;
 use model::{SpiffeId, Timestamp};
 use rcgen::string::Ia5String;
 use rcgen::{
-    BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType,
-    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyUsagePurpose, PublicKeyData, SanType, SignatureAlgorithm,
-    SigningKey, SubjectPublicKeyInfo,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
+    KeyUsagePurpose, PublicKeyData, SanType, SignatureAlgorithm, SigningKey, SubjectPublicKeyInfo,
 };
-use rustls_pki_types::{CertificateDer, CertificateSigningRequestDer};
+use rustls_pki_types::CertificateDer;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use crate::algorithm::Algorithm;
@@ -25,10 +24,10 @@ use crate::encoding::hex;
 use crate::error::Error;
 use crate::signer::Signer;
 
-/// Largest signing request that is read, bytes.
-pub(crate) const CSR_BYTES_MAX: usize = 16 * 1024;
+/// Largest public key that is read, bytes.
+pub(crate) const SPKI_BYTES_MAX: usize = 16 * 1024;
 
-/// The public key of a workload, proved to be its own or made for it.
+/// The public key of a workload: what a certificate for it is issued to.
 #[derive(Clone, Debug)]
 pub struct WorkloadKey(Arc<SubjectPublicKeyInfo>);
 
@@ -39,7 +38,7 @@ impl WorkloadKey {
     /// [`Error::Request`]: neither ECDSA on P-256 or P-384 nor Ed25519.
     pub fn from_spki(der: &[u8]) -> Result<Self, Error> {
         let refused = || Error::Request("expected a P-256, P-384 or Ed25519 public key".to_owned());
-        if der.len() > CSR_BYTES_MAX {
+        if der.len() > SPKI_BYTES_MAX {
             return Err(refused());
         }
         let key = SubjectPublicKeyInfo::from_der(der).map_err(|_| refused())?;
@@ -61,21 +60,6 @@ impl WorkloadKey {
     /// The DER `SubjectPublicKeyInfo`.
     pub fn to_spki(&self) -> Vec<u8> {
         self.0.subject_public_key_info()
-    }
-
-    /// From a PKCS #10 request (RFC 2986), whose signature proves the private key. Its
-    /// names and extensions are not read.
-    ///
-    /// # Errors
-    /// [`Error::Request`]: it is broken, its signature is not its key's, or the key is of
-    /// another kind.
-    pub fn from_csr(der: &[u8]) -> Result<Self, Error> {
-        if der.len() > CSR_BYTES_MAX {
-            return Err(Error::Request(format!("a signing request has at most {CSR_BYTES_MAX} bytes")));
-        }
-        let request = CertificateSigningRequestParams::from_der(&CertificateSigningRequestDer::from(der))
-            .map_err(|error| Error::Request(format!("the signing request is refused: {error}")))?;
-        Self::from_spki(&request.public_key.subject_public_key_info())
     }
 }
 

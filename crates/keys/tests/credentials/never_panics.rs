@@ -1,15 +1,18 @@
 //! Whatever comes from outside is judged; nothing of it panics.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use keys::api_key::is_api_key;
 use keys::certificate::identify;
 use keys::jws::Unverified;
 use keys::jwt::unverified_issuer;
-use keys::{
-    Algorithm, CertificateRules, ClientName, Fetched, KeySet, LocalCa, Signer as _, SystemRandom, sign_token,
-};
+use keys::svid::{AuthorityTerms, WorkloadKey, X509Authority};
+use keys::{Algorithm, CertificateRules, Fetched, KeySet, Signer as _, SystemRandom, sign_token};
 use model::ClaimType;
 use proptest::collection::vec;
 use proptest::prelude::*;
+use rustls::pki_types::CertificateDer;
 use serde_json::{Map, Value, json};
 
 use crate::support::{TestBed, claims, now, signer};
@@ -133,12 +136,18 @@ proptest! {
 
 #[test]
 fn certificates_with_any_one_byte_changed() {
-    use rustls::pki_types::pem::PemObject as _;
-    let folder = tempfile::tempdir().unwrap();
-    let ca = LocalCa::open_or_create(folder.path(), now(), &SystemRandom::new()).unwrap();
-    let name = ClientName::Workload("spiffe://shop.example/orders".parse().unwrap());
-    let leaf = ca.issue_client(&name, now(), &SystemRandom::new()).unwrap();
-    let der = rustls::pki_types::CertificateDer::from_pem_slice(leaf.chain_pem.as_bytes()).unwrap();
+    let day = Duration::from_secs(86_400);
+    let terms = AuthorityTerms {
+        trust_domain: "shop.example",
+        from: now(),
+        until: now().plus(day),
+        signs_authorities: false,
+    };
+    let random = SystemRandom::new();
+    let authority = X509Authority::self_signed(Arc::new(signer(Algorithm::Es256)), &terms, &random).unwrap();
+    let name = "spiffe://shop.example/orders".parse().unwrap();
+    let key = WorkloadKey::of(Arc::new(signer(Algorithm::Es256))).unwrap();
+    let der = CertificateDer::from(authority.issue(&name, &key, now(), day, &random).unwrap().certificate);
     let rules = CertificateRules::of_trust_domain("shop.example");
     assert!(identify(&der, &rules, now()).is_ok());
     for place in 0..der.len() {

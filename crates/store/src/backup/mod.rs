@@ -8,13 +8,14 @@ mod format;
 #[cfg(test)]
 mod tests;
 
-use std::fs::{File, OpenOptions};
-use std::io::{BufReader, BufWriter};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{self, BufReader, BufWriter, ErrorKind};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
 
+use rustix::fs::{Mode, OFlags};
 use serde::Serialize;
 use tokio::sync::{mpsc, oneshot};
 
@@ -168,7 +169,8 @@ fn write(file: NewFile, mut pieces: mpsc::Receiver<Exported>, barrier: &Barrier)
     Err(cut_off())
 }
 
-/// A file that appears under its name when it is whole.
+/// A file that appears under its name when it is whole. Until then it is locked and has `.new`
+/// after its name; what a killed process left there is written anew.
 struct NewFile {
     path: PathBuf,
     beside: PathBuf,
@@ -180,13 +182,12 @@ impl NewFile {
         let fault = |source| Error::File { path: path.to_owned(), source };
         if path.exists() {
             let why = "there is one already, and it is left as it is";
-            return Err(fault(std::io::Error::new(std::io::ErrorKind::AlreadyExists, why)));
+            return Err(fault(io::Error::new(ErrorKind::AlreadyExists, why)));
         }
         let mut beside = path.as_os_str().to_owned();
         beside.push(".new");
         let beside = PathBuf::from(beside);
-        let open = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside);
-        let open = open.map_err(|source| Error::File { path: beside.clone(), source })?;
+        let open = alone(&beside).map_err(|source| Error::File { path: beside.clone(), source })?;
         Ok(Self { path: path.to_owned(), beside, open })
     }
 
@@ -198,7 +199,7 @@ impl NewFile {
         kept.map_err(|error| self.fault(error))
     }
 
-    fn fault(&self, source: std::io::Error) -> Error {
+    fn fault(&self, source: io::Error) -> Error {
         Error::File { path: self.path.clone(), source }
     }
 }
@@ -207,6 +208,44 @@ impl Drop for NewFile {
     fn drop(&mut self) {
         let _ = std::fs::remove_file(&self.beside);
     }
+}
+
+/// A new file of mode 0600, locked; what a killed process left in its place is removed.
+fn alone(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true).mode(0o600);
+    let made = match options.open(path) {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+            remove_left_over(path)?;
+            options.open(path)
+        }
+        made => made,
+    }?;
+    lock(&made)?;
+    Ok(made)
+}
+
+fn remove_left_over(path: &Path) -> io::Result<()> {
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let left = File::from(rustix::fs::open(path, OFlags::RDONLY | flags, Mode::empty())?);
+    lock(&left)?;
+    // Whoever held the lock may have given the file its name in between.
+    let (locked, named) = (left.metadata()?, std::fs::symlink_metadata(path)?);
+    if (locked.dev(), locked.ino()) != (named.dev(), named.ino()) {
+        return Err(busy());
+    }
+    std::fs::remove_file(path)
+}
+
+fn lock(file: &File) -> io::Result<()> {
+    file.try_lock().map_err(|error| match error {
+        TryLockError::WouldBlock => busy(),
+        TryLockError::Error(error) => error,
+    })
+}
+
+fn busy() -> io::Error {
+    io::Error::new(ErrorKind::ResourceBusy, "another backup is writing it")
 }
 
 /// Runs what blocks on a thread of its own.

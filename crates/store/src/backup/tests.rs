@@ -48,3 +48,23 @@ fn a_length_that_no_row_has_is_refused_before_it_is_read() {
     let row = [&b"BASTIDE-BACKUP-1\n"[..], &[0; 4], &[0; 8], &[1], &u32::MAX.to_be_bytes()].concat();
     assert!(matches!(read_all(&row, open), Err(Error::Corrupt(_))));
 }
+
+#[test]
+fn what_a_killed_backup_left_does_not_stop_the_next() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store.backup");
+    let beside = folder.path().join("store.backup.new");
+    std::fs::write(&beside, "half of it").unwrap();
+    let first = NewFile::create(&path).unwrap();
+    assert_eq!(std::fs::read(&beside).unwrap(), b"");
+    let busy = NewFile::create(&path).err().unwrap();
+    assert!(busy.to_string().contains("another backup is writing it"), "{busy}");
+    first.keep().unwrap();
+    drop(first);
+    assert!(path.exists() && !beside.exists());
+
+    let other = folder.path().join("other.backup");
+    std::os::unix::fs::symlink(&path, folder.path().join("other.backup.new")).unwrap();
+    assert!(NewFile::create(&other).is_err(), "a link is not followed");
+    assert!(path.exists());
+}
