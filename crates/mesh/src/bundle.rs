@@ -14,6 +14,10 @@ use crate::error::Error;
 
 /// Largest bundle document that is read, bytes.
 pub const BUNDLE_BYTES_MAX: usize = 256 * 1024;
+/// Most of the bundles of all other trust domains together, bytes as [`Bundle::bytes`] counts them. They
+/// go in one message, and clients of the Workload API take messages of 4 MiB unless they are told
+/// otherwise.
+pub const FOREIGN_BYTES_MAX: usize = 3 * 1024 * 1024;
 /// Most keys of a bundle that are read.
 pub const BUNDLE_KEYS_MAX: usize = 128;
 /// The hint of a bundle without one, and what others are told at most.
@@ -59,6 +63,12 @@ impl Bundle {
             "spiffe_refresh_hint": self.refresh.as_secs().max(1),
         })
         .to_string()
+    }
+
+    /// What it takes in a message of the Workload API, bytes, without the names of such a message.
+    pub fn bytes(&self) -> usize {
+        let x509: usize = self.x509.iter().map(Vec::len).sum();
+        self.trust_domain.len() + x509 + self.jwks().len()
     }
 
     /// The JWT keys as a JWK Set (RFC 7517 §5), as the Workload API gives them.

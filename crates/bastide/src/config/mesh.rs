@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use keys::{LocalSigner, SystemRandom};
+use mesh::bundle::{BUNDLE_BYTES_MAX, FOREIGN_BYTES_MAX};
 use mesh::directory::LocalAddress;
 use mesh::workload::{Workload, Workloads};
 use mesh::{Anchor, Bundle, Declared, Given, Settings};
@@ -241,6 +242,13 @@ impl Decoder<'_> {
             for (name, node) in self.named(node, "a map of trust domains") {
                 mesh.partners.extend(self.partner(name, node, &mesh.settings));
             }
+            let bundles = mesh.partners.iter().filter_map(|partner| partner.bundle.as_ref());
+            let bytes: usize = bundles.map(Bundle::bytes).sum();
+            if bytes > FOREIGN_BYTES_MAX {
+                let most =
+                    format!("all bundles together have {bytes} bytes, expected at most {FOREIGN_BYTES_MAX}");
+                self.fault(node.at, most);
+            }
         }
         mesh.agents = table.get("agents").and_then(|node| self.mesh_agents(node));
         Some(mesh)
@@ -337,7 +345,7 @@ impl Decoder<'_> {
         let private = table.get("allow_private_addresses").and_then(|node| self.boolean(node));
         partner.allow_private_addresses = private == Some(true);
         if let Some(node) = table.get("bundle") {
-            let (_, document) = self.file(node, mesh::bundle::BUNDLE_BYTES_MAX)?;
+            let (_, document) = self.file(node, BUNDLE_BYTES_MAX)?;
             match Bundle::parse(&partner.trust_domain, &document) {
                 Ok(bundle) => partner.bundle = Some(bundle),
                 Err(error) => self.fault(node.at, error.to_string()),

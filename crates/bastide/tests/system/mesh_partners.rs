@@ -66,15 +66,16 @@ async fn trusted(testbed: &TestBed) -> Option<Vec<Vec<u8>>> {
     context.anchors.get("partner.example").cloned()
 }
 
-/// A trust domain that federates with the partner, by this entry; `known.json` is beside it.
-fn shop(entry: &str, known: &str) -> TestBed {
+/// A trust domain that federates with the partner, by this entry, and with these others; `known.json`
+/// is beside it.
+fn shop(entry: &str, others: &str, known: &str) -> TestBed {
     let testbed = TestBed::prepare("");
     std::fs::write(testbed.path("known.json"), known).unwrap();
     let uid = rustix::process::geteuid().as_raw();
     testbed.configure(&format!(
         "routes: []\nmesh:\n  trust_domain: shop.example\n  socket: api.sock\n  workloads:\n    \
          orders: {{ uid: {uid} }}\n  federates:\n    partner.example:\n      {entry}\n      \
-         allow_private_addresses: true\n"
+         allow_private_addresses: true\n{others}"
     ));
     let (code, out, err) = testbed.bastide(&["init"]);
     assert_eq!(code, 0, "{out}{err}");
@@ -98,6 +99,7 @@ async fn an_older_bundle_of_a_partner_takes_the_place_of_no_newer_one() {
             partner.testbed.tls_address(),
             partner.testbed.path("state/ca/ca.pem").display(),
         ),
+        "",
         "",
     );
     testbed.start_gateway().await;
@@ -149,6 +151,35 @@ async fn an_older_bundle_of_a_partner_takes_the_place_of_no_newer_one() {
     assert_eq!(trusted(&testbed).await.unwrap(), [newest]);
 }
 
+/// Proxies and agents are sent the bundles of all domains in one message.
+#[tokio::test]
+async fn a_bundle_for_which_the_others_leave_no_room_is_not_taken() {
+    let partner = Partner::start().await;
+    let jwk = |bytes: usize| json!({ "use": "jwt-svid", "kid": "a", "more": "x".repeat(bytes) });
+    let small = anchor();
+    partner.say(5, &small);
+    let others: String =
+        (0..13).map(|number| format!("    p{number}.example: {{ bundle: known.json }}\n")).collect();
+    let mut testbed = shop(
+        &format!(
+            "endpoint: https://{}/\n      ca: {}",
+            partner.testbed.tls_address(),
+            partner.testbed.path("state/ca/ca.pem").display(),
+        ),
+        &others,
+        &json!({ "keys": [jwk(240_000)] }).to_string(),
+    );
+    testbed.start_gateway().await;
+    let trusts_small = async || (trusted(&testbed).await? == [small.as_slice()]).then_some(());
+    until("the bundle", trusts_small).await;
+
+    *partner.says.lock().unwrap() =
+        json!({ "keys": [jwk(100_000)], "spiffe_sequence": 6, "spiffe_refresh_hint": 1 }).to_string();
+    until("the refusal", async || testbed.log().contains("all together have at most 3145728").then_some(()))
+        .await;
+    until("the bundle", trusts_small).await;
+}
+
 /// Two Bastides: one publishes its bundle under its SPIFFE ID, the other fetches it.
 #[tokio::test]
 async fn a_bundle_is_fetched_by_the_spiffe_id_of_its_endpoint_without_a_certificate_of_one_s_own() {
@@ -189,6 +220,7 @@ async fn a_bundle_is_fetched_by_the_spiffe_id_of_its_endpoint_without_a_certific
                 "endpoint: https://{}/bundle\n      endpoint_id: spiffe://partner.example/{id}\n      bundle: known.json",
                 partner.address(2)
             ),
+            "",
             &known,
         );
         testbed.start_gateway().await;

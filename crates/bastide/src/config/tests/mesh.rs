@@ -199,6 +199,24 @@ fn faults_say_what_and_where() {
 }
 
 #[test]
+fn bundles_of_other_domains_that_no_client_could_take_together_are_refused() {
+    let bundle = |bytes: usize| {
+        let key = serde_json::json!({ "use": "jwt-svid", "kid": "a", "more": "x".repeat(bytes) });
+        serde_json::json!({ "keys": [key] }).to_string()
+    };
+    let bundle = bundle(240_000);
+    for (count, refused) in [(13, false), (14, true)] {
+        let partners: Vec<String> =
+            (0..count).map(|number| format!("p{number}.example: {{ bundle: large.json }}")).collect();
+        let written =
+            format!("mesh: {{ trust_domain: a.example, federates: {{ {} }} }}", partners.join(", "));
+        let said = said_with(&format!("{BASE}{written}"), &[("large.json", &bundle)]).join("\n");
+        let expected = "expected at most 3145728";
+        assert_eq!(said.contains(expected), refused, "{count}: {said}");
+    }
+}
+
+#[test]
 fn a_service_that_no_workload_is_called_like_is_warned_of_where_one_nearly_is() {
     for (workloads, warned) in [
         ("paymets: { uid: 1 }", true),

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use ::mesh::backoff;
-use ::mesh::bundle::{BUNDLE_BYTES_MAX, Bundle};
+use ::mesh::bundle::{BUNDLE_BYTES_MAX, Bundle, FOREIGN_BYTES_MAX};
 use ::mesh::verify::Verifier;
 use ::mesh::workload_api::Foreign;
 use keys::SystemRandom;
@@ -235,6 +235,7 @@ async fn follow(partner: Partner, shelf: Shelf) {
     loop {
         let known = shelf.foreign.borrow().get(&partner.trust_domain).cloned();
         let fetched = fetched(&partner, known.as_ref()).await;
+        let fetched = fetched.and_then(|bundle| with_room(bundle, &shelf.foreign.borrow()));
         let newest = fetched.and_then(|bundle| {
             not_outdated(bundle, known.as_ref()).inspect_err(|_| {
                 shelf.outdated.fetch_add(1, Ordering::Relaxed);
@@ -281,6 +282,20 @@ async fn take(bundle: Bundle, partner: &Partner, kept: &mut Option<Bundle>, shel
     }
     if kept.as_ref() != Some(&bundle) && put(&shelf.store, partner, &bundle).await {
         *kept = Some(bundle);
+    }
+}
+
+/// A bundle, unless there is no room for it beside those of the others: proxies and agents, which are
+/// sent all of them together, would get none any more.
+fn with_room(bundle: Bundle, current: &Foreign) -> Result<Bundle, String> {
+    let others = current.iter().filter(|(name, _)| **name != bundle.trust_domain);
+    let others: usize = others.map(|(_, bundle)| bundle.bytes()).sum();
+    let bytes = bundle.bytes();
+    match others + bytes <= FOREIGN_BYTES_MAX {
+        true => Ok(bundle),
+        false => Err(format!(
+            "it has {bytes} bytes and those of other domains {others}; all together have at most {FOREIGN_BYTES_MAX}"
+        )),
     }
 }
 
@@ -398,6 +413,23 @@ mod tests {
         assert_eq!(known(&of(7), &before, &none, &[ca]), of(1));
         assert_eq!(known(&of(7), &before, &of(3), &[partner(elsewhere, None)]), of(3));
         assert_eq!(known(&of(7), &before, &none, &[partner(elsewhere, None)]), none);
+    }
+
+    #[test]
+    fn what_all_partners_are_trusted_by_goes_in_one_message() {
+        let of = |name: &str, bytes: usize| {
+            let trust_domain = name.to_owned();
+            Bundle { trust_domain, x509: vec![vec![0; bytes]], ..bundle(1) }
+        };
+        let others = of("other.example", FOREIGN_BYTES_MAX / 2);
+        let current = Foreign::from([
+            (others.trust_domain.clone(), others.clone()),
+            ("partner.example".to_owned(), of("partner.example", FOREIGN_BYTES_MAX / 2)),
+        ]);
+        let most = FOREIGN_BYTES_MAX - others.bytes() - of("partner.example", 0).bytes();
+        assert!(with_room(of("partner.example", most), &current).is_ok());
+        let why = with_room(of("partner.example", most + 1), &current).unwrap_err();
+        assert!(why.contains("all together have at most 3145728"), "{why}");
     }
 
     #[test]
