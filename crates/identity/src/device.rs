@@ -215,38 +215,58 @@ async fn decide(realm: &Realm, call: &Call) -> Answer {
     interaction::check_form(realm, call, &session.csrf(realm))?;
     let code = typed(call.parameters.require("user_code")?);
     count_attempt(realm, &session.user, call.now).await?;
-    let Some((name, stored)) = find(realm, &code, call.now).await? else {
-        let ask = Ask { code: &code, device: None, error: Some(Notice::UnknownDevice) };
-        return show(realm, call, &session, &ask).await;
+    let Some((name, device)) = find(realm, &code, call.now).await? else {
+        return unknown(realm, call, &session, &code).await;
     };
     let decision = call.parameters.get("decision");
     let allowed = decision == Some("allow");
+    let waits = matches!(device.standing, Standing::Pending);
     // Whoever denies gives nothing away.
-    if (allowed || decision.is_none())
-        && let Some(elsewhere) = step_up(realm, call, &session, &stored.value, &code).await?
+    if waits
+        && (allowed || decision.is_none())
+        && let Some(elsewhere) = step_up(realm, call, &session, &device, &code).await?
     {
         return Ok(elsewhere);
     }
-    if decision.is_none() {
-        let ask = Ask { code: &code, device: Some(&stored.value), error: None };
-        return show(realm, call, &session, &ask).await;
+    match decision {
+        Some(_) if note(realm, call, &session, (&name, allowed)).await? => {
+            let texts = &call.language.texts().device;
+            page::message(realm, call, if allowed { texts.connected } else { texts.not_connected })
+        }
+        None if waits => {
+            let ask = Ask { code: &code, device: Some(&device), error: None };
+            show(realm, call, &session, &ask).await
+        }
+        _ => unknown(realm, call, &session, &code).await,
     }
-    let mut device = stored.value;
-    device.standing = if allowed {
-        Standing::Allowed(Box::new(decided(&device, &session, call.now)))
-    } else {
-        Standing::Denied
+}
+
+async fn unknown(realm: &Realm, call: &Call, session: &Session, code: &str) -> Answer {
+    show(realm, call, session, &Ask { code, device: None, error: Some(Notice::UnknownDevice) }).await
+}
+
+/// Notes what a person decided, also at a moment at which the device asks; false: nobody waits for
+/// it. Whoever sends the same twice is told the same: a browser shows the answer to the last.
+async fn note(realm: &Realm, call: &Call, session: &Session, (name, allowed): (&str, bool)) -> Answer<bool> {
+    let decide = |stored: Option<Stored<Device>>| {
+        let Some(mut device) = stored.map(|stored| stored.value).filter(|device| device.until > call.now)
+        else {
+            return Ok((None, false));
+        };
+        match &device.standing {
+            Standing::Pending => {}
+            Standing::Allowed(decided) => return Ok((None, allowed && decided.user == session.user)),
+            Standing::Denied => return Ok((None, !allowed)),
+        }
+        device.standing = if allowed {
+            Standing::Allowed(Box::new(decided(&device, session, call.now)))
+        } else {
+            Standing::Denied
+        };
+        let kept = device.kept();
+        Ok::<_, Box<Refusal>>((Some(Change::to(device, kept)), true))
     };
-    let changes = Transaction::new().delete(realm.records.key(Kind::UserCode, &[&code]), Expect::Present);
-    let expect = Expect::Version(stored.version);
-    let changes = realm.records.write(changes, Kind::Device, &[&name], &device, device.kept(), expect)?;
-    let texts = call.language.texts();
-    let told = match realm.records.commit(changes).await? {
-        Written::Done if allowed => texts.device.connected,
-        Written::Done => texts.device.not_connected,
-        Written::Conflict => (texts.common.failed, (texts.notice)(Notice::DeviceAskedMeanwhile)),
-    };
-    page::message(realm, call, told)
+    realm.records.change(Kind::Device, &[name], "a device that waits", decide).await
 }
 
 /// The way to a login that is strong enough for the device's client, where this one is not. It
@@ -283,15 +303,16 @@ fn decided(device: &Device, session: &Session, now: Timestamp) -> Decided {
     }
 }
 
-async fn find(realm: &Realm, code: &str, now: Timestamp) -> Answer<Option<(String, Stored<Device>)>> {
+/// The device that shows this code, and the hash of its own. Its code stays when it is decided about,
+/// until it ends.
+async fn find(realm: &Realm, code: &str, now: Timestamp) -> Answer<Option<(String, Device)>> {
     if code.len() != LETTERS_COUNT {
         return Ok(None);
     }
     let Some(name) = realm.records.get::<String>(Kind::UserCode, &[code]).await? else { return Ok(None) };
     let found = realm.records.get::<Device>(Kind::Device, &[&name.value]).await?;
-    let waits =
-        |found: &Stored<Device>| found.value.until > now && matches!(found.value.standing, Standing::Pending);
-    Ok(found.filter(waits).map(|found| (name.value, found)))
+    let device = found.map(|found| found.value).filter(|device| device.until > now);
+    Ok(device.map(|device| (name.value, device)))
 }
 
 /// RFC 8628 §5.1: codes are short, so nobody may try many.

@@ -254,7 +254,6 @@ pub(crate) enum Notice {
     LogoutAddressNotRegistered,
     UnknownDevice,
     TooManyCodes,
-    DeviceAskedMeanwhile,
     LoginTooWeak,
     LinkOver,
     PasskeyRefused,

@@ -1,5 +1,6 @@
 // Passkeys are the one thing here that needs a script. A form with `data-passkey` is shown by
-// it, asks the browser with `data-options`, and sends the answer in its field `credential`.
+// it, asks the browser with `data-options`, and sends the answer in its field `credential`. A
+// double click sends other forms once: the code of an app is good once.
 "use strict";
 
 const decode = (text) =>
@@ -59,5 +60,13 @@ for (const form of window.PublicKeyCredential ? document.querySelectorAll("form[
       button.disabled = false;
       button.focus();
     }
+  });
+}
+
+for (const form of document.querySelectorAll("form:not([data-passkey])")) {
+  let last = -Infinity;
+  form.addEventListener("submit", (event) => {
+    if (event.timeStamp - last < 1000) event.preventDefault();
+    else last = event.timeStamp;
   });
 }

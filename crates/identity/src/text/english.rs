@@ -249,6 +249,5 @@ fn notice(notice: Notice) -> &'static str {
         Notice::TooManyWrongCodes => "Too many wrong codes. Wait an hour, or use a recovery code.",
         Notice::CodeMissing => "Type a code.",
         Notice::NotTheCodeOfNow => "That is not the code of now. Is the phone's clock right?",
-        Notice::DeviceAskedMeanwhile => "The device asked at this moment. Type the code again.",
     }
 }

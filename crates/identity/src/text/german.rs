@@ -274,8 +274,5 @@ fn notice(notice: Notice) -> &'static str {
         }
         Notice::CodeMissing => "Geben Sie einen Code ein.",
         Notice::NotTheCodeOfNow => "Das ist nicht der Code von jetzt. Geht die Uhr des Telefons richtig?",
-        Notice::DeviceAskedMeanwhile => {
-            "Das Gerät hat gerade in diesem Augenblick gefragt. Geben Sie den Code noch einmal ein."
-        }
     }
 }

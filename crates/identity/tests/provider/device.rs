@@ -102,6 +102,29 @@ async fn a_person_denies_and_a_code_ends() {
 }
 
 #[tokio::test]
+async fn a_decision_counts_at_a_moment_at_which_the_device_asks_and_is_told_twice() {
+    let testbed = testbed().await;
+    let (mut browser, page) = open(&testbed, &format!("{ISSUER}/device")).await;
+    for (decision, other, told) in [("allow", "deny", "Connected"), ("deny", "allow", "Not connected")] {
+        let device = begin(&testbed).await;
+        let confirm = browser.submit(&page, &[("user_code", device["user_code"].as_str().unwrap())]).await;
+        let pressed = [("decision", decision)];
+        let (asked, reply) = tokio::join!(ask(&testbed, "tv", &device), browser.submit(&confirm, &pressed));
+        assert!(reply.text.contains(told), "{}", reply.text);
+        // A browser shows the answer to the last of two.
+        let again = browser.submit(&confirm, &pressed).await;
+        assert!(again.text.contains(told), "{}", again.text);
+        let another = browser.submit(&confirm, &[("decision", other)]).await;
+        assert!(another.text.contains("No device waits"), "{}", another.text);
+        if asked.text.contains("authorization_pending") {
+            testbed.advance(5);
+            let status = if decision == "allow" { 200 } else { 400 };
+            assert_eq!(ask(&testbed, "tv", &device).await.status, status);
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_device_that_asks_too_often_slows_down() {
     let testbed = testbed().await;
     let device = begin(&testbed).await;
