@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use crate::budget::Validator;
 use crate::coerce::{Prefer, primitive};
 use crate::contract::{Contract, Promise};
-use crate::form::{Pairs, Raw};
+use crate::form::{Pairs, Raw, reads_as};
 use crate::json;
 use crate::media::{MediaType, Reading, fit, is_utf8, reading};
 use crate::multipart::{self, Part};
@@ -45,7 +45,11 @@ pub(crate) struct Way {
 impl Way {
     /// `numbers` of JSON: those of a service go on as it wrote them.
     pub(crate) fn of(media_type: &MediaType, numbers: json::Numbers) -> Self {
-        let boundary = media_type.parameter("boundary").map(str::to_owned);
+        // Some look for the word wherever it stands (PHP), so nothing else may stand beside it.
+        let is_known = |(name, _): &(String, String)| name == "boundary" || name == "charset";
+        let boundary =
+            media_type.parameter("boundary").filter(|_| media_type.parameters.iter().all(is_known));
+        let boundary = boundary.map(str::to_owned);
         Self { reading: media_type.reading(), boundary, is_ascii: media_type.is_ascii(), numbers }
     }
 }
@@ -196,6 +200,7 @@ impl Media {
             if both.typed.contains_key(&name) {
                 return Err(plain_at(&name, "duplicate"));
             }
+            self.keep_name(&name)?;
             let shape = self.shape.property_or_other(&name);
             let value = several(&values, &shape).map_err(|why| plain_at(&name, why))?;
             both.insert(name, value);
@@ -210,6 +215,7 @@ impl Media {
             if part.name.eq_ignore_ascii_case(CHARSET_FIELD) {
                 keep_charset(part.content)?;
             }
+            self.keep_name(&part.name)?;
             let shape = self.shape.property_or_other(&part.name);
             let shape = if shape.kinds.has(Kinds::ARRAY) { shape.item() } else { shape };
             let value = self.part(&part, &shape)?;
@@ -229,13 +235,23 @@ impl Media {
         Ok(both.finish())
     }
 
+    /// Refuses a name that is not declared and that readers of forms may take for one that is.
+    fn keep_name(&self, name: &str) -> Result<(), Violation> {
+        let mut declared = self.shape.properties.iter().map(|(declared, _)| declared);
+        if self.shape.property(name).is_none() && declared.any(|declared| reads_as(name, declared)) {
+            return Err(plain_at(name, "name"));
+        }
+        Ok(())
+    }
+
     fn part(&self, part: &Part<'_>, shape: &Shape) -> Result<(Value, Value), Violation> {
         let media_type = match part.media_type {
             b"" => None,
             text => Some(MediaType::parse(text).ok_or_else(|| plain_at(&part.name, "media type"))?),
         };
         let essence = media_type.as_ref().map_or("text/plain", |media_type| media_type.essence.as_str());
-        if let Some((_, allowed)) = self.part_types.iter().find(|(name, _)| *name == part.name)
+        let allowed = self.part_types.iter().find(|(name, _)| *name == part.name);
+        if let Some((_, allowed)) = allowed
             && !allowed.iter().any(|range| fit(range, essence) > 0)
         {
             return Err(plain_at(&part.name, "media type"));
@@ -256,6 +272,14 @@ impl Media {
         if json {
             let value = json::read(part.content, json::Numbers::Exact)
                 .map_err(|(why, ..)| plain_at(&part.name, why.keyword()))?;
+            // Where the document does not say that it is JSON, most readers take a field's text as it
+            // stands, and its quotes and escapes with it.
+            if allowed.is_none() && !part.file && !value.is_array() && !value.is_object() {
+                let text = String::from_utf8_lossy(part.content).into_owned();
+                if primitive(text, shape, Prefer::Typed) != value {
+                    return Err(plain_at(&part.name, "media type"));
+                }
+            }
             return Ok((value.clone(), value));
         }
         if part.file || shape.binary {

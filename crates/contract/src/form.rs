@@ -81,6 +81,15 @@ impl<'t> Raw<'t> {
     }
 }
 
+/// Whether some reader of forms takes one name for another: Express, PHP and Rails read `a[]` and
+/// `a[b]` into `a`, PHP has `_` for dots and blanks and takes none before a name, Django none around
+/// that of a part.
+pub(crate) fn reads_as(name: &str, other: &str) -> bool {
+    let letter = |letter| if matches!(letter, '.' | ' ') { '_' } else { letter };
+    let is_other = |name: &str| name.trim().chars().map(letter).eq(other.trim().chars().map(letter));
+    name != other && (is_other(name) || name.split_once('[').is_some_and(|(stem, _)| is_other(stem)))
+}
+
 #[derive(Debug)]
 struct Pair<'t> {
     name: String,

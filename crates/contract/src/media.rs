@@ -44,8 +44,9 @@ impl MediaType {
             let (name, value) = next.split_once('=')?;
             let (value, after) = value_of(value)?;
             let name = name.to_ascii_lowercase();
-            // Given twice, two readers could believe another one.
-            if !is_token(&name) || parameters.iter().any(|(known, _)| *known == name) {
+            // Given twice, two readers could believe another one. Given as RFC 2231 has it
+            // (`boundary*=UTF-8''x`), some take it for the plain one.
+            if !is_token(&name) || name.contains('*') || parameters.iter().any(|(known, _)| *known == name) {
                 return None;
             }
             parameters.push((name, value));
@@ -116,11 +117,11 @@ fn value_of(text: &str) -> Option<(String, &str)> {
         return is_token(value).then(|| (value.to_owned(), rest));
     };
     let mut value = String::new();
-    let mut characters = quoted.char_indices();
-    while let Some((at, character)) = characters.next() {
+    for (at, character) in quoted.char_indices() {
         match character {
             '"' => return Some((value, quoted.get(at + 1..)?)),
-            '\\' => value.push(characters.next()?.1),
+            // What is escaped is itself to some readers, and has the backslash still to others.
+            '\\' => return None,
             other => value.push(other),
         }
     }
@@ -152,6 +153,12 @@ mod tests {
             b"application/json; charset=utf-8; charset=utf-7",
             b"application/json; a=\"b",
             b"application/json x",
+            // Werkzeug and Django take the parameters of RFC 2231 for the plain ones.
+            b"multipart/form-data; boundary=x; boundary*=UTF-8''y",
+            b"multipart/form-data; boundary=x; boundary*0=y",
+            b"text/plain; charset=utf-8; charset*=''utf-7",
+            // `xy` or `x\\y`.
+            b"multipart/form-data; boundary=\"x\\y\"",
             b"application/json\xff",
         ] {
             assert_eq!(MediaType::parse(wrong), None, "{}", String::from_utf8_lossy(wrong));

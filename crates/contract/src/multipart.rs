@@ -1,5 +1,6 @@
 //! `multipart/form-data` (RFC 7578) as only one reader could read it: no text before the
-//! first or behind the last boundary, CRLF everywhere, one name for each part.
+//! first or behind the last boundary, CRLF around it and nowhere else the boundary, one name for
+//! each part.
 
 /// Most parts.
 pub const PARTS_MAX: usize = 256;
@@ -21,27 +22,29 @@ pub(crate) struct Part<'b> {
 pub(crate) fn parts<'b>(body: &'b [u8], boundary: &str) -> Option<Vec<Part<'b>>> {
     let honest = !boundary.is_empty()
         && boundary.len() <= 70
-        && !boundary.ends_with(' ')
-        && boundary.bytes().all(|b| b.is_ascii_alphanumeric() || b"'()+_,-./:=? ".contains(&b));
+        // Of what RFC 2046 allows not the blank, the comma, the quote and parentheses: some readers
+        // end it there.
+        && boundary.bytes().all(|b| b.is_ascii_alphanumeric() || b"+_-./:=?".contains(&b));
     if !honest {
         return None;
     }
-    let first = format!("--{boundary}");
-    let delimiter = format!("\r\n--{boundary}");
-    let mut rest = body.strip_prefix(first.as_bytes())?;
+    let dashed = format!("--{boundary}");
+    let mut rest = body.strip_prefix(dashed.as_bytes())?;
     let mut parts = Vec::new();
     loop {
         if let Some(end) = rest.strip_prefix(b"--") {
             return (end.is_empty() || end == b"\r\n").then_some(parts);
         }
         rest = rest.strip_prefix(b"\r\n")?;
-        let end = find(rest, delimiter.as_bytes())?;
-        let (part, after) = rest.split_at(end);
+        // The boundary may not stand in what it encloses (RFC 2046 §5.1.1). Some readers end a part
+        // there without a line end before it (Django), or with half of one (Werkzeug, PHP).
+        let (part, after) = rest.split_at(find(rest, dashed.as_bytes())?);
+        let part = part.strip_suffix(b"\r\n")?;
         if parts.len() >= PARTS_MAX {
             return None;
         }
         parts.push(read(part)?);
-        rest = after.get(delimiter.len()..)?;
+        rest = after.get(dashed.len()..)?;
     }
 }
 
@@ -158,6 +161,12 @@ mod tests {
             good.replace("Content-Disposition: form-data; name=\"a\"", "X: y"),
             good.replace("\r\n\r\n1", "\r\nContent-Transfer-Encoding: base64\r\n\r\n1"),
             good.replace("Content-Disposition", " Content-Disposition").replace("form-data", "form\rdata"),
+            // Werkzeug and PHP end a part at a boundary behind a bare LF, and Django at one anywhere.
+            good.replace("\r\n1", "\r\n1\n--x\r\nContent-Disposition: form-data; name=\"b\"\r\n\r\n2"),
+            good.replace("\r\n1", "\r\n1\r--x\r\nContent-Disposition: form-data; name=\"b\"\r\n\r\n2"),
+            good.replace("\r\n1", "\r\n1--x\r\nContent-Disposition: form-data; name=\"b\"\r\n\r\n2"),
+            good.replace("\r\n1", "\r\n--x\r\nContent-Disposition: form-data; name=\"b\"\r\n\r\n2"),
+            good.replace("name=\"a\"", "name=\"a--x\""),
         ] {
             assert_eq!(names(&wrong), None, "{wrong:?}");
         }
@@ -167,6 +176,10 @@ mod tests {
         assert_eq!(parts(b"", "x"), None);
         assert_eq!(parts(good.as_bytes(), ""), None);
         assert_eq!(parts(good.as_bytes(), &"x".repeat(71)), None);
+        // Dashes and words that are not the boundary are content.
+        for content in ["1\n--y\r\n2", "-- x", "x--", "1\n-x"] {
+            assert!(names(&good.replace("\r\n1", &format!("\r\n{content}"))).is_some(), "{content:?}");
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 
 use crate::budget::Validator;
 use crate::coerce::{Prefer, primitive};
-use crate::form::{Pairs, Raw};
+use crate::form::{Pairs, Raw, reads_as};
 use crate::json;
 use crate::shape::{Kinds, Shape};
 use crate::violation::{self, Class, Violation};
@@ -105,6 +105,17 @@ impl Parameter {
     /// Whether its value may be made of pairs with other names: an exploded form object.
     pub(crate) fn is_spread(&self) -> bool {
         self.style == Style::Form && self.explode && self.shape.kinds.has(Kinds::OBJECT)
+    }
+
+    /// Whether it takes its value, or a part of it, from pairs of a name.
+    pub(crate) fn is_told_by(&self, name: &str) -> bool {
+        self.name == name || self.is_spread() && self.shape.property(name).is_some()
+    }
+
+    /// Whether it does so where a reader takes a name for another one.
+    pub(crate) fn is_mistold_by(&self, name: &str) -> bool {
+        let own = self.shape.properties.iter().map(|(name, _)| name).filter(|_| self.is_spread());
+        std::iter::once(&self.name).chain(own).any(|own| reads_as(name, own))
     }
 
     /// Keeps apart what stands in the same pairs: what one declares, no other takes for a
@@ -364,7 +375,11 @@ impl Parameter {
     fn spread(&self, pairs: &Pairs<'_>) -> Result<Option<(Value, Value)>, Unread> {
         let open = self.shape.additional.is_some() && self.location != Location::Cookie;
         let mut grouped: Vec<(String, Vec<Raw<'_>>)> = Vec::new();
-        let is_free = |name: &str| open && !self.reserved.iter().any(|reserved| reserved == name);
+        let own = self.shape.properties.iter().map(|(name, _)| name);
+        let is_free = |name: &str| {
+            open && !self.reserved.iter().any(|reserved| reserved == name)
+                && !self.reserved.iter().chain(own.clone()).any(|declared| reads_as(name, declared))
+        };
         for (name, value) in pairs.take_where(|name| self.shape.property(name).is_some() || is_free(name)) {
             match grouped.iter_mut().find(|(known, _)| known == name) {
                 Some((_, values)) => values.push(value),
@@ -434,13 +449,23 @@ impl Maps {
 }
 
 /// `a=1; b=2` (RFC 6265 §4.2.1) as pairs.
-pub(crate) fn cookies<'c>(fields: impl Iterator<Item = &'c [u8]>) -> Result<Pairs<'c>, Unread> {
+///
+/// # Errors
+/// Something is no UTF-8, there are too many, or blanks stand beside a name that is declared: some
+/// readers trim it.
+pub(crate) fn cookies<'c>(
+    fields: impl Iterator<Item = &'c [u8]>,
+    is_declared: impl Fn(&str) -> bool,
+) -> Result<Pairs<'c>, Unread> {
     let mut pairs = Pairs::default();
     for field in fields {
         let text = std::str::from_utf8(field).map_err(|_| "encoding")?;
         for pair in text.split(';') {
             let pair = pair.trim_matches([' ', '\t']);
             if let Some((name, value)) = pair.split_once('=') {
+                if name.trim() != name && is_declared(name.trim()) {
+                    return Err("name");
+                }
                 pairs.push(name.to_owned(), Raw::cookie(value))?;
             }
         }

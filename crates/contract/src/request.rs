@@ -192,7 +192,8 @@ impl Operation {
             broken.extend(parameter.judge_fields(head.values(&parameter.name)));
         }
         if !self.cookies.is_empty() {
-            match cookies(head.values("cookie")) {
+            let is_declared = |name: &str| self.cookies.iter().any(|cookie| cookie.is_told_by(name));
+            match cookies(head.values("cookie"), is_declared) {
                 Ok(pairs) => broken.extend(self.cookies.iter().flat_map(|cookie| cookie.judge_pairs(&pairs))),
                 Err(why) => broken.push(Violation::plain(Class::Parameter, "cookies", why)),
             }
@@ -215,7 +216,8 @@ impl Operation {
         };
         let judge = |parameter: &Parameter| parameter.judge_pairs(&pairs);
         let mut broken: Vec<Violation> = self.query.iter().flat_map(judge).collect();
-        if pairs.has_left(|_| true) && !undeclared {
+        let is_mistold = |name: &str| self.query.iter().any(|parameter| parameter.is_mistold_by(name));
+        if pairs.has_left(|name| !undeclared || is_mistold(name)) {
             broken.push(Violation::plain(Class::Parameter, "query", "undeclared parameter"));
         }
         broken

@@ -175,6 +175,18 @@ fn multipart_bodies_are_read_by_their_properties() {
         assert_says(&found, expected, parts);
     }
     assert!(post(&shop, "/upload", "multipart/form-data", &file).contains("multipart"));
+    let body = format!("{file}--x--\r\n");
+    for (parameters, expected) in [
+        ("boundary=\"x\"", ""),
+        ("charset=UTF-8; boundary=x", ""),
+        // PHP takes the first that begins with the word, wherever it stands.
+        ("a=\"boundary=y\"; boundary=x", "multipart"),
+        ("xboundary=y; boundary=x", "multipart"),
+        ("boundary=x; a=b", "multipart"),
+    ] {
+        let found = post(&shop, "/upload", &format!("multipart/form-data; {parameters}"), &body);
+        assert_says(&found, expected, parameters);
+    }
     assert_eq!(post(&shop, "/upload", "application/octet-stream", "\u{1}anything"), "");
     assert_eq!(post(&shop, "/upload", "text/plain", "12345"), "");
     assert!(post(&shop, "/upload", "text/plain", "123456").contains("maxLength"));
@@ -497,5 +509,71 @@ fn a_nested_union_is_judged_as_written_and_says_where_it_is_broken() {
         (r#"{"type":"and","children":[1]}"#, "body: oneOf"),
     ] {
         assert_says(&post(&api, "/s", JSON, body), expected, body);
+    }
+}
+
+/// A form that may hold more than the document names, as is usual.
+const OPEN_FORM: &str = "openapi: 3.0.3\ninfo: {title: t, version: '1'}\npaths:\n  /f:\n    post:\n      \
+    requestBody:\n        content:\n          \
+    application/x-www-form-urlencoded: {schema: {$ref: '#/components/schemas/F'}}\n          \
+    multipart/form-data: {schema: {$ref: '#/components/schemas/F'}, encoding: {json: {contentType: application/json}}}\n      \
+    responses: {default: {description: any}}\n\
+    components:\n  schemas:\n    F: {type: object, properties: {role: {type: string, enum: [user]}, n: {type: integer}, \
+    json: {type: string}, user_id: {type: integer}, 'sort[by]': {type: string}, tags: {type: array, items: {enum: [a]}}}}\n";
+
+/// Express, PHP and Rails read `role[]` and `role[a]` into `role`, PHP also ` role`, and `user.id`
+/// into `user_id`; Django trims the names of parts.
+#[test]
+fn no_other_name_gives_a_declared_property_a_value() {
+    let api = api(OPEN_FORM);
+    for (name, expected) in [
+        ("role", "enum"),
+        ("role[]", "name"),
+        ("role[a]", "name"),
+        ("role[", "name"),
+        (" role", "name"),
+        ("role ", "name"),
+        (" role[]", "name"),
+        ("tags[]", "name"),
+        ("user.id", "name"),
+        ("user id", "name"),
+        ("user[id]", ""),
+        ("other", ""),
+        ("other[]", ""),
+        ("rolea", ""),
+        ("roles[]", ""),
+        ("sort[by]", ""),
+        ("sort[in]", ""),
+    ] {
+        let encoded: String = name.bytes().map(|byte| format!("%{byte:02X}")).collect();
+        for form in [encoded, name.replace(' ', "+")] {
+            let found = post(&api, "/f", "application/x-www-form-urlencoded", &format!("{form}=admin"));
+            assert_says(&found, expected, form);
+        }
+        let part =
+            format!("--x\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\nadmin\r\n--x--\r\n");
+        assert_says(&post(&api, "/f", "multipart/form-data; boundary=x", &part), expected, part);
+    }
+}
+
+/// Most readers of forms take a part's text as it stands, whatever media type it says.
+#[test]
+fn a_part_that_is_no_list_and_no_map_is_what_its_text_says() {
+    let api = api(OPEN_FORM);
+    for (name, content, expected) in [
+        ("role", "user", "JSON"),
+        ("role", "\"user\"", "/role: media type"),
+        ("role", "\"\\u0075ser\"", "/role: media type"),
+        ("other", "\"a\"", "/other: media type"),
+        ("n", "5", ""),
+        ("n", " 5", "/n: media type"),
+        ("n", "5.0", "/n: media type"),
+        ("json", "\"a\"", ""),
+        ("other", "{\"a\":\"b\"}", ""),
+    ] {
+        let part = format!(
+            "--x\r\nContent-Disposition: form-data; name=\"{name}\"\r\nContent-Type: application/json\r\n\r\n{content}\r\n--x--\r\n"
+        );
+        assert_says(&post(&api, "/f", "multipart/form-data; boundary=x", &part), expected, part);
     }
 }

@@ -276,6 +276,11 @@ fn headers_and_cookies_are_judged_too() {
         ("cookie", &["other=1", "session=0123abcd"], ""),
         ("cookie", &["session=nope"], "cookie parameter \"session\": pattern"),
         ("cookie", &["session=0123abcd; session=0123abcd"], "duplicate"),
+        // Django, Express and Starlette trim names.
+        ("cookie", &["session =nope"], "cookies: name"),
+        ("cookie", &["session=0123abcd; session\t=nope"], "cookies: name"),
+        ("cookie", &["session=0123abcd; \u{a0}session=nope"], "cookies: name"),
+        ("cookie", &["session=0123abcd; other =1"], ""),
     ] {
         let headers: Vec<(&str, &str)> = values.iter().map(|value| (name, *value)).collect();
         let found = wrong(&shop, &Ask { method: "GET", target: "/orders", headers: &headers, body: None });
@@ -324,4 +329,22 @@ fn the_number_of_pairs_has_a_limit() {
         Arc::new(load_openapi(SHOP.as_bytes(), Settings { undeclared_query: true, ..settings() }).unwrap());
     assert_eq!(get(&lax, &format!("/orders?{}", "x=1&".repeat(QUERY_PAIRS_MAX))), "");
     assert!(get(&lax, &format!("/orders?{}", "x=1&".repeat(QUERY_PAIRS_MAX + 1))).contains("too many pairs"));
+}
+
+/// Where more parameters may stand than the document names, none of them gives a declared one a value.
+#[test]
+fn undeclared_parameters_are_no_other_names_of_declared_ones() {
+    let settings = Settings { undeclared_query: true, ..settings() };
+    let shop = Arc::new(load_openapi(SHOP.as_bytes(), settings).unwrap());
+    for (query, expected) in [
+        ("page=2", ""),
+        ("page[]=2&page[a]=3", ""),
+        ("limit=5&page=2", ""),
+        ("limit[]=1000", "undeclared parameter"),
+        ("limit=5&limit%5Ba%5D=1000", "undeclared parameter"),
+        ("+limit=1000", "undeclared parameter"),
+        ("near[lat]=1&near[lat][]=x", "undeclared parameter"),
+    ] {
+        assert_says(&get(&shop, &format!("/orders?{query}")), expected, query);
+    }
 }
