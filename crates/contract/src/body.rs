@@ -183,6 +183,9 @@ impl Media {
         for charset in pairs.values(|name| name.eq_ignore_ascii_case(CHARSET_FIELD)) {
             keep_charset(charset.decode().ok_or_else(|| plain("encoding"))?.as_bytes())?;
         }
+        if pairs.has_behind_semicolon(|name| self.shape.property(name).is_some() || self.is_mistaken(name)) {
+            return Err(plain("separator"));
+        }
         let mut both = Both::default();
         for field in &self.fields {
             let value =
@@ -237,11 +240,12 @@ impl Media {
 
     /// Refuses a name that is not declared and that readers of forms may take for one that is.
     fn keep_name(&self, name: &str) -> Result<(), Violation> {
-        let mut declared = self.shape.properties.iter().map(|(declared, _)| declared);
-        if self.shape.property(name).is_none() && declared.any(|declared| reads_as(name, declared)) {
-            return Err(plain_at(name, "name"));
-        }
-        Ok(())
+        let is_declared = self.shape.property(name).is_some();
+        if is_declared || !self.is_mistaken(name) { Ok(()) } else { Err(plain_at(name, "name")) }
+    }
+
+    fn is_mistaken(&self, name: &str) -> bool {
+        self.shape.properties.iter().any(|(declared, _)| reads_as(name, declared))
     }
 
     fn part(&self, part: &Part<'_>, shape: &Shape) -> Result<(Value, Value), Violation> {

@@ -82,12 +82,12 @@ impl<'t> Raw<'t> {
 }
 
 /// Whether some reader of forms takes one name for another: Express, PHP and Rails read `a[]` and
-/// `a[b]` into `a`, PHP has `_` for dots and blanks and takes none before a name, Django none around
-/// that of a part.
+/// `a[b]` into `a`, PHP has `_` for dots and blanks, takes none before a name and ends it at a NUL,
+/// Django takes none around that of a part.
 pub(crate) fn reads_as(name: &str, other: &str) -> bool {
     let letter = |letter| if matches!(letter, '.' | ' ') { '_' } else { letter };
     let is_other = |name: &str| name.trim().chars().map(letter).eq(other.trim().chars().map(letter));
-    name != other && (is_other(name) || name.split_once('[').is_some_and(|(stem, _)| is_other(stem)))
+    name != other && (is_other(name) || name.split_once(['[', '\0']).is_some_and(|(stem, _)| is_other(stem)))
 }
 
 #[derive(Debug)]
@@ -101,19 +101,28 @@ struct Pair<'t> {
 #[derive(Debug, Default)]
 pub(crate) struct Pairs<'t> {
     list: Vec<Pair<'t>>,
+    /// Names that begin a pair to those who part them at semicolons too (Rack 2, Perl's CGI).
+    behind_semicolons: Vec<String>,
 }
 
 impl<'t> Pairs<'t> {
     /// From `a=1&b=2`.
     ///
     /// # Errors
-    /// A name cannot be decoded, or there are too many pairs.
+    /// A name cannot be decoded, or there are too many pairs, be it to those who part them at
+    /// semicolons.
     pub(crate) fn read(text: &'t str) -> Result<Self, Unread> {
         let mut pairs = Self::default();
-        for pair in text.split('&').filter(|pair| !pair.is_empty()) {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        for pair_text in text.split('&').filter(|pair| !pair.is_empty()) {
+            let (name, value) = pair_text.split_once('=').unwrap_or((pair_text, ""));
             let name = decode(name.as_bytes(), true).ok_or("encoding")?;
             pairs.push(name, Raw::query(value))?;
+            for (name, _) in pair_text.split(';').skip(1).filter_map(|piece| piece.split_once('=')) {
+                if pairs.behind_semicolons.len() >= QUERY_PAIRS_MAX {
+                    return Err("too many pairs");
+                }
+                pairs.behind_semicolons.extend(decode(name.as_bytes(), true));
+            }
         }
         Ok(pairs)
     }
@@ -149,6 +158,11 @@ impl<'t> Pairs<'t> {
     /// The values of all whose name fits, taken or not.
     pub(crate) fn values(&self, fits: impl Fn(&str) -> bool) -> impl Iterator<Item = &Raw<'t>> {
         self.list.iter().filter(move |pair| fits(&pair.name)).map(|pair| &pair.value)
+    }
+
+    /// Whether some readers find a pair whose name fits behind a semicolon.
+    pub(crate) fn has_behind_semicolon(&self, fits: impl Fn(&str) -> bool) -> bool {
+        self.behind_semicolons.iter().any(|name| fits(name))
     }
 
     /// Whether there is a pair of a name, taken or not.

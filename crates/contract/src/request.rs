@@ -214,9 +214,13 @@ impl Operation {
             Ok(pairs) => pairs,
             Err(why) => return refuse(why),
         };
+        let is_told = |name: &str| self.query.iter().any(|parameter| parameter.is_told_by(name));
+        let is_mistold = |name: &str| self.query.iter().any(|parameter| parameter.is_mistold_by(name));
+        if pairs.has_behind_semicolon(|name| is_told(name) || is_mistold(name)) {
+            return refuse("separator");
+        }
         let judge = |parameter: &Parameter| parameter.judge_pairs(&pairs);
         let mut broken: Vec<Violation> = self.query.iter().flat_map(judge).collect();
-        let is_mistold = |name: &str| self.query.iter().any(|parameter| parameter.is_mistold_by(name));
         if pairs.has_left(|name| !undeclared || is_mistold(name)) {
             broken.push(Violation::plain(Class::Parameter, "query", "undeclared parameter"));
         }

@@ -537,6 +537,8 @@ fn no_other_name_gives_a_declared_property_a_value() {
         ("tags[]", "name"),
         ("user.id", "name"),
         ("user id", "name"),
+        ("role\0", "name"),
+        ("role\0a", "name"),
         ("user[id]", ""),
         ("other", ""),
         ("other[]", ""),
@@ -552,8 +554,30 @@ fn no_other_name_gives_a_declared_property_a_value() {
         }
         let part =
             format!("--x\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\nadmin\r\n--x--\r\n");
+        // Control characters stand in no head of a part.
+        let expected = if name.contains('\0') { "multipart" } else { expected };
         assert_says(&post(&api, "/f", "multipart/form-data; boundary=x", &part), expected, part);
     }
+}
+
+#[test]
+fn nothing_declared_stands_behind_a_semicolon_of_a_form() {
+    let api = api(OPEN_FORM);
+    for (body, expected) in [
+        ("other=1;role=admin", "body: separator"),
+        ("other=1;%20role%5B%5D=admin", "body: separator"),
+        ("role=user;n=5", "body: separator"),
+        ("other;user_id=5", "body: separator"),
+        ("other=1;2;a=b;role", ""),
+        ("other=1%3Brole=admin", ""),
+        ("other=1;%ff=2", "encoding"),
+    ] {
+        let found = post(&api, "/f", "application/x-www-form-urlencoded", body);
+        assert_says(&found, expected, body);
+    }
+    let many = format!("other={}", ";a=".repeat(QUERY_PAIRS_MAX + 1));
+    assert_says(&post(&api, "/f", "application/x-www-form-urlencoded", &many), "too many pairs", "many");
+    assert_eq!(post(&api, "/f", "application/x-www-form-urlencoded", &many[..many.len() - 3]), "");
 }
 
 /// Most readers of forms take a part's text as it stands, whatever media type it says.

@@ -344,6 +344,9 @@ fn undeclared_parameters_are_no_other_names_of_declared_ones() {
         ("limit=5&limit%5Ba%5D=1000", "undeclared parameter"),
         ("+limit=1000", "undeclared parameter"),
         ("near[lat]=1&near[lat][]=x", "undeclared parameter"),
+        ("page=2;limit=1000", "separator"),
+        ("page=2;limit[]=1000", "separator"),
+        ("page=2;size=3", ""),
     ] {
         assert_says(&get(&shop, &format!("/orders?{query}")), expected, query);
     }
