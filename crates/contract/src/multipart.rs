@@ -176,6 +176,14 @@ mod tests {
         assert_eq!(parts(b"", "x"), None);
         assert_eq!(parts(good.as_bytes(), ""), None);
         assert_eq!(parts(good.as_bytes(), &"x".repeat(71)), None);
+        for boundary in ["x y", "x,y", "x'y", "x(y", "x)y", "x;y", "x\"y"] {
+            assert_eq!(
+                parts(good.replace("--x", &format!("--{boundary}")).as_bytes(), boundary),
+                None,
+                "{boundary}"
+            );
+        }
+        assert!(parts(good.replace("--x", "--x+_-./:=?y").as_bytes(), "x+_-./:=?y").is_some());
         // Dashes and words that are not the boundary are content.
         for content in ["1\n--y\r\n2", "-- x", "x--", "1\n-x"] {
             assert!(names(&good.replace("\r\n1", &format!("\r\n{content}"))).is_some(), "{content:?}");
