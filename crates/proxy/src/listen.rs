@@ -58,7 +58,7 @@ pub enum ListenError {
         open: SocketAddr,
     },
     /// The socket could not be made.
-    #[error("cannot listen on {address}: {source}")]
+    #[error("cannot listen on {address}: {source}{}", advice(*address, source))]
     Bind {
         /// Where.
         address: SocketAddr,
@@ -73,6 +73,17 @@ pub enum ListenError {
         /// Why.
         source: io::Error,
     },
+}
+
+/// What to do about a socket that could not be made, where that is known.
+fn advice(address: SocketAddr, source: &io::Error) -> &'static str {
+    match source.kind() {
+        io::ErrorKind::PermissionDenied if address.port() < 1024 => {
+            "; a port below 1024 needs CAP_NET_BIND_SERVICE (`AmbientCapabilities=` of a unit) or a socket of systemd"
+        }
+        io::ErrorKind::AddrNotAvailable => "; this machine has no such address",
+        _ => "",
+    }
 }
 
 impl ListenError {

@@ -28,7 +28,7 @@ use crate::config::Configuration;
 use crate::process::audit_handle::AuditHandle;
 use crate::process::back_channel::DeliveredElsewhere;
 use crate::process::clock::SystemClock;
-use crate::process::state::{REVOCATIONS, make_private_folder};
+use crate::process::state::{REVOCATIONS, make_private_folder, make_state_folder};
 use crate::process::storage;
 
 /// Name of the administration's socket in the state folder.
@@ -316,8 +316,9 @@ async fn open(
 ) -> anyhow::Result<(Arc<AdminState>, audit::Log)> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
     let random = Arc::new(SystemRandom::new());
-    let private = [Some(configuration.state.as_path()), configuration.authentication.api_keys.parent()];
-    for folder in private.into_iter().flatten().filter(|folder| !folder.as_os_str().is_empty()) {
+    make_state_folder(&configuration.state)?;
+    let keys = configuration.authentication.api_keys.parent();
+    if let Some(folder) = keys.filter(|folder| !folder.as_os_str().is_empty()) {
         make_private_folder(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     }
     let (realms, domain) = match key {

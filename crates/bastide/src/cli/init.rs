@@ -12,7 +12,7 @@ use store::UnsealKey;
 use super::help::help;
 use super::{Output, refuse_with, say, say_json};
 use crate::config::{Database, Storage, Unseal};
-use crate::process::state::make_private_folder;
+use crate::process::state::make_state_folder;
 use crate::process::storage;
 
 /// Arguments of `bastide init`.
@@ -60,7 +60,7 @@ pub fn run(arguments: &InitArguments) -> anyhow::Result<ExitCode> {
     let threshold = arguments.threshold.unwrap_or(SHARES_DEFAULT.1.min(count));
     anyhow::ensure!(threshold <= count, "--threshold {threshold} of only {count} shares would never unseal");
     let state = &configuration.state;
-    make_private_folder(state).with_context(|| format!("cannot make {}", state.display()))?;
+    make_state_folder(state)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     if runtime.block_on(storage::is_initialised(&settings.database))? {
         let place = storage::place(&settings.database);

@@ -115,7 +115,10 @@ pub(super) fn shares(files: &[PathBuf]) -> anyhow::Result<Vec<Zeroizing<String>>
             break;
         }
     }
-    anyhow::ensure!(!shares.is_empty(), "expected a share on standard input, found nothing");
+    anyhow::ensure!(
+        !shares.is_empty(),
+        "expected a share on standard input, or in files by --share-file; found nothing"
+    );
     Ok(shares)
 }
 

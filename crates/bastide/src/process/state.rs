@@ -44,9 +44,8 @@ pub enum StateError {
         mode: u32,
     },
     /// Somebody else can take it away and put another in its place.
-    #[error(
-        "{path}: belongs to user {owner}, and this process runs as user {user}: chown {user} {path}, or set another `state:`"
-    )]
+    #[error("{path}: belongs to user {owner}, and this process runs as user {user}: {}, or set another `state:`",
+        way_out(path, *owner, *user))]
     Foreign {
         /// The folder.
         path: PathBuf,
@@ -72,12 +71,7 @@ impl StateFolder {
     /// See [`StateError`].
     pub fn hold(path: &Path) -> Result<Self, StateError> {
         let fault = |source| StateError::Io { path: path.to_owned(), source };
-        make_private_folder(path).map_err(fault)?;
-        let found = fs::metadata(path).map_err(fault)?;
-        let (owner, user, mode) = (found.uid(), rustix::process::geteuid().as_raw(), found.mode() & 0o777);
-        if !may_own(owner, user) {
-            return Err(StateError::Foreign { path: path.to_owned(), owner, user });
-        }
+        let mode = make_state_folder(path)?.mode() & 0o777;
         if mode & 0o077 != 0 {
             return Err(StateError::Open { path: path.to_owned(), mode });
         }
@@ -139,6 +133,33 @@ impl StateFolder {
 /// everything anyway.
 const fn may_own(owner: u32, user: u32) -> bool {
     owner == user || owner == 0
+}
+
+/// What to do about a state folder of somebody else. Root that made it its own, as root can, would
+/// close it to the service.
+fn way_out(path: &Path, owner: u32, user: u32) -> String {
+    if user == 0 {
+        format!("run this as its owner: runuser -u \"$(id -nu {owner})\" -- bastide …")
+    } else {
+        format!("chown {user} {}", path.display())
+    }
+}
+
+/// Makes the state folder when it is not there, and refuses that of somebody else: what root writes
+/// there, the process that runs as its owner cannot read.
+///
+/// # Errors
+/// [`StateError::Foreign`], [`StateError::Io`].
+pub fn make_state_folder(path: &Path) -> Result<fs::Metadata, StateError> {
+    let fault = |source| StateError::Io { path: path.to_owned(), source };
+    make_private_folder(path).map_err(fault)?;
+    let found = fs::metadata(path).map_err(fault)?;
+    let (owner, user) = (found.uid(), rustix::process::geteuid().as_raw());
+    if may_own(owner, user) {
+        Ok(found)
+    } else {
+        Err(StateError::Foreign { path: path.to_owned(), owner, user })
+    }
 }
 
 /// Makes a folder (mode 0700) and its parents when they are not there.
@@ -204,9 +225,19 @@ mod tests {
         make_private_folder(&path).unwrap();
         // Only root can give it away.
         if std::os::unix::fs::chown(&path, Some(4_242), None).is_ok() {
-            let refused = StateFolder::hold(&path).unwrap_err();
-            assert!(matches!(refused, StateError::Foreign { owner: 4_242, .. }), "{refused}");
+            for refused in [StateFolder::hold(&path).unwrap_err(), make_state_folder(&path).unwrap_err()] {
+                assert!(matches!(refused, StateError::Foreign { owner: 4_242, .. }), "{refused}");
+            }
         }
+    }
+
+    #[test]
+    fn root_is_told_to_become_the_owner_and_others_to_become_it() {
+        let path = PathBuf::from("state");
+        let as_root = StateError::Foreign { path: path.clone(), owner: 7, user: 0 }.to_string();
+        assert!(as_root.contains("runuser -u \"$(id -nu 7)\" --") && !as_root.contains("chown"), "{as_root}");
+        let as_other = StateError::Foreign { path, owner: 7, user: 8 }.to_string();
+        assert!(as_other.contains("chown 8 state") && !as_other.contains("runuser"), "{as_other}");
     }
 
     #[test]

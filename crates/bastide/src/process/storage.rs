@@ -126,7 +126,8 @@ pub fn local_key(unseal: &Unseal) -> anyhow::Result<Option<UnsealKey>> {
             Ok(Some(key.map_err(|error| match error {
                 store::Error::File { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
                     anyhow::anyhow!(
-                        "{}: there is no unseal key; `bastide init` makes a store and its key",
+                        "{}: there is no unseal key: put back the copy of that of the store, \
+                         or make a new store and its key with `bastide init`",
                         path.display()
                     )
                 }

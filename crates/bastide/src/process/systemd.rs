@@ -33,9 +33,13 @@ pub fn sockets(
         let address = socket.local_addr()?;
         let known = listeners.iter().find(|listener| listener.address == address);
         let known = known.with_context(|| {
+            let expected: Vec<String> =
+                listeners.iter().map(|listener| listener.address.to_string()).collect();
             format!(
-                "systemd opened {address} ({name:?}), which no listener of the configuration has; \
-                 name the admin socket with FileDescriptorName={ADMIN}"
+                "systemd opened {address} ({name:?}), which no listener of the configuration has: expected {}; \
+                 `ListenStream=` with a port alone opens [::]; the socket of the admin listener needs \
+                 FileDescriptorName={ADMIN}",
+                expected.join(" or ")
             )
         })?;
         let key = known.key();

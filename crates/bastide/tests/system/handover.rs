@@ -443,4 +443,5 @@ async fn sockets_of_systemd_are_taken() {
     until("a listener", async || tokio::net::TcpStream::connect(address).await.ok()).await;
     assert!(!process.ended().await.success());
     assert!(testbed.log().contains("which no listener of the configuration has"), "{}", testbed.log());
+    assert!(testbed.log().contains("expected 127.0.0.1:0"), "{}", testbed.log());
 }

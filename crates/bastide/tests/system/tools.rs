@@ -403,6 +403,36 @@ fn what_could_not_run_is_said_once_and_where_the_result_would_have_been() {
     assert!(testbed.log().contains("unknown level \"inf\" (did you mean \"info\"?)"), "{}", testbed.log());
 }
 
+#[test]
+fn root_leaves_nothing_in_the_state_folder_of_another_user() {
+    let testbed = TestBed::prepare(
+        "services: { here: [ http://127.0.0.1:1 ] }\nroutes: [ { match: /**, to: here, authenticate: none, allow: anyone } ]\n\
+         roles: { customer: {} }\n",
+    );
+    let state = testbed.path("state");
+    std::fs::create_dir(&state).unwrap();
+    let private = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+    std::fs::set_permissions(&state, private).unwrap();
+    // Only root can give it away.
+    if std::os::unix::fs::chown(&state, Some(4_242), None).is_err() {
+        return;
+    }
+    let commands = ["revoke subject User:alice", "key new --owner shop --name ci --role customer", "init"];
+    for arguments in commands {
+        let words: Vec<&str> = arguments.split(' ').collect();
+        let (code, said, complained) = testbed.bastide(&words);
+        assert_eq!((code, said.as_str()), (3, ""), "{arguments}: {complained}");
+        assert!(complained.contains("runuser -u \"$(id -nu 4242)\" --"), "{arguments}: {complained}");
+        assert_eq!(std::fs::read_dir(&state).unwrap().count(), 0, "{arguments}");
+    }
+    std::os::unix::fs::chown(&state, Some(0), None).unwrap();
+    for arguments in commands {
+        let words: Vec<&str> = arguments.split(' ').collect();
+        let (code, _, complained) = testbed.bastide(&words);
+        assert_eq!(code, 0, "{arguments}: {complained}");
+    }
+}
+
 /// Whoever has to revoke something does not have to mend a file first.
 #[tokio::test]
 async fn a_running_gateway_takes_what_is_revoked_although_its_file_has_faults() {

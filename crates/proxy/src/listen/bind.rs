@@ -157,6 +157,18 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_port_or_an_address_that_cannot_be_had_says_what_to_do() {
+        for (address, kind, says) in [
+            ("127.0.0.1:443", io::ErrorKind::PermissionDenied, "CAP_NET_BIND_SERVICE"),
+            ("127.0.0.1:8443", io::ErrorKind::PermissionDenied, "127.0.0.1:8443: permission denied"),
+            ("192.0.2.1:8443", io::ErrorKind::AddrNotAvailable, "this machine has no such address"),
+        ] {
+            let fault = ListenError::Bind { address: address.parse().unwrap(), source: kind.into() };
+            assert!(fault.to_string().contains(says), "{fault}");
+        }
+    }
+
+    #[test]
     fn listeners_overlap_where_they_take_the_same_connections() {
         for (one, other, expected) in [
             ("127.0.0.1:1", "127.0.0.1:1", true),

@@ -35,8 +35,14 @@ impl UnsealKey {
         }
         if found.uid() != owner && found.uid() != 0 {
             let other = found.uid();
+            // Root that made it its own, as root can, would close it to the service.
+            let way_out = if owner == 0 {
+                format!("run this as that user: runuser -u \"$(id -nu {other})\" -- bastide …")
+            } else {
+                format!("chown {owner} {place}")
+            };
             return refused(format!(
-                "belongs to user {other}, expected {owner}, who runs this process: chown {owner} {place}"
+                "belongs to user {other}, expected {owner}, who runs this process: {way_out}"
             ));
         }
         let mode = found.mode() & 0o7777;

@@ -67,7 +67,11 @@ fn a_key_file_is_read_only_when_nobody_else_may_use_it() {
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
     // What belongs to somebody else is theirs to change; only root can try that here.
     if chown(&path, Some(12_345), None).is_ok() {
-        assert!(refusal(UnsealKey::read_file(&path, owner)).contains("belongs to user 12345"));
+        // Root that made the file its own would close it to the service.
+        let as_root = refusal(UnsealKey::read_file(&path, 0));
+        assert!(as_root.contains("belongs to user 12345") && as_root.contains("runuser -u"), "{as_root}");
+        assert!(!as_root.contains("chown"), "{as_root}");
+        assert!(refusal(UnsealKey::read_file(&path, 7)).contains("chown 7 "));
         assert!(UnsealKey::read_file(&path, 12_345).is_ok());
     }
     assert!(refusal(UnsealKey::read_file(folder.path(), owner)).contains("plain file"));
