@@ -70,7 +70,6 @@ impl StateFolder {
     /// # Errors
     /// See [`StateError`].
     pub fn hold(path: &Path) -> Result<Self, StateError> {
-        let fault = |source| StateError::Io { path: path.to_owned(), source };
         let mode = make_state_folder(path)?.mode() & 0o777;
         if mode & 0o077 != 0 {
             return Err(StateError::Open { path: path.to_owned(), mode });
