@@ -54,7 +54,15 @@ pub enum StateError {
         /// Who runs this process.
         user: u32,
     },
-    /// The folder cannot be made or locked.
+    /// The folder cannot be made.
+    #[error("cannot make {path}: {source}")]
+    Make {
+        /// The folder.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The folder cannot be looked at or locked.
     #[error("{path}: {source}")]
     Io {
         /// The folder or file.
@@ -148,11 +156,10 @@ fn way_out(path: &Path, owner: u32, user: u32) -> String {
 /// there, the process that runs as its owner cannot read.
 ///
 /// # Errors
-/// [`StateError::Foreign`], [`StateError::Io`].
+/// [`StateError::Make`], [`StateError::Foreign`], [`StateError::Io`].
 pub fn make_state_folder(path: &Path) -> Result<fs::Metadata, StateError> {
-    let fault = |source| StateError::Io { path: path.to_owned(), source };
-    make_private_folder(path).map_err(fault)?;
-    let found = fs::metadata(path).map_err(fault)?;
+    make_private_folder(path).map_err(|source| StateError::Make { path: path.to_owned(), source })?;
+    let found = fs::metadata(path).map_err(|source| StateError::Io { path: path.to_owned(), source })?;
     let (owner, user) = (found.uid(), rustix::process::geteuid().as_raw());
     if may_own(owner, user) {
         Ok(found)
