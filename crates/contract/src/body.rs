@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use crate::budget::Validator;
 use crate::coerce::{Prefer, primitive};
 use crate::contract::{Contract, Promise};
-use crate::form::{Pairs, Raw, reads_as};
+use crate::form::{Pairs, Raw};
 use crate::json;
 use crate::media::{MediaType, Reading, fit, is_utf8, reading};
 use crate::multipart::{self, Part};
@@ -183,7 +183,8 @@ impl Media {
         for charset in pairs.values(|name| name.eq_ignore_ascii_case(CHARSET_FIELD)) {
             keep_charset(charset.decode().ok_or_else(|| plain("encoding"))?.as_bytes())?;
         }
-        if pairs.has_behind_semicolon(|name| self.shape.property(name).is_some() || self.is_mistaken(name)) {
+        let is_told = |name: &str| self.shape.property(name).is_some() || self.shape.is_mistaken(name);
+        if pairs.has_behind_semicolon(is_told) {
             return Err(plain("separator"));
         }
         let mut both = Both::default();
@@ -241,11 +242,7 @@ impl Media {
     /// Refuses a name that is not declared and that readers of forms may take for one that is.
     fn keep_name(&self, name: &str) -> Result<(), Violation> {
         let is_declared = self.shape.property(name).is_some();
-        if is_declared || !self.is_mistaken(name) { Ok(()) } else { Err(plain_at(name, "name")) }
-    }
-
-    fn is_mistaken(&self, name: &str) -> bool {
-        self.shape.properties.iter().any(|(declared, _)| reads_as(name, declared))
+        if is_declared || !self.shape.is_mistaken(name) { Ok(()) } else { Err(plain_at(name, "name")) }
     }
 
     fn part(&self, part: &Part<'_>, shape: &Shape) -> Result<(Value, Value), Violation> {

@@ -49,7 +49,7 @@ impl MediaType {
             if !is_token(&name) || name.contains('*') || parameters.iter().any(|(known, _)| *known == name) {
                 return None;
             }
-            parameters.push((name, value));
+            parameters.push((name, value.to_owned()));
             rest = after.trim_start_matches([' ', '\t']);
         }
         rest.is_empty().then_some(Self { essence, parameters })
@@ -110,22 +110,13 @@ pub(crate) fn fit(range: &str, essence: &str) -> u8 {
 }
 
 /// A parameter's value, token or quoted string, and what follows it.
-fn value_of(text: &str) -> Option<(String, &str)> {
-    let Some(quoted) = text.strip_prefix('"') else {
-        let end = text.find([';', ' ', '\t']).unwrap_or(text.len());
-        let (value, rest) = text.split_at(end);
-        return is_token(value).then(|| (value.to_owned(), rest));
-    };
-    let mut value = String::new();
-    for (at, character) in quoted.char_indices() {
-        match character {
-            '"' => return Some((value, quoted.get(at + 1..)?)),
-            // What is escaped is itself to some readers, and has the backslash still to others.
-            '\\' => return None,
-            other => value.push(other),
-        }
+fn value_of(text: &str) -> Option<(&str, &str)> {
+    if let Some(quoted) = text.strip_prefix('"') {
+        // What is escaped is itself to some readers, and has the backslash still to others.
+        return quoted.split_once('"').filter(|(value, _)| !value.contains('\\'));
     }
-    None
+    let end = text.find([';', ' ', '\t']).unwrap_or(text.len());
+    Some(text.split_at(end)).filter(|(value, _)| is_token(value))
 }
 
 /// RFC 9110 §5.6.2.

@@ -114,8 +114,7 @@ impl Parameter {
 
     /// Whether it does so where a reader takes a name for another one.
     pub(crate) fn is_mistold_by(&self, name: &str) -> bool {
-        let own = self.shape.properties.iter().map(|(name, _)| name).filter(|_| self.is_spread());
-        std::iter::once(&self.name).chain(own).any(|own| reads_as(name, own))
+        reads_as(name, &self.name) || self.is_spread() && self.shape.is_mistaken(name)
     }
 
     /// Keeps apart what stands in the same pairs: what one declares, no other takes for a
@@ -375,11 +374,9 @@ impl Parameter {
     fn spread(&self, pairs: &Pairs<'_>) -> Result<Option<(Value, Value)>, Unread> {
         let open = self.shape.additional.is_some() && self.location != Location::Cookie;
         let mut grouped: Vec<(String, Vec<Raw<'_>>)> = Vec::new();
-        let own = self.shape.properties.iter().map(|(name, _)| name);
-        let is_free = |name: &str| {
-            open && !self.reserved.iter().any(|reserved| reserved == name)
-                && !self.reserved.iter().chain(own.clone()).any(|declared| reads_as(name, declared))
-        };
+        let is_reserved =
+            |name: &str| self.reserved.iter().any(|reserved| reserved == name || reads_as(name, reserved));
+        let is_free = |name: &str| open && !is_reserved(name) && !self.shape.is_mistaken(name);
         for (name, value) in pairs.take_where(|name| self.shape.property(name).is_some() || is_free(name)) {
             match grouped.iter_mut().find(|(known, _)| known == name) {
                 Some((_, values)) => values.push(value),

@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use crate::document::{Document, step};
+use crate::form::reads_as;
 
 /// Deepest that a shape is looked for.
 const DEPTH_MAX: usize = 8;
@@ -89,6 +90,11 @@ impl Shape {
 
     pub(crate) fn property(&self, name: &str) -> Option<&Self> {
         self.properties.iter().find(|(known, _)| known == name).map(|(_, shape)| shape)
+    }
+
+    /// Whether some reader of forms takes another name for that of one of its properties.
+    pub(crate) fn is_mistaken(&self, name: &str) -> bool {
+        self.properties.iter().any(|(declared, _)| reads_as(name, declared))
     }
 
     /// The shape of a property, declared or not.

@@ -46,6 +46,12 @@ impl Partner {
         Self { testbed, says }
     }
 
+    /// What a trust domain that federates with it says of it.
+    fn entry(&self) -> String {
+        let (address, ca) = (self.testbed.tls_address(), self.testbed.path("state/ca/ca.pem"));
+        format!("endpoint: https://{address}/\n      ca: {}", ca.display())
+    }
+
     /// Says this from now on, and to come again after a second.
     fn say(&self, sequence: u64, anchor: &[u8]) {
         let bundle = Bundle {
@@ -64,6 +70,11 @@ async fn trusted(testbed: &TestBed) -> Option<Vec<Vec<u8>>> {
     let client = Client::connect(&testbed.path("api.sock")).await.ok()?;
     let context = client.x509().await.ok()?.next().await.ok()??;
     context.anchors.get("partner.example").cloned()
+}
+
+/// Waits until this alone is.
+async fn trusts(testbed: &TestBed, anchor: &[u8]) {
+    until("the bundle", async || (trusted(testbed).await? == [anchor]).then_some(())).await;
 }
 
 /// A trust domain that federates with the partner, by this entry, and with these others; `known.json`
@@ -93,19 +104,8 @@ async fn an_older_bundle_of_a_partner_takes_the_place_of_no_newer_one() {
     let partner = Partner::start().await;
     let [first, older, renewed, newest] = [(); 4].map(|()| anchor());
     partner.say(5, &first);
-    let mut testbed = shop(
-        &format!(
-            "endpoint: https://{}/\n      ca: {}",
-            partner.testbed.tls_address(),
-            partner.testbed.path("state/ca/ca.pem").display(),
-        ),
-        "",
-        "",
-    );
+    let mut testbed = shop(&partner.entry(), "", "");
     testbed.start_gateway().await;
-    let trusts = async |testbed: &TestBed, anchor: &[u8]| {
-        until("the bundle", async || (trusted(testbed).await? == [anchor]).then_some(())).await;
-    };
     trusts(&testbed, &first).await;
     let status = |testbed: &TestBed| -> Value {
         let (code, out, err) = testbed.bastide(&["mesh", "status", "--output", "json"]);
@@ -160,24 +160,15 @@ async fn a_bundle_for_which_the_others_leave_no_room_is_not_taken() {
     partner.say(5, &small);
     let others: String =
         (0..13).map(|number| format!("    p{number}.example: {{ bundle: known.json }}\n")).collect();
-    let mut testbed = shop(
-        &format!(
-            "endpoint: https://{}/\n      ca: {}",
-            partner.testbed.tls_address(),
-            partner.testbed.path("state/ca/ca.pem").display(),
-        ),
-        &others,
-        &json!({ "keys": [jwk(240_000)] }).to_string(),
-    );
+    let mut testbed = shop(&partner.entry(), &others, &json!({ "keys": [jwk(240_000)] }).to_string());
     testbed.start_gateway().await;
-    let trusts_small = async || (trusted(&testbed).await? == [small.as_slice()]).then_some(());
-    until("the bundle", trusts_small).await;
+    trusts(&testbed, &small).await;
 
     *partner.says.lock().unwrap() =
         json!({ "keys": [jwk(100_000)], "spiffe_sequence": 6, "spiffe_refresh_hint": 1 }).to_string();
     until("the refusal", async || testbed.log().contains("all together have at most 3145728").then_some(()))
         .await;
-    until("the bundle", trusts_small).await;
+    trusts(&testbed, &small).await;
 }
 
 /// Two Bastides: one publishes its bundle under its SPIFFE ID, the other fetches it.
